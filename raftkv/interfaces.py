@@ -1,0 +1,286 @@
+"""The seams between the parts: what a service asks of its neighbours, and what a test may put in their place.
+
+Nothing here knows a reactor or a file. Callbacks named ``done`` are called exactly once, in the reactor's thread,
+possibly before the call that took them returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from raftkv.errors import RaftKVError
+from raftkv.raft.configuration import Configuration
+from raftkv.raft.messages import Entry, HardState, Message, SnapshotMeta
+from raftkv.raft.ready import Write
+
+Command = tuple[Any, ...]  #: one command of the state machine; ``raftkv.kvstore.commands`` makes them
+Result = tuple[Any, ...]  #: its answer, a tuple that msgpack can carry; the first element is a status
+Record = tuple[bytes, int, int, int, int]  #: value, create_revision, mod_revision, version, lease (0: none)
+Consistency = Literal["linearizable", "lease", "stale"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a node is, as its data directory and its first words on a connection say it.
+
+    :ivar cluster_id: hex; equal on all members.
+    :ivar node_id: the member id.
+    :ivar incarnation: hex, random, made together with the data directory.
+    :ivar raft_addr: where the other nodes reach its Raft port; likewise ``rpc_addr`` and ``http_addr``.
+    """
+
+    cluster_id: str
+    node_id: str
+    incarnation: str
+    raft_addr: str
+    rpc_addr: str
+    http_addr: str
+
+
+# -- the disk ----------------------------------------------------------------------------------------------------
+
+
+class IFile(Interface):
+    """An open file of an :class:`IDisk`. Every method may block and raises :exc:`OSError`."""
+
+    def write_at(offset: int, data: bytes) -> None:
+        """Write all of ``data`` at ``offset``; it may be lost in a crash until :meth:`sync` has returned."""
+
+    def read_at(offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes; fewer only at the end of the file."""
+
+    def size() -> int:
+        """Return the length of the file in bytes."""
+
+    def truncate(length: int) -> None:
+        """Cut or extend the file (with zeros); like a write, it is safe only after :meth:`sync`."""
+
+    def allocate(length: int) -> None:
+        """Reserve room so that writes below ``length`` need no new metadata; the new bytes read as zeros."""
+
+    def sync() -> None:
+        """Return once all earlier writes are on the medium (``fdatasync``)."""
+
+    def close() -> None:
+        """Give the file back; closing twice is allowed."""
+
+
+class IDisk(Interface):
+    """One data directory. Names are relative, with ``/`` between folders. Every method may block; :exc:`OSError`."""
+
+    root = Attribute("Path of the directory, for messages.")
+
+    def open(name: str, create: bool = False) -> IFile:
+        """Open for reading and writing; with ``create``, make an empty file where there is none."""
+
+    def exists(name: str) -> bool:
+        """Tell whether there is a file or folder of this name."""
+
+    def names(folder: str) -> list[str]:
+        """Return the sorted names in a folder; empty where the folder does not exist."""
+
+    def make_folder(name: str) -> None:
+        """Make a folder and its parents where missing."""
+
+    def rename(old: str, new: str) -> None:
+        """Move a file over another in one step; safe in a crash only after :meth:`sync_folder`."""
+
+    def remove(name: str) -> None:
+        """Delete a file; safe in a crash only after :meth:`sync_folder`."""
+
+    def sync_folder(name: str) -> None:
+        """Return once creations, renames and removals in the folder are on the medium."""
+
+    def free_bytes() -> int:
+        """Return the bytes still free on the medium."""
+
+
+class IBatchWorker(Interface):
+    """Runs blocking work away from the reactor: a thread in production, a clock-driven one in simulations."""
+
+    def start(process: Callable[[list[Any]], None], done: Callable[[list[Any], BaseException | None], None]) -> None:
+        """Begin. ``process`` runs away from the reactor with everything submitted since its last run, in order;
+        then ``done`` runs in the reactor with the same list and the error that ``process`` raised, or ``None``.
+        After an error nothing more is processed."""
+
+    def submit(item: Any) -> None:
+        """Add an item; returns at once."""
+
+    def stop() -> Deferred[None]:
+        """Fire once everything submitted has been processed and reported; the worker can be started again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What the disk held at start.
+
+    :ivar hard_state: the last one that was synced.
+    :ivar snapshot: meta of the newest readable snapshot, or ``None``.
+    :ivar entries: the log behind the snapshot (or some before it, kept for slow followers), contiguous.
+    :ivar first_previous_term: term of the entry just before ``entries[0]``, 0 where that is none.
+    :ivar is_new: whether the directory had never been used.
+    """
+
+    hard_state: HardState
+    snapshot: SnapshotMeta | None
+    entries: Sequence[Entry]
+    first_previous_term: int
+    is_new: bool
+
+
+class IStorage(Interface):
+    """The durable log and hard state."""
+
+    def recover() -> Recovered:
+        """Read everything back; blocks, called once, before :meth:`write`.
+
+        :raises raftkv.errors.CorruptData: there is damage that must not be cut."""
+
+    def start(durable: Callable[[int], None], failed: Callable[[BaseException], None]) -> None:
+        """Begin to accept writes. ``durable(write_id)`` runs in the reactor, in order; it may skip ids (the largest
+        one stands for those before). ``failed`` runs at most once, and the process must stop then."""
+
+    def write(write: Write) -> None:
+        """Queue a write; returns at once."""
+
+    def compact(index: int) -> None:
+        """Queue: entries up to and including ``index`` are no longer needed. Call only once a snapshot that covers
+        them is on disk."""
+
+    def log_bytes() -> int:
+        """Return the bytes of log behind the newest snapshot, as queued (not as synced)."""
+
+    def stop() -> Deferred[None]:
+        """Fire once everything queued is durable and the files are closed."""
+
+
+# -- the network between members ------------------------------------------------------------------------------------
+
+
+class IPeerReceiver(Interface):
+    """What the driver lets the transport call."""
+
+    def step(message: Message) -> None:
+        """A message of another member arrived."""
+
+    def peer_unreachable(peer: str) -> None:
+        """The connection to a member broke or a message to it was dropped."""
+
+    def snapshot_sent(peer: str, index: int, delivered: bool) -> None:
+        """The transfer of a snapshot ended."""
+
+
+class IPeerTransport(Interface):
+    """Carries messages to other members; may lose, and never blocks."""
+
+    def start(receiver: IPeerReceiver) -> None:
+        """Begin to deliver."""
+
+    def send(messages: Sequence[Message]) -> None:
+        """Send each to its ``to``. Messages of one destination keep their order while its connection lasts."""
+
+    def set_members(configuration: Configuration) -> None:
+        """Connect to exactly the members of this configuration (but oneself)."""
+
+    def send_snapshot(peer: str) -> None:
+        """Send the newest snapshot file over a connection of its own, then call ``snapshot_sent``."""
+
+    def known_peers() -> Mapping[str, Identity]:
+        """Return what each peer last said of itself, by member id."""
+
+
+# -- the store as the interfaces see it ---------------------------------------------------------------------------------
+
+
+class IKeyValue(Interface):
+    """The replicated store, as HTTP and RPC use it. Any node answers: it forwards to the leader itself."""
+
+    def write(
+        commands: Sequence[Command], done: Callable[[Sequence[Result] | RaftKVError], None], *, forwarded: bool = False
+    ) -> None:
+        """Replicate commands, kept together in one log entry, and answer with one result for each.
+
+        :param done: gets the results in order, or the one error that befell all of them.
+        :param forwarded: another node sent this here; it is never forwarded a second time (B64).
+        """
+
+    def barrier(consistency: Consistency, done: Callable[[RaftKVError | None], None]) -> None:
+        """Wait until this node's own state may be read with that consistency.
+
+        :param done: called with ``None`` when it may: read in this very call; or with the error.
+        """
+
+    def get(key: bytes) -> Record | None:
+        """Return a record of this node's own state; call it from ``done`` of a :meth:`barrier`."""
+
+    def scan(start: bytes, end: bytes | None, limit: int) -> Iterator[tuple[bytes, Record]]:
+        """Yield up to ``limit`` records with ``start <= key`` and, unless ``end`` is ``None``, ``key < end``, in
+        key order, of this node's own state."""
+
+    def revision() -> int:
+        """Return the revision of this node's own state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leadership:
+    """What the headers of every HTTP answer say.
+
+    :ivar node_id: this node.
+    :ivar term: its current term.
+    :ivar leader: id of the leader, or ``None``.
+    :ivar leader_http_addr: where its HTTP server is, empty where unknown.
+    :ivar leader_rpc_addr: where its RPC server is, empty where unknown.
+    :ivar is_leader: whether it is this node.
+    """
+
+    node_id: str
+    term: int
+    leader: str | None
+    leader_http_addr: str
+    leader_rpc_addr: str
+    is_leader: bool
+
+
+class INode(Interface):
+    """A node as operators see it."""
+
+    def leadership() -> Leadership:
+        """Return who leads; cheap, called for every request."""
+
+    def status() -> dict[str, Any]:
+        """Return the JSON object of ``GET /v1/status``."""
+
+    def cluster() -> Deferred[dict[str, Any]]:
+        """Fire with the JSON object of ``GET /v1/cluster``; a follower asks the leader, and where there is none
+        gives what it knows with ``None`` for the rest."""
+
+    def local_cluster() -> dict[str, Any]:
+        """Return the same as far as this node knows it, without asking anybody."""
+
+    def is_ready() -> tuple[bool, str]:
+        """Tell whether the node knows a leader and has caught up, and if not, what is missing."""
+
+    def counters() -> Mapping[str, float]:
+        """Return monotonic counts for the metrics, by name (such as ``proposals``, ``applied_commands``)."""
+
+
+class IForwarder(Interface):
+    """Carries requests to another node's RPC port."""
+
+    def write(
+        rpc_addr: str, commands: Sequence[Command], done: Callable[[Sequence[Result] | RaftKVError], None]
+    ) -> None:
+        """Send a write to the leader, marked as forwarded. A connection that breaks in between is
+        :exc:`raftkv.errors.OutcomeUnknown`; one that could not be made is :exc:`raftkv.errors.NoLeader`."""
+
+    def call(rpc_addr: str, name: str, arguments: Mapping[str, Any]) -> Deferred[Any]:
+        """Ask another node for something rare (``"cluster"``): fires with a value that msgpack can carry, or fails
+        with a :exc:`raftkv.errors.RaftKVError`."""
+
+    def stop() -> Deferred[None]:
+        """Close every connection."""
