@@ -1,0 +1,78 @@
+"""Where each member is: from what it said of itself on a connection, else from the configuration in the log."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from raftkv.interfaces import Identity
+from raftkv.raft.configuration import Configuration, Member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberAddresses:
+    """Where one member is reached, each as ``host:port``, empty where unknown."""
+
+    raft_addr: str = ""
+    rpc_addr: str = ""
+    http_addr: str = ""
+
+
+class Directory:
+    """The addresses of all members as one node knows them.
+
+    :param identity: this node's own.
+    :param configuration: returns the configuration in force.
+    :param met: returns what each peer last said of itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        configuration: Callable[[], Configuration],
+        met: Callable[[], Mapping[str, Identity]],
+    ) -> None:
+        self._identity = identity
+        self._configuration = configuration
+        self._met = met
+
+    def addresses(self, member_id: str | None) -> MemberAddresses:
+        """Return where a member is; all empty for ``None`` and for a stranger."""
+        known = self._known(member_id)
+        if known is not None:
+            return MemberAddresses(raft_addr=known.raft_addr, rpc_addr=known.rpc_addr, http_addr=known.http_addr)
+        member = self._configuration().members.get(member_id) if member_id is not None else None
+        if member is None:
+            return MemberAddresses()
+        return MemberAddresses(raft_addr=member.raft_addr, rpc_addr=member.rpc_addr, http_addr=member.http_addr)
+
+    def renewed(self) -> Configuration | None:
+        """Return the configuration with what has been learned since, or ``None`` where it says so already.
+
+        Only addresses and incarnations that were unknown are filled in. A member that comes with another incarnation
+        than the configuration has is not the one that voted: its entry stays as it is.
+        """
+        configuration = self._configuration()
+        members = {name: self._renew(member) for name, member in configuration.members.items()}
+        if members == dict(configuration.members):
+            return None
+        return dataclasses.replace(configuration, members=members)
+
+    def _renew(self, member: Member) -> Member:
+        known = self._known(member.id)
+        if known is None or (member.incarnation and member.incarnation != known.incarnation):
+            return member
+        return Member(
+            id=member.id,
+            incarnation=known.incarnation,
+            raft_addr=known.raft_addr,
+            rpc_addr=known.rpc_addr,
+            http_addr=known.http_addr,
+        )
+
+    def _known(self, member_id: str | None) -> Identity | None:
+        if member_id is None:
+            return None
+        return self._identity if member_id == self._identity.node_id else self._met().get(member_id)

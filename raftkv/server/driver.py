@@ -1,0 +1,227 @@
+"""The driver feeds the Raft node and carries out its ``Ready``: the one place where core, disk and network meet.
+
+It owns the turn: whatever arrives during one turn of the reactor (messages, proposals, reads, finished writes) is
+handed to the node and answered by one ``Ready``. It decides nothing that Raft decides, and knows nothing of commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from raftkv.interfaces import IPeerReceiver, IPeerTransport, IStorage
+from raftkv.raft.messages import Entry, Message, SnapshotMeta
+from raftkv.raft.node import RaftNode
+from raftkv.raft.ready import ReadState, Ready, SoftState
+
+
+class Participant(Protocol):
+    """What takes part in the driver's turn. All three are called in the reactor and must not block."""
+
+    def gather(self) -> None:
+        """A turn is about to end: hand the node what has come in."""
+
+    def tick(self) -> None:
+        """One tick of Raft's time went by."""
+
+    def soft_state_changed(self, state: SoftState) -> None:
+        """The role, the term or the leader changed."""
+
+
+class Applier(Protocol):
+    """What the driver needs of the state machine."""
+
+    def apply(self, entries: tuple[Entry, ...]) -> None:
+        """Apply committed entries, in order."""
+
+    def restore(self, snapshot: SnapshotMeta) -> None:
+        """Replace the state by that of an installed snapshot; entries that follow wait for it."""
+
+
+@implementer(IPeerReceiver)
+class Driver(Service):
+    """Runs one Raft node.
+
+    :param node: the core; nobody else calls its ``take_ready`` or ``advance``.
+    :param clock: the reactor, or a test's clock.
+    :param storage: the durable log.
+    :param transport: the way to the other members.
+    :param applier: the state machine.
+    :param tick_interval_seconds: length of a tick.
+    :param fatal: called once with the error that makes it unsafe to go on; the process must stop.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        node: RaftNode,
+        clock: IReactorTime,
+        storage: IStorage,
+        transport: IPeerTransport,
+        applier: Applier,
+        tick_interval_seconds: float,
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        self.node = node
+        self.failure: BaseException | None = None
+        self._clock = clock
+        self._storage = storage
+        self._transport = transport
+        self._applier = applier
+        self._tick_interval_seconds = tick_interval_seconds
+        self._fatal = fatal
+        self._participants: list[Participant] = []
+        self._on_reads: Callable[[tuple[ReadState, ...]], None] = lambda reads: None
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = clock
+        self._turn: IDelayedCall | None = None
+        self._draining = False
+        self.messages_received = 0
+        self.messages_sent = 0
+
+    def add_participant(self, participant: Participant) -> None:
+        """Let ``participant`` take part in every turn from now on."""
+        self._participants.append(participant)
+
+    def deliver_reads_to(self, receiver: Callable[[tuple[ReadState, ...]], None]) -> None:
+        """Say who gets the read states."""
+        self._on_reads = receiver
+
+    def startService(self) -> None:
+        """Start the disk, the network and time, in this order."""
+        super().startService()
+        self._storage.start(self._durable, self.fail)
+        self._transport.set_members(self.node.configuration)
+        self._transport.start(self)
+        # Twisted's LoopingCall skips what it missed: a paused process must not live through its absence in a burst.
+        self._ticking.start(self._tick_interval_seconds, now=False).addErrback(self._tick_failed)
+        self.wake()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop time, then wait for the disk; fires once all that was queued is durable."""
+        maybeDeferred(super().stopService)
+        if self._ticking.running:
+            self._ticking.stop()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        return self._storage.stop()
+
+    # -- what arrives --------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Make sure that a turn comes; cheap, called for everything that arrives."""
+        if self._turn is None and not self._draining and self.running and self.failure is None:
+            self._turn = self._clock.callLater(0, self._run_turn)
+
+    def step(self, message: Message) -> None:
+        """See :class:`IPeerReceiver`."""
+        self.messages_received += 1
+        self._feed(self.node.step, message)
+
+    def peer_unreachable(self, peer: str) -> None:
+        """See :class:`IPeerReceiver`."""
+        self._feed(self.node.report_unreachable, peer)
+
+    def snapshot_sent(self, peer: str, index: int, delivered: bool) -> None:
+        """See :class:`IPeerReceiver`."""
+        self._feed(self.node.report_snapshot, peer, index, delivered)
+
+    def _feed(self, method: Callable[..., None], *arguments: Any) -> None:
+        if not self.running or self.failure is not None:
+            return
+        try:
+            method(*arguments)
+        except Exception as error:
+            # Not to carry on: what the core refuses to do once must stop the node, whoever called.
+            self.fail(error)
+        else:
+            self.wake()
+
+    def _durable(self, write_id: int) -> None:
+        if self.failure is not None:
+            return
+        self.node.advance(write_id)
+        if self.running and not self._draining:
+            # At once rather than in a turn of its own: acknowledgements and commits wait for nothing else.
+            self._run_turn()
+
+    def _tick(self) -> None:
+        self._feed(self.node.tick)
+        for participant in self._participants:
+            participant.tick()
+
+    # -- the turn ------------------------------------------------------------------------------------------------
+
+    def _run_turn(self) -> None:
+        if self._turn is not None:
+            if self._turn.active():
+                self._turn.cancel()
+            self._turn = None
+        self._draining = True
+        try:
+            for participant in self._participants:
+                participant.gather()
+            if self.node.has_ready():
+                self._carry_out(self.node.take_ready())
+        except Exception as error:
+            self.fail(error)
+        finally:
+            self._draining = False
+        if self.node.has_ready():
+            self.wake()
+
+    def _carry_out(self, ready: Ready) -> None:
+        if ready.configuration_changed:
+            self._transport.set_members(self.node.configuration)
+        if ready.messages:
+            self.messages_sent += len(ready.messages)
+            self._transport.send(ready.messages)
+        for peer in ready.send_snapshots:
+            self._transport.send_snapshot(peer)
+        if ready.write is not None:
+            self._storage.write(ready.write)
+            if ready.write.snapshot is not None:
+                self._applier.restore(ready.write.snapshot)
+        for event in ready.events:
+            self._log.info("{node_id}: {event}", node_id=self.node.node_id, event=event)
+        if ready.soft_state is not None:
+            self._announce(ready.soft_state)
+        if ready.committed:
+            self._applier.apply(ready.committed)
+        if ready.reads:
+            self._on_reads(ready.reads)
+
+    def _announce(self, state: SoftState) -> None:
+        self._log.info(
+            "{node_id} is {role} in term {term}, leader: {leader}",
+            node_id=self.node.node_id,
+            role=state.role.value,
+            term=state.term,
+            leader=state.leader,
+        )
+        for participant in self._participants:
+            participant.soft_state_changed(state)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _tick_failed(self, failure: Any) -> None:
+        self.fail(failure.value)
+
+    def fail(self, error: BaseException) -> None:
+        """Stop for good: a silent node is safe and a wrong one is not."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        if self._ticking.running:
+            self._ticking.stop()
+        self._fatal(error)

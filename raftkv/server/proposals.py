@@ -1,0 +1,367 @@
+"""Writes on their way: gathered into one entry a turn, forwarded to the leader, and answered when applied.
+
+A write waits in one of three places: ``_gathered`` (it came in this turn, or there is no leader to give it to),
+``_proposed`` (it is in this node's log, at an index and a term), or with the forwarder. Whatever happens, its ``done``
+is called exactly once: with its results, or with an error whose ``outcome`` is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from raftkv.errors import (
+    NoLeader,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    ProposalDropped,
+    RaftKVError,
+    RequestTimeout,
+    ShuttingDown,
+)
+from raftkv.interfaces import Command, IForwarder, Result
+from raftkv.kvstore import Store
+from raftkv.kvstore.commands import SESSION, pack_batch
+from raftkv.raft.messages import Entry
+from raftkv.raft.node import RaftNode
+from raftkv.raft.ready import Role, SoftState
+from raftkv.server.clustertime import ClusterClock
+
+Done = Callable[[Sequence[Result] | RaftKVError], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteLimits:
+    """Bounds on what may wait.
+
+    :ivar request_timeout_seconds: how long a write may take altogether.
+    :ivar leader_wait_seconds: how long it may wait for a leader to be known.
+    :ivar max_batch_bytes: bytes of keys and values that are put into one entry.
+    :ivar max_batch_commands: commands that are put into one entry.
+    :ivar max_pending_writes: commands that may wait on this node.
+    :ivar max_pending_bytes: bytes of keys and values that may wait on this node.
+    :ivar max_sessions: clients whose answers are kept; a new one is refused past it.
+    """
+
+    request_timeout_seconds: float
+    leader_wait_seconds: float
+    max_batch_bytes: int
+    max_batch_commands: int
+    max_pending_writes: int
+    max_pending_bytes: int
+    max_sessions: int
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Submission:
+    commands: Sequence[Command]
+    done: Done
+    forwarded: bool
+    size_bytes: int
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposed:
+    term: int
+    submissions: list[_Submission]
+
+
+class Proposals:
+    """The writes of one node.
+
+    :param node: proposes for as long as it leads.
+    :param store: returns the present state, for the room that is left for sessions.
+    :param forwarder: carries writes to the leader, when that is another node.
+    :param leader_rpc_addr: returns where the leader's RPC server is; empty where unknown.
+    :param cluster_clock: stamps the entries.
+    :param seconds: the monotonic clock that time-outs are measured by.
+    :param wake: asks the driver for a turn.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        node: RaftNode,
+        store: Callable[[], Store],
+        forwarder: IForwarder,
+        leader_rpc_addr: Callable[[], str],
+        cluster_clock: ClusterClock,
+        seconds: Callable[[], float],
+        wake: Callable[[], None],
+        limits: WriteLimits,
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._forwarder = forwarder
+        self._leader_rpc_addr = leader_rpc_addr
+        self._cluster_clock = cluster_clock
+        self._seconds = seconds
+        self._wake = wake
+        self._limits = limits
+        self._gathered: list[_Submission] = []
+        self._waiting: list[_Submission] = []
+        self._proposed: dict[int, _Proposed] = {}
+        self._forwarding = 0
+        self._pending_commands = 0
+        self._pending_bytes = 0
+        self._refusing = False
+        self._idle: list[Deferred[None]] = []
+        self.proposed_entries = 0
+        self.proposed_commands = 0
+        self.forwarded_commands = 0
+
+    @property
+    def pending_commands(self) -> int:
+        """Commands that were taken and not answered yet."""
+        return self._pending_commands
+
+    def submit(self, commands: Sequence[Command], done: Done, *, forwarded: bool = False) -> None:
+        """Take a write; see :meth:`raftkv.interfaces.IKeyValue.write`."""
+        size_bytes = _size(commands)
+        refusal = self._refusal(len(commands), size_bytes)
+        if refusal is not None:
+            done(refusal)
+            return
+        self._pending_commands += len(commands)
+        self._pending_bytes += size_bytes
+        self._gathered.append(
+            _Submission(
+                commands=commands, done=done, forwarded=forwarded, size_bytes=size_bytes, arrived=self._seconds()
+            )
+        )
+        self._wake()
+
+    def _refusal(self, commands: int, size_bytes: int) -> RaftKVError | None:
+        limits = self._limits
+        if self._refusing:
+            return ShuttingDown()
+        if self._pending_commands + commands > limits.max_pending_writes:
+            return Overloaded(f"{self._pending_commands} writes wait already; the limit is {limits.max_pending_writes}")
+        if self._pending_bytes + size_bytes > limits.max_pending_bytes:
+            return Overloaded(
+                f"{self._pending_bytes} bytes of writes wait already; the limit is {limits.max_pending_bytes}"
+            )
+        return None
+
+    # -- the driver's turn ---------------------------------------------------------------------------------------
+
+    def gather(self) -> None:
+        """Hand over everything that came in during this turn."""
+        if not self._gathered:
+            return
+        gathered, self._gathered = self._gathered, []
+        if self._node.role is Role.LEADER:
+            self._propose(gathered)
+        else:
+            self._pass_on(gathered)
+
+    def soft_state_changed(self, state: SoftState) -> None:
+        """A change of leader gives those who wait for one another try."""
+        if state.role is Role.LEADER:
+            self._cluster_clock.restart()
+        self._try_again()
+
+    def tick(self) -> None:
+        """Give up what has waited too long, and let the others try again."""
+        now = self._seconds()
+        self._expire_waiting(now)
+        self._expire_proposed(now)
+        self._try_again()
+
+    def _try_again(self) -> None:
+        if self._waiting:
+            self._gathered = self._waiting + self._gathered
+            self._waiting = []
+            self._wake()
+
+    # -- leading -------------------------------------------------------------------------------------------------
+
+    def _propose(self, submissions: list[_Submission]) -> None:
+        for batch in self._batches([s for s in submissions if self._admit_sessions(s)]):
+            self._propose_batch(batch)
+
+    def _batches(self, submissions: list[_Submission]) -> Iterator[list[_Submission]]:
+        limits = self._limits
+        batch: list[_Submission] = []
+        commands = size_bytes = 0
+        for submission in submissions:
+            commands += len(submission.commands)
+            size_bytes += submission.size_bytes
+            if batch and (size_bytes > limits.max_batch_bytes or commands > limits.max_batch_commands):
+                yield batch
+                batch, commands, size_bytes = [], len(submission.commands), submission.size_bytes
+            batch.append(submission)
+        if batch:
+            yield batch
+
+    def _propose_batch(self, batch: list[_Submission]) -> None:
+        commands = [command for submission in batch for command in submission.commands]
+        payload = pack_batch(self._cluster_clock.now_ms(), self._cluster_clock.wall_ms(), commands)
+        try:
+            entry = self._node.propose(payload)
+        except (NotLeader, ProposalDropped):
+            # Leadership is being handed over: these wait for the successor rather than fail.
+            self._wait(batch)
+        except Overloaded as error:
+            self._finish(batch, error)
+        else:
+            self._proposed[entry.index] = _Proposed(entry.term, batch)
+            self.proposed_entries += 1
+            self.proposed_commands += len(commands)
+
+    def _admit_sessions(self, submission: _Submission) -> bool:
+        store = self._store()
+        if store.session_count < self._limits.max_sessions:
+            return True
+        if all(command[0] != SESSION or store.has_session(command[1]) for command in submission.commands):
+            return True
+        self._finish(
+            [submission], Overloaded(f"there is no room for another session; the limit is {self._limits.max_sessions}")
+        )
+        return False
+
+    def applied(self, entry: Entry, results: Sequence[Result]) -> None:
+        """An entry was applied: answer those who proposed it, if it is theirs (B65)."""
+        proposed = self._proposed.pop(entry.index, None)
+        if proposed is None:
+            return
+        if proposed.term != entry.term:
+            # Another leader's entry is committed in this place, so ours never will be: it is safe to try again.
+            self._dropped(proposed.submissions)
+            return
+        self._share_out(proposed.submissions, results)
+
+    def restored(self, index: int) -> None:
+        """A snapshot took the place of entries up to ``index``: whether ours were among them cannot be known."""
+        for proposed_index in [i for i in self._proposed if i <= index]:
+            proposed = self._proposed.pop(proposed_index)
+            self._finish(
+                proposed.submissions, OutcomeUnknown("the entry was covered by a snapshot from another leader")
+            )
+
+    def _dropped(self, submissions: list[_Submission]) -> None:
+        self._finish([s for s in submissions if s.forwarded], ProposalDropped())
+        self._wait([s for s in submissions if not s.forwarded])
+
+    # -- following -----------------------------------------------------------------------------------------------
+
+    def _pass_on(self, submissions: list[_Submission]) -> None:
+        # A write that was forwarded once is never forwarded again: its first node tries anew (B64).
+        not_leader = NotLeader(self._node.leader, self._node.current_term)
+        self._finish([s for s in submissions if s.forwarded], not_leader)
+        own = [s for s in submissions if not s.forwarded]
+        address = self._leader_rpc_addr()
+        if not own:
+            return
+        if not address or self._node.leader in (None, self._node.node_id):
+            self._wait(own)
+        else:
+            for batch in self._batches(own):
+                self._forward(address, batch)
+
+    def _forward(self, address: str, submissions: list[_Submission]) -> None:
+        commands = [command for submission in submissions for command in submission.commands]
+        self._forwarding += 1
+        self.forwarded_commands += len(commands)
+
+        def answered(outcome: Sequence[Result] | RaftKVError) -> None:
+            self._forwarding -= 1
+            if isinstance(outcome, NoLeader):
+                self._wait(submissions)
+            elif isinstance(outcome, RaftKVError):
+                self._finish(submissions, outcome)
+            else:
+                self._share_out(submissions, outcome)
+
+        self._forwarder.write(address, commands, answered)
+
+    def _share_out(self, submissions: list[_Submission], results: Sequence[Result]) -> None:
+        start = 0
+        for submission in submissions:
+            stop = start + len(submission.commands)
+            self._answer(submission, results[start:stop])
+            start = stop
+
+    # -- waiting and giving up -----------------------------------------------------------------------------------
+
+    def _wait(self, submissions: list[_Submission]) -> None:
+        if self._refusing:
+            self._finish(submissions, ShuttingDown())
+        else:
+            self._waiting.extend(submissions)
+
+    def _expire_waiting(self, now: float) -> None:
+        if not self._waiting:
+            return
+        limit = min(self._limits.leader_wait_seconds, self._limits.request_timeout_seconds)
+        expired = [s for s in self._waiting if now - s.arrived >= limit]
+        self._waiting = [s for s in self._waiting if now - s.arrived < limit]
+        self._finish(expired, NoLeader())
+
+    def _expire_proposed(self, now: float) -> None:
+        limit = self._limits.request_timeout_seconds
+        for index in list(self._proposed):
+            # In the order of the log, which is that of time: the first one that is young enough ends the search.
+            if now - self._proposed[index].submissions[-1].arrived < limit:
+                return
+            proposed = self._proposed.pop(index)
+            message = f"the write was not committed within {limit:g} seconds (limits.requestTimeout); it may be yet"
+            self._finish(proposed.submissions, RequestTimeout(message, "unknown"))
+
+    def _finish(self, submissions: list[_Submission], error: RaftKVError) -> None:
+        for submission in submissions:
+            self._answer(submission, error)
+
+    def _answer(self, submission: _Submission, outcome: Sequence[Result] | RaftKVError) -> None:
+        self._pending_commands -= len(submission.commands)
+        self._pending_bytes -= submission.size_bytes
+        try:
+            submission.done(outcome)
+        except Exception:
+            # One caller's mistake is one caller's matter: the entry is applied, the others want their answers.
+            self._log.failure("the receiver of a write's answer failed")
+        if self._idle and not self._pending_commands:
+            idle, self._idle = self._idle, []
+            for waiter in idle:
+                waiter.callback(None)
+
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    def refuse(self) -> Deferred[None]:
+        """Take nothing new from now on; fires once everything that was taken has been answered."""
+        self._refusing = True
+        waiting, self._waiting = self._waiting, []
+        self._finish(waiting, ShuttingDown())
+        if not self._pending_commands:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        self._idle.append(done)
+        return done
+
+    def abandon(self) -> None:
+        """Answer everything that still waits; what is in a log has an unknown outcome."""
+        self._refusing = True
+        gathered, self._gathered = self._gathered + self._waiting, []
+        self._waiting = []
+        self._finish(gathered, ShuttingDown())
+        proposed, self._proposed = self._proposed, {}
+        for each in proposed.values():
+            self._finish(each.submissions, OutcomeUnknown("the node stopped before the write was committed"))
+
+
+def _size(commands: Sequence[Command]) -> int:
+    size = 0
+    for command in commands:
+        inner = command[4] if command[0] == SESSION else command
+        if len(inner) > 3 and isinstance(inner[3], bytes):
+            size += len(inner[3])
+        if len(inner) > 2:
+            size += len(inner[2])
+    return size

@@ -1,0 +1,277 @@
+"""One node of the cluster as the interfaces and operators see it: the façade over driver, state machine and waiters.
+
+It adds the life cycle (a start in order, a stop that hands leadership over) and the answers to "how are you".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from raftkv import __version__
+from raftkv.errors import RaftKVError
+from raftkv.interfaces import (
+    Command,
+    Consistency,
+    Identity,
+    IForwarder,
+    IKeyValue,
+    INode,
+    Leadership,
+    Record,
+    Result,
+)
+from raftkv.membership import Directory
+from raftkv.raft.node import RaftNode
+from raftkv.raft.ready import Role
+from raftkv.server.driver import Driver
+from raftkv.server.proposals import Proposals
+from raftkv.server.reads import Reads
+from raftkv.server.snapshotter import Snapshotter
+from raftkv.server.statemachine import StateMachine
+
+
+@implementer(IKeyValue, INode)
+class Replica(Service):
+    """A member of the cluster, whole but for its network interfaces.
+
+    :param stop_wait_seconds: how long stopping waits, for writes in flight and then for a successor.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        clock: IReactorTime,
+        node: RaftNode,
+        driver: Driver,
+        state_machine: StateMachine,
+        proposals: Proposals,
+        reads: Reads,
+        snapshotter: Snapshotter,
+        directory: Directory,
+        forwarder: IForwarder,
+        tick_interval_seconds: float,
+        election_timeout_seconds: float,
+        stop_wait_seconds: float,
+    ) -> None:
+        self.identity = identity
+        self.driver = driver
+        self.state_machine = state_machine
+        self.snapshotter = snapshotter
+        self._clock = clock
+        self._node = node
+        self._proposals = proposals
+        self._reads = reads
+        self._directory = directory
+        self._forwarder = forwarder
+        self._tick_interval_seconds = tick_interval_seconds
+        self._election_timeout_seconds = election_timeout_seconds
+        self._stop_wait_seconds = stop_wait_seconds
+        self._started = clock.seconds()
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Start the node; it answers as soon as there is a leader and its state has been restored."""
+        super().startService()
+        self._started = self._clock.seconds()
+        self.driver.startService()
+        self.snapshotter.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Finish what was taken, hand leadership over, and close; fires once all is on disk."""
+        super().stopService()
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        finished = self._proposals.refuse()
+        self._reads.refuse()
+        if self.driver.failure is None:
+            await self._until(lambda: finished.called, self._stop_wait_seconds)
+            await self._hand_over()
+        self._proposals.abandon()
+        await self.snapshotter.stopService()
+        self.state_machine.stop()
+        await self.driver.stopService()
+
+    async def _hand_over(self) -> None:
+        others = self._node.configuration.voters - {self._node.node_id}
+        if self._node.role is not Role.LEADER or not others:
+            return
+        self._log.info("{node_id} hands leadership over", node_id=self._node.node_id)
+        self._node.transfer_leadership(None)
+        self.driver.wake()
+        await self._until(lambda: self._node.role is not Role.LEADER, 2 * self._election_timeout_seconds)
+
+    async def _until(self, condition: Callable[[], bool], limit_seconds: float) -> None:
+        give_up = self._clock.seconds() + limit_seconds
+        while not condition() and self._clock.seconds() < give_up and self.driver.failure is None:
+            await deferLater(self._clock, self._tick_interval_seconds / 10)
+
+    # -- the store -----------------------------------------------------------------------------------------------
+
+    def write(
+        self,
+        commands: Sequence[Command],
+        done: Callable[[Sequence[Result] | RaftKVError], None],
+        *,
+        forwarded: bool = False,
+    ) -> None:
+        """See :class:`IKeyValue`."""
+        self._proposals.submit(commands, done, forwarded=forwarded)
+
+    def barrier(self, consistency: Consistency, done: Callable[[RaftKVError | None], None]) -> None:
+        """See :class:`IKeyValue`."""
+        self._reads.barrier(consistency, done)
+
+    def get(self, key: bytes) -> Record | None:
+        """See :class:`IKeyValue`."""
+        return self.state_machine.store.get(key)
+
+    def scan(self, start: bytes, end: bytes | None, limit: int) -> Iterator[tuple[bytes, Record]]:
+        """See :class:`IKeyValue`."""
+        return self.state_machine.store.scan(start, end, limit)
+
+    def revision(self) -> int:
+        """See :class:`IKeyValue`."""
+        return self.state_machine.store.revision
+
+    # -- how are you ---------------------------------------------------------------------------------------------
+
+    def leadership(self) -> Leadership:
+        """See :class:`INode`."""
+        node = self._node
+        addresses = self._directory.addresses(node.leader)
+        return Leadership(
+            node_id=node.node_id,
+            term=node.current_term,
+            leader=node.leader,
+            leader_http_addr=addresses.http_addr,
+            leader_rpc_addr=addresses.rpc_addr,
+            is_leader=node.role is Role.LEADER,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """See :class:`INode`."""
+        node, store = self._node, self.state_machine.store
+        return {
+            "node_id": node.node_id,
+            "cluster_id": self.identity.cluster_id,
+            "role": self._role(),
+            "term": node.current_term,
+            "leader": node.leader,
+            "commit_index": node.commit_index,
+            "applied_index": store.applied_index,
+            "first_index": node.first_index,
+            "last_index": node.last_index,
+            "snapshot_index": node.snapshot_index,
+            "revision": store.revision,
+            "compact_revision": store.compact_revision,
+            "keys": store.key_count,
+            "digest": store.digest(),
+            "uptime": round(self._clock.seconds() - self._started, 3),
+            "version": __version__,
+            "alarms": [],
+        }
+
+    def _role(self) -> str:
+        node = self._node
+        if node.node_id in node.configuration.learners:
+            return "learner"
+        return "candidate" if node.role is Role.PRE_CANDIDATE else node.role.value
+
+    def cluster(self) -> Deferred[dict[str, Any]]:
+        """See :class:`INode`."""
+        leader = self.leadership()
+        if leader.is_leader or not leader.leader_rpc_addr:
+            return succeed(self.local_cluster())
+        asked: Deferred[dict[str, Any]] = self._forwarder.call(leader.leader_rpc_addr, "cluster", {})
+
+        def not_reached(failure: Any) -> dict[str, Any]:
+            failure.trap(RaftKVError)
+            self._log.debug("the leader did not answer: {reason}", reason=failure.value)
+            return self.local_cluster()
+
+        return asked.addErrback(not_reached)
+
+    def local_cluster(self) -> dict[str, Any]:
+        """See :class:`INode`."""
+        node = self._node
+        members = [self._member(name) for name in sorted(node.configuration.members)]
+        return {
+            "cluster_id": self.identity.cluster_id,
+            "leader": node.leader,
+            "term": node.current_term,
+            "members": members,
+        }
+
+    def _member(self, name: str) -> dict[str, Any]:
+        node = self._node
+        addresses = self._directory.addresses(name)
+        voter = name in node.configuration.voters or name in node.configuration.outgoing_voters
+        return {
+            "id": name,
+            "raft_addr": addresses.raft_addr,
+            "rpc_addr": addresses.rpc_addr,
+            "http_addr": addresses.http_addr,
+            "role": "voter" if voter else "learner",
+            "leader": name == node.leader,
+            **self._health(name),
+        }
+
+    def _health(self, name: str) -> dict[str, Any]:
+        node = self._node
+        if node.role is not Role.LEADER:
+            return {"match_index": None, "healthy": None, "last_contact": None}
+        if name == node.node_id:
+            return {"match_index": node.stable_index, "healthy": True, "last_contact": 0.0}
+        progress = node.progress().get(name)
+        if progress is None:
+            return {"match_index": None, "healthy": None, "last_contact": None}
+        silent_seconds = progress.ticks_since_contact * self._tick_interval_seconds
+        return {
+            "match_index": progress.match_index,
+            "healthy": silent_seconds < self._election_timeout_seconds,
+            "last_contact": round(silent_seconds, 3),
+        }
+
+    def is_ready(self) -> tuple[bool, str]:
+        """See :class:`INode`."""
+        node, store = self._node, self.state_machine.store
+        if not self.running or self.driver.failure is not None:
+            return False, "the node is not running"
+        if node.leader is None:
+            return False, "no leader is known"
+        if self.state_machine.is_restoring:
+            return False, "a snapshot is being restored"
+        heard = node.term_at(node.commit_index) == node.current_term
+        if not heard or store.applied_index < node.commit_index:
+            return False, f"applied index {store.applied_index} is behind the cluster's"
+        return True, "ready"
+
+    def counters(self) -> Mapping[str, float]:
+        """See :class:`INode`."""
+        return {
+            "proposed_entries": self._proposals.proposed_entries,
+            "proposed_commands": self._proposals.proposed_commands,
+            "forwarded_commands": self._proposals.forwarded_commands,
+            "pending_commands": self._proposals.pending_commands,
+            "applied_entries": self.state_machine.applied_entries,
+            "applied_commands": self.state_machine.applied_commands,
+            "read_barriers": self._reads.barriers,
+            "read_rounds": self._reads.rounds_asked,
+            "messages_sent": self.driver.messages_sent,
+            "messages_received": self.driver.messages_received,
+            "snapshots_taken": self.snapshotter.taken,
+            "snapshots_failed": self.snapshotter.failed,
+        }

@@ -1,0 +1,60 @@
+"""Stand-ins for the core and the way to other nodes, as small as the tests of one service need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from raftkv.errors import RaftKVError
+from raftkv.interfaces import Command, IForwarder, Result
+from raftkv.raft.messages import Entry, EntryKind
+from raftkv.raft.ready import Role
+
+
+class FakeNode:
+    """A node whose role a test sets, and whose log is a list."""
+
+    def __init__(self) -> None:
+        self.node_id = "a"
+        self.role = Role.LEADER
+        self.leader: str | None = "a"
+        self.current_term = 1
+        self.log: list[Entry] = []
+        self.refusal: Exception | None = None
+        self.contexts: list[int] = []
+
+    def propose(self, payload: bytes) -> Entry:
+        if self.refusal is not None:
+            raise self.refusal
+        entry = Entry(index=len(self.log) + 1, term=self.current_term, kind=EntryKind.COMMANDS, payload=payload)
+        self.log.append(entry)
+        return entry
+
+    def read_index(self, context: int) -> None:
+        self.contexts.append(context)
+
+    def follow(self, leader: str | None) -> None:
+        self.role = Role.FOLLOWER
+        self.leader = leader
+
+
+@implementer(IForwarder)
+class FakeForwarder:
+    """Keeps what it was given until a test answers it."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Sequence[Command], Callable[[Sequence[Result] | RaftKVError], None]]] = []
+
+    def write(
+        self, rpc_addr: str, commands: Sequence[Command], done: Callable[[Sequence[Result] | RaftKVError], None]
+    ) -> None:
+        self.sent.append((rpc_addr, commands, done))
+
+    def call(self, rpc_addr: str, name: str, arguments: Mapping[str, Any]) -> Deferred[Any]:
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)

@@ -1,0 +1,304 @@
+"""Writes on their way: batching, forwarding, and exactly one true answer for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from raftkv.errors import (
+    NoLeader,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    ProposalDropped,
+    RequestTimeout,
+    ShuttingDown,
+)
+from raftkv.kvstore import Store
+from raftkv.kvstore.commands import in_session, put
+from raftkv.raft.messages import Entry, EntryKind
+from raftkv.raft.ready import Role, SoftState
+from raftkv.server.clustertime import ClusterClock
+from raftkv.server.proposals import Proposals, WriteLimits
+from tests.server.fakes import FakeForwarder, FakeNode
+
+
+class ProposalsTestCase(SynchronousTestCase):
+    """Proposals over a fake node, with answers gathered by name."""
+
+    limits = WriteLimits(
+        request_timeout_seconds=5,
+        leader_wait_seconds=2,
+        max_batch_bytes=100,
+        max_batch_commands=4,
+        max_pending_writes=10,
+        max_pending_bytes=1000,
+        max_sessions=1,
+    )
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.node = FakeNode()
+        self.forwarder = FakeForwarder()
+        self.store = Store()
+        self.wakes = 0
+        self.answers: dict[str, Any] = {}
+        self.leader_address = "host:1"
+        self.proposals = Proposals(
+            node=self.node,  # type: ignore[arg-type]
+            store=lambda: self.store,
+            forwarder=self.forwarder,
+            leader_rpc_addr=lambda: self.leader_address,
+            cluster_clock=ClusterClock(
+                monotonic=self.clock.seconds, wall=lambda: 1000.0, applied_ms=lambda: self.store.cluster_time_ms
+            ),
+            seconds=self.clock.seconds,
+            wake=self._wake,
+            limits=self.limits,
+        )
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def submit(self, name: str, *commands: Any, forwarded: bool = False) -> None:
+        def done(outcome: Any) -> None:
+            self.assertNotIn(name, self.answers, "answered twice")
+            self.answers[name] = outcome
+
+        self.proposals.submit(commands or (put(name.encode(), b"v"),), done, forwarded=forwarded)
+
+    def commit(self, entry: Entry) -> None:
+        self.proposals.applied(entry, self.store.apply(entry.index, entry.payload))
+
+
+class LeaderTests(ProposalsTestCase):
+    """What a leader does with writes."""
+
+    def test_one_entry_for_a_turn(self) -> None:
+        """Everything that came in during one turn is one entry, and each caller gets its own results."""
+        self.submit("x")
+        self.submit("y", put(b"1", b"v"), put(b"2", b"v"))
+        self.proposals.gather()
+        (entry,) = self.node.log
+        self.assertEqual(len(msgpack.unpackb(entry.payload)[3]), 3)
+        self.assertEqual(self.answers, {})
+        self.commit(entry)
+        self.assertEqual(self.answers, {"x": [(0, 1)], "y": [(0, 2), (0, 3)]})
+        self.assertEqual(self.proposals.pending_commands, 0)
+
+    def test_batch_limits(self) -> None:
+        """A turn with more commands or bytes than an entry may hold makes several entries, in order."""
+        for name in "abcdef":
+            self.submit(name)
+        self.submit("big", put(b"g", b"v" * 99))
+        self.proposals.gather()
+        sizes = [len(msgpack.unpackb(entry.payload)[3]) for entry in self.node.log]
+        self.assertEqual(sizes, [4, 2, 1])
+
+    def test_other_entry_in_its_place(self) -> None:
+        """Where another leader's entry is applied at the index of ours, its results are not ours (B65); ours is
+        tried again, since it can never be committed."""
+        self.submit("x")
+        self.proposals.gather()
+        other = Entry(index=1, term=2, kind=EntryKind.NOOP, payload=b"")
+        self.proposals.applied(other, ())
+        self.assertEqual(self.answers, {})
+        self.proposals.tick()
+        self.proposals.gather()
+        self.assertEqual(len(self.node.log), 2)
+
+    def test_other_entry_in_place_of_a_forwarded_write(self) -> None:
+        """A forwarded write whose entry was replaced goes back to its node with an error that allows to try again."""
+        self.submit("x", forwarded=True)
+        self.proposals.gather()
+        self.proposals.applied(Entry(index=1, term=2, kind=EntryKind.NOOP, payload=b""), ())
+        self.assertIsInstance(self.answers["x"], ProposalDropped)
+        self.assertEqual(self.answers["x"].outcome, "not_applied")
+
+    def test_commit_takes_too_long(self) -> None:
+        """A write that is in the log and not committed in time has an unknown outcome; its later commit is no news."""
+        self.submit("x")
+        self.proposals.gather()
+        self.clock.advance(4.9)
+        self.proposals.tick()
+        self.assertEqual(self.answers, {})
+        self.clock.advance(0.1)
+        self.proposals.tick()
+        self.assertIsInstance(self.answers["x"], RequestTimeout)
+        self.assertEqual(self.answers["x"].outcome, "unknown")
+        self.commit(self.node.log[0])
+
+    def test_leadership_being_handed_over(self) -> None:
+        """Writes wait while leadership is being handed over, and go to the successor."""
+        self.node.refusal = ProposalDropped()
+        self.submit("x")
+        self.proposals.gather()
+        self.assertEqual(self.answers, {})
+        self.node.follow("b")
+        self.proposals.soft_state_changed(SoftState(role=Role.FOLLOWER, term=2, leader="b"))
+        self.proposals.gather()
+        self.assertEqual(len(self.forwarder.sent), 1)
+
+    def test_core_is_full(self) -> None:
+        """The core's own bound reaches the caller as overloaded, not applied."""
+        self.node.refusal = Overloaded("uncommitted")
+        self.submit("x")
+        self.proposals.gather()
+        self.assertIsInstance(self.answers["x"], Overloaded)
+
+    def test_snapshot_over_ours(self) -> None:
+        """A snapshot that covers our entry leaves its outcome unknown."""
+        self.submit("x")
+        self.proposals.gather()
+        self.proposals.restored(5)
+        self.assertIsInstance(self.answers["x"], OutcomeUnknown)
+
+    def test_callback_that_fails(self) -> None:
+        """One caller whose callback raises does not keep the answer from the others."""
+
+        def broken(outcome: Any) -> None:
+            raise ValueError("broken callback")
+
+        self.proposals.submit((put(b"k", b"v"),), broken)
+        self.submit("x")
+        self.proposals.gather()
+        self.commit(self.node.log[0])
+        self.assertIn("x", self.answers)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+
+class BoundsTests(ProposalsTestCase):
+    """Nothing waits without bound."""
+
+    def test_too_many_commands(self) -> None:
+        """Past the bound on waiting commands a write is refused at once, and taken again once there is room."""
+        for number in range(10):
+            self.submit(f"w{number}")
+        self.submit("more")
+        self.assertIsInstance(self.answers["more"], Overloaded)
+        self.proposals.gather()
+        for entry in self.node.log:
+            self.commit(entry)
+        self.submit("again")
+        self.assertNotIn("again", self.answers)
+
+    def test_too_many_bytes(self) -> None:
+        """Past the bound on waiting bytes a write is refused, also inside a session."""
+        self.submit("x", in_session(b"c", 1, put(b"k", b"v" * 900)))
+        self.submit("y", put(b"k", b"v" * 200))
+        self.assertIsInstance(self.answers["y"], Overloaded)
+
+    def test_no_room_for_a_session(self) -> None:
+        """A new client is refused where the sessions are all taken; one that has a session goes on."""
+        self.submit("x", in_session(b"c", 1, put(b"k", b"v")))
+        self.proposals.gather()
+        self.commit(self.node.log[0])
+        self.submit("new", in_session(b"d", 1, put(b"k", b"v")))
+        self.submit("old", in_session(b"c", 2, put(b"k", b"v")))
+        self.proposals.gather()
+        self.assertIsInstance(self.answers["new"], Overloaded)
+        self.commit(self.node.log[1])
+        self.assertEqual(self.answers["old"], [(0, 2)])
+
+
+class FollowerTests(ProposalsTestCase):
+    """What a follower does with writes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.node.follow("b")
+
+    def test_forwards_to_the_leader(self) -> None:
+        """A turn's writes go to the leader in one request, and the results are shared out."""
+        self.submit("x")
+        self.submit("y")
+        self.proposals.gather()
+        ((address, commands, done),) = self.forwarder.sent
+        self.assertEqual((address, len(commands)), ("host:1", 2))
+        done([(0, 7), (0, 8)])
+        self.assertEqual(self.answers, {"x": [(0, 7)], "y": [(0, 8)]})
+
+    def test_never_twice(self) -> None:
+        """A write that was forwarded here is not forwarded again (B64)."""
+        self.submit("x", forwarded=True)
+        self.proposals.gather()
+        self.assertEqual(self.forwarder.sent, [])
+        self.assertIsInstance(self.answers["x"], NotLeader)
+
+    def test_leader_gone(self) -> None:
+        """A forwarded write that certainly did not take effect waits for the next leader."""
+        self.submit("x")
+        self.proposals.gather()
+        self.forwarder.sent[0][2](NoLeader())
+        self.assertEqual(self.answers, {})
+        self.proposals.tick()
+        self.proposals.gather()
+        self.assertEqual(len(self.forwarder.sent), 2)
+
+    def test_connection_lost(self) -> None:
+        """A forwarded write whose connection broke has an unknown outcome and is not sent again (B63)."""
+        self.submit("x")
+        self.proposals.gather()
+        self.forwarder.sent[0][2](OutcomeUnknown())
+        self.assertIsInstance(self.answers["x"], OutcomeUnknown)
+        self.proposals.tick()
+        self.proposals.gather()
+        self.assertEqual(len(self.forwarder.sent), 1)
+
+    def test_no_leader(self) -> None:
+        """Without a leader a write waits for one, for a bounded time, and then certainly did not take effect."""
+        self.node.follow(None)
+        self.submit("x")
+        self.proposals.gather()
+        self.clock.advance(1.9)
+        self.proposals.tick()
+        self.proposals.gather()
+        self.assertEqual(self.answers, {})
+        self.clock.advance(0.1)
+        self.proposals.tick()
+        self.proposals.gather()
+        self.clock.advance(0.1)
+        self.proposals.tick()
+        self.assertIsInstance(self.answers["x"], NoLeader)
+        self.assertEqual(self.answers["x"].outcome, "not_applied")
+
+    def test_elected_meanwhile(self) -> None:
+        """Writes that waited for a leader are proposed here, where this node becomes it."""
+        self.node.follow(None)
+        self.submit("x")
+        self.proposals.gather()
+        self.node.role, self.node.leader = Role.LEADER, "a"
+        self.proposals.soft_state_changed(SoftState(role=Role.LEADER, term=2, leader="a"))
+        self.proposals.gather()
+        self.assertEqual(len(self.node.log), 1)
+
+
+class StoppingTests(ProposalsTestCase):
+    """What becomes of writes when the node stops."""
+
+    def test_finishes_what_was_taken(self) -> None:
+        """A node that stops refuses new writes, and has finished once those it took are answered."""
+        self.submit("x")
+        self.proposals.gather()
+        finished = self.proposals.refuse()
+        self.submit("late")
+        self.assertIsInstance(self.answers["late"], ShuttingDown)
+        self.assertNoResult(finished)
+        self.commit(self.node.log[0])
+        self.successResultOf(finished)
+
+    def test_idle(self) -> None:
+        """With nothing under way, stopping waits for nothing."""
+        self.successResultOf(self.proposals.refuse())
+
+    def test_abandons_the_rest(self) -> None:
+        """What cannot be finished is told the truth: unknown where it is in a log, not applied where it is not."""
+        self.submit("proposed")
+        self.proposals.gather()
+        self.submit("gathered")
+        self.proposals.abandon()
+        self.assertIsInstance(self.answers["proposed"], OutcomeUnknown)
+        self.assertIsInstance(self.answers["gathered"], ShuttingDown)
