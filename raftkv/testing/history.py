@@ -1,0 +1,138 @@
+"""What clients did and what they were told: the record that the linearizability checker judges.
+
+It knows operations, their order and their outcomes, and leaves to others how they were carried out. Order is a
+counter, not the clock: many things happen at one instant of virtual time, yet one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from raftkv.errors import Outcome
+from raftkv.interfaces import Record, Result
+from raftkv.kvstore.commands import ANY
+
+OperationKind = Literal["get", "put", "delete"]
+
+
+class OperationOutcome(Enum):
+    """What a client knows of its operation in the end."""
+
+    OK = "ok"  #: answered; a failed condition is an answer
+    NOT_APPLIED = "not_applied"  #: certainly never took and never will take effect
+    UNKNOWN = "unknown"  #: may have taken effect, may still, or never
+
+
+@dataclass(slots=True, kw_only=True)
+class Operation:
+    """One operation of one client, from the moment it was invoked to the moment it returned.
+
+    :ivar number: unique in its history, in order of invocation.
+    :ivar client: who invoked it.
+    :ivar kind: what it does to ``key``.
+    :ivar value: what a put sets, ``b""`` otherwise.
+    :ivar expect: the condition of a put or delete, as in :mod:`raftkv.kvstore.commands`.
+    :ivar invoked: position in the history's order of events.
+    :ivar invoked_at: virtual time in seconds, for people.
+    :ivar returned: position of the return, ``None`` while under way.
+    :ivar returned_at: virtual time of the return.
+    :ivar outcome: what the client knows; an operation under way is unknown.
+    :ivar result: of a write that is ok: the state machine's answer.
+    :ivar record: of a get that is ok: the record, ``None`` where there was no key.
+    """
+
+    number: int
+    client: str
+    kind: OperationKind
+    key: bytes
+    value: bytes = b""
+    expect: int = ANY
+    invoked: int
+    invoked_at: float
+    returned: int | None = None
+    returned_at: float | None = None
+    outcome: OperationOutcome = OperationOutcome.UNKNOWN
+    result: Result | None = None
+    record: Record | None = None
+
+    def __str__(self) -> str:
+        asked = self.key.decode("utf-8", "backslashreplace")
+        if self.kind == "put":
+            asked += f"={self.value.decode('utf-8', 'backslashreplace')}"
+        if self.expect != ANY:
+            asked += f" if {self.expect}"
+        answer: object = self.outcome.value
+        if self.outcome is OperationOutcome.OK:
+            answer = self.record if self.kind == "get" else self.result
+        until = "" if self.returned_at is None else f"{self.returned_at:.4f}"
+        return f"#{self.number} {self.client} {self.kind} {asked} -> {answer} [{self.invoked_at:.4f}, {until}]"
+
+
+class History:
+    """Every operation of one run, in the order of invocation."""
+
+    def __init__(self) -> None:
+        self._operations: list[Operation] = []
+        self._events = 0
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(self._operations)
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+    def invoke(
+        self, *, client: str, kind: OperationKind, key: bytes, now: float, value: bytes = b"", expect: int = ANY
+    ) -> Operation:
+        """Note that a client begins an operation; the caller ends it with one of the other methods, or never."""
+        operation = Operation(
+            number=len(self._operations),
+            client=client,
+            kind=kind,
+            key=key,
+            value=value,
+            expect=expect,
+            invoked=self._next_event(),
+            invoked_at=now,
+        )
+        self._operations.append(operation)
+        return operation
+
+    def answered(self, operation: Operation, result: Result, *, now: float) -> None:
+        """Note the state machine's answer to a write, be it that its condition failed."""
+        operation.result = result
+        self._end(operation, OperationOutcome.OK, now)
+
+    def read(self, operation: Operation, record: Record | None, *, now: float) -> None:
+        """Note what a get saw, ``None`` where there was no key."""
+        operation.record = record
+        self._end(operation, OperationOutcome.OK, now)
+
+    def failed(self, operation: Operation, outcome: Outcome, *, now: float) -> None:
+        """Note an error, with what the client was told of the effect."""
+        self._end(operation, OperationOutcome(outcome), now)
+
+    def by_key(self) -> dict[bytes, list[Operation]]:
+        """Return the operations of each key, in the order of invocation."""
+        keys: dict[bytes, list[Operation]] = {}
+        for operation in self._operations:
+            keys.setdefault(operation.key, []).append(operation)
+        return keys
+
+    def count(self, outcome: OperationOutcome) -> int:
+        """Return how many operations have this outcome."""
+        return sum(operation.outcome is outcome for operation in self._operations)
+
+    def _end(self, operation: Operation, outcome: OperationOutcome, now: float) -> None:
+        if operation.returned is not None:
+            raise ValueError(f"returned twice: {operation}")
+        operation.outcome = outcome
+        operation.returned = self._next_event()
+        operation.returned_at = now
+
+    def _next_event(self) -> int:
+        self._events += 1
+        return self._events

@@ -1,0 +1,1 @@
+"""Whole clusters on a virtual clock, and the judges that watch them."""
