@@ -1,0 +1,241 @@
+"""Virtual time for many nodes at once: one queue of events, and a clock of each node's own that drifts and dies.
+
+:class:`VirtualClock` is a reactor's clock that moves only when it is run, event by event; :class:`NodeClock` is what
+one process sees of it. What is called belongs to a process: while that is paused (SIGSTOP) its calls wait, and when it
+is killed they never happen, as with a real one. Nothing here knows what a node is.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+
+@implementer(IDelayedCall)
+class VirtualCall:
+    """A call in the queue.
+
+    :ivar time: when it is due, on the virtual clock.
+    :ivar owner: the process that it belongs to, ``None`` for the world's own.
+    """
+
+    __slots__ = ("_clock", "_state", "arguments", "function", "keywords", "owner", "time")
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        time: float,
+        owner: NodeClock | None,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+    ) -> None:
+        self._clock = clock
+        self._state = "waiting"
+        self.time = time
+        self.owner = owner
+        self.function = function
+        self.arguments = arguments
+        self.keywords = keywords
+
+    def getTime(self) -> float:
+        """See :class:`IDelayedCall`; in the seconds of the clock that the call was made on."""
+        return self.time if self.owner is None else self.owner.own_time(self.time)
+
+    def active(self) -> bool:
+        """See :class:`IDelayedCall`."""
+        return self._state == "waiting"
+
+    def cancel(self) -> None:
+        """See :class:`IDelayedCall`."""
+        self._must_wait()
+        self._state = "cancelled"
+
+    def delay(self, secondsLater: float) -> None:
+        """See :class:`IDelayedCall`."""
+        self._must_wait()
+        self._clock.move(self, self.time + self._world_seconds(secondsLater))
+
+    def reset(self, secondsFromNow: float) -> None:
+        """See :class:`IDelayedCall`."""
+        self._must_wait()
+        self._clock.move(self, self._clock.seconds() + self._world_seconds(secondsFromNow))
+
+    def happen(self) -> None:
+        """Make the call, unless it was cancelled."""
+        if self._state == "waiting":
+            self._state = "called"
+            self.function(*self.arguments, **self.keywords)
+
+    def _world_seconds(self, seconds: float) -> float:
+        return seconds if self.owner is None else seconds / self.owner.rate
+
+    def _must_wait(self) -> None:
+        if self._state == "called":
+            raise AlreadyCalled()
+        if self._state == "cancelled":
+            raise AlreadyCancelled()
+
+
+@implementer(IReactorTime)
+class VirtualClock:
+    """The time of the world.
+
+    An error that escapes from a call ends the run: unlike a reactor, a simulation has nothing to carry on for.
+
+    :param after_event: called after each event with the process that it belonged to, or ``None``.
+    :ivar events: how many have happened.
+    """
+
+    def __init__(self, after_event: Callable[[NodeClock | None], None] | None = None) -> None:
+        self.after_event = after_event
+        self.events = 0
+        self._now = 0.0
+        self._queue: list[tuple[float, int, VirtualCall]] = []
+        self._tickets = count()
+
+    def seconds(self) -> float:
+        """See :class:`IReactorTime`."""
+        return self._now
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> IDelayedCall:  # noqa: A002  # Twisted's name
+        """See :class:`IReactorTime`; calls of one instant happen in the order in which they were made."""
+        return self.call_for(None, delay, callable, args, kw)
+
+    def getDelayedCalls(self) -> list[IDelayedCall]:
+        """See :class:`IReactorTime`."""
+        return [call for time, _, call in self._queue if call.active() and call.time == time]
+
+    def call_for(
+        self,
+        owner: NodeClock | None,
+        delay: float,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+    ) -> VirtualCall:
+        """Make a call that belongs to a process.
+
+        :param delay: seconds of this clock, not of the owner's.
+        """
+        if delay < 0:
+            raise ValueError(f"a call cannot be made {-delay} seconds ago")
+        call = VirtualCall(self, self._now + delay, owner, function, arguments, keywords)
+        heapq.heappush(self._queue, (call.time, next(self._tickets), call))
+        return call
+
+    def move(self, call: VirtualCall, time: float) -> None:
+        """Let a waiting call happen at another time."""
+        call.time = time
+        heapq.heappush(self._queue, (time, next(self._tickets), call))
+
+    def run_until(self, time: float) -> None:
+        """Let everything happen that is due up to ``time``, and let it be ``time`` then."""
+        queue = self._queue
+        while queue and queue[0][0] <= time:
+            self._happen(*heapq.heappop(queue))
+        self._now = max(self._now, time)
+
+    def run_while(self, condition: Callable[[], bool], *, limit_seconds: float) -> bool:
+        """Go on as long as ``condition()`` is true.
+
+        :return: whether it became false; it did not where ``limit_seconds`` went by or nothing was left to happen.
+        """
+        end = self._now + limit_seconds
+        while condition():
+            if not self._queue or self._queue[0][0] > end:
+                self._now = end
+                return not condition()
+            self._happen(*heapq.heappop(self._queue))
+        return True
+
+    def advance(self, seconds: float) -> None:
+        """Let time go by, as ``task.Clock`` does."""
+        self.run_until(self._now + seconds)
+
+    def _happen(self, time: float, _: int, call: VirtualCall) -> None:
+        if call.time != time or not call.active():
+            return  # moved or cancelled
+        self._now = time
+        owner = call.owner
+        if owner is None:
+            call.happen()
+        elif not owner.run(call.happen):
+            return
+        self.events += 1
+        if self.after_event is not None:
+            self.after_event(owner)
+
+
+@implementer(IReactorTime)
+class NodeClock:
+    """The clock of one process, from its start to its death.
+
+    :param world: the time of the world.
+    :param name: whose clock it is.
+    :param rate: its seconds for each second of the world; 1.01 runs fast by one part in a hundred.
+    """
+
+    def __init__(self, world: VirtualClock, *, name: str, rate: float = 1.0) -> None:
+        self.world = world
+        self.name = name
+        self.rate = rate
+        self.is_dead = False
+        self.is_paused = False
+        self._held: deque[Callable[[], None]] = deque()
+
+    def seconds(self) -> float:
+        """See :class:`IReactorTime`. It goes on while the process is paused, as the machine's does."""
+        return self.own_time(self.world.seconds())
+
+    def own_time(self, world_time: float) -> float:
+        """Return what this clock shows at a time of the world."""
+        return world_time * self.rate
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> IDelayedCall:  # noqa: A002  # Twisted's name
+        """See :class:`IReactorTime`."""
+        return self.world.call_for(self, delay / self.rate, callable, args, kw)
+
+    def getDelayedCalls(self) -> list[IDelayedCall]:
+        """See :class:`IReactorTime`."""
+        return [
+            call
+            for call in self.world.getDelayedCalls()
+            if isinstance(call, VirtualCall) and call.owner is self and not self.is_dead
+        ]
+
+    def run(self, function: Callable[[], None]) -> bool:
+        """Let something happen in this process: now, after the pause, or never if it is dead.
+
+        :return: whether it happened now.
+        """
+        if self.is_dead:
+            return False
+        if self.is_paused:
+            self._held.append(function)
+            return False
+        function()
+        return True
+
+    def pause(self) -> None:
+        """Stop the process where it stands (SIGSTOP); what is due from now on is held back, in order."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """Go on (SIGCONT): everything held back happens at once, each as an event of its own."""
+        self.is_paused = False
+        held, self._held = self._held, deque()
+        for function in held:
+            self.world.call_for(self, 0.0, function, (), {})
+
+    def die(self) -> None:
+        """End the process (SIGKILL): nothing that belongs to it happens any more."""
+        self.is_dead = True
+        self._held.clear()
