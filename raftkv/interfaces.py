@@ -152,6 +152,10 @@ class IStorage(Interface):
         """Queue: entries up to and including ``index`` are no longer needed. Call only once a snapshot that covers
         them is on disk."""
 
+    def snapshot_taken(index: int) -> None:
+        """A snapshot of our own up to ``index`` is on disk: :meth:`log_bytes` counts from there. Nothing is removed:
+        :meth:`compact` does that, usually up to a smaller index."""
+
     def log_bytes() -> int:
         """Return the bytes of log behind the newest snapshot, as queued (not as synced)."""
 
