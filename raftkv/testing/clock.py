@@ -90,11 +90,11 @@ class VirtualClock:
 
     An error that escapes from a call ends the run: unlike a reactor, a simulation has nothing to carry on for.
 
-    :param after_event: called after each event with the process that it belonged to, or ``None``.
+    :param after_event: called after anything that happened in a process, with its clock.
     :ivar events: how many have happened.
     """
 
-    def __init__(self, after_event: Callable[[NodeClock | None], None] | None = None) -> None:
+    def __init__(self, after_event: Callable[[NodeClock], None] | None = None) -> None:
         self.after_event = after_event
         self.events = 0
         self._now = 0.0
@@ -164,14 +164,11 @@ class VirtualClock:
         if call.time != time or not call.active():
             return  # moved or cancelled
         self._now = time
-        owner = call.owner
-        if owner is None:
-            call.happen()
-        elif not owner.run(call.happen):
-            return
         self.events += 1
-        if self.after_event is not None:
-            self.after_event(owner)
+        if call.owner is None:
+            call.happen()
+        else:
+            call.owner.run(call.happen)
 
 
 @implementer(IReactorTime)
@@ -214,6 +211,8 @@ class NodeClock:
     def run(self, function: Callable[[], None]) -> bool:
         """Let something happen in this process: now, after the pause, or never if it is dead.
 
+        Call it from an event of the world's own, never from one of another process.
+
         :return: whether it happened now.
         """
         if self.is_dead:
@@ -222,6 +221,8 @@ class NodeClock:
             self._held.append(function)
             return False
         function()
+        if self.world.after_event is not None:
+            self.world.after_event(self)
         return True
 
     def pause(self) -> None:

@@ -1,0 +1,363 @@
+"""Figure 3 of the Raft paper, and what else must hold at every moment, checked from outside while a cluster runs.
+
+The checkers are told of each start, each write, each finished sync and each message, and look at a node after each of
+its events; they do only work that is proportional to what changed. They know the core's messages and nothing of how a
+node is built. What clients saw is judged elsewhere (:mod:`raftkv.testing.linearizability`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from raftkv.interfaces import Recovered
+from raftkv.raft.configuration import Configuration
+from raftkv.raft.messages import (
+    AppendEntriesResponse,
+    Entry,
+    EntryKind,
+    HardState,
+    Message,
+    RequestVote,
+    RequestVoteResponse,
+)
+from raftkv.raft.ready import Role, Write
+from raftkv.testing.shadow import ShadowLog, ShadowState
+
+
+class Violation(Exception):
+    """A rule was broken; the message says which, by whom and where.
+
+    :ivar rule: a short name, the same for each breach of one rule.
+    """
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(rule, message)
+        self.rule = rule
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.message}"
+
+
+class NodeView(Protocol):
+    """What the checkers look at: a :class:`~raftkv.raft.node.RaftNode`."""
+
+    @property
+    def role(self) -> Role: ...
+    @property
+    def current_term(self) -> int: ...
+    @property
+    def commit_index(self) -> int: ...
+    @property
+    def first_index(self) -> int: ...
+    @property
+    def last_index(self) -> int: ...
+    @property
+    def configuration(self) -> Configuration: ...
+    def term_at(self, index: int) -> int | None: ...
+
+
+class StateView(Protocol):
+    """What the checkers look at: a :class:`~raftkv.kvstore.store.Store`."""
+
+    @property
+    def applied_index(self) -> int: ...
+    @property
+    def revision(self) -> int: ...
+    def digest(self) -> str: ...
+
+
+class _Watched:
+    """What is remembered of one node.
+
+    :ivar queued: after every write that it asked for.
+    :ivar durable: after every write that its storage called durable.
+    :ivar pending: the writes in between.
+    :ivar life: how often it was started.
+    :ivar commit_index: as last seen in this life; likewise ``applied_index`` and ``term``.
+    """
+
+    __slots__ = (
+        "applied_index",
+        "commit_index",
+        "durable",
+        "life",
+        "pending",
+        "queued",
+        "role",
+        "term",
+        "votes",
+    )
+
+    def __init__(self) -> None:
+        self.life = 0
+        self.queued = ShadowState(HardState(), ShadowLog())
+        self.durable = ShadowState(HardState(), ShadowLog())
+        self.pending: deque[Write] = deque()
+        self.votes: dict[int, str] = {}
+        self.begin_life()
+
+    def begin_life(self) -> None:
+        self.commit_index = 0
+        self.applied_index = 0
+        self.term = 0
+        self.role = Role.FOLLOWER
+
+
+class Checkers:
+    """Watches one cluster from its first start to its end; every method raises :exc:`Violation`.
+
+    :ivar leaders: who led each term, and in which life.
+    :ivar committed: the term of each entry that some node has called committed.
+    """
+
+    def __init__(self) -> None:
+        self.leaders: dict[int, tuple[str, int]] = {}
+        self.committed: dict[int, int] = {}
+        self.checks = 0
+        self._nodes: dict[str, _Watched] = {}
+        self._views: dict[str, NodeView] = {}
+        # By (index, term): the term of the entry before, kind and payload.
+        self._entries: dict[tuple[int, int], tuple[int | None, EntryKind, bytes]] = {}
+        self._digests: dict[int, tuple[str, int, str]] = {}
+
+    # -- what a node does ------------------------------------------------------------------------------------------
+
+    def started(self, name: str, view: NodeView, recovered: Recovered) -> None:
+        """A node was started on what its disk held."""
+        watched = self._nodes.setdefault(name, _Watched())
+        watched.life += 1
+        self._views[name] = view
+        if watched.life > 1:
+            self._nothing_durable_lost(name, watched, recovered)
+        base_index = recovered.entries[0].index - 1 if recovered.entries else 0
+        base_term = recovered.first_previous_term
+        if not recovered.entries and recovered.snapshot is not None:
+            base_index, base_term = recovered.snapshot.index, recovered.snapshot.term
+        log = ShadowLog(base_index, base_term, [entry.term for entry in recovered.entries])
+        watched.queued = ShadowState(recovered.hard_state, log)
+        watched.durable = watched.queued.copy()
+        watched.pending.clear()
+        watched.begin_life()
+
+    def wiped(self, name: str) -> None:
+        """A node's disk was emptied on purpose: what it promised before is forgotten, and so is its life."""
+        life = self._nodes[name].life
+        self._nodes[name] = _Watched()
+        self._nodes[name].life = life
+
+    def written(self, name: str, write: Write) -> None:
+        """A node handed a write to its storage."""
+        watched, view = self._nodes[name], self._views[name]
+        self._hard_state_grows(name, watched.queued.hard_state, write)
+        if write.entries:
+            self._append_is_lawful(name, watched, view, write.entries)
+        watched.queued.take(write)
+        watched.pending.append(write)
+        for entry in write.entries:
+            self._log_matching(name, watched, entry)
+
+    def durable(self, name: str, write_id: int) -> None:
+        """A node's storage says that a write, and those before, are on disk."""
+        watched = self._nodes[name]
+        while watched.pending and watched.pending[0].write_id <= write_id:
+            watched.durable.take(watched.pending.popleft())
+
+    def sent(self, message: Message) -> None:
+        """A node said something: it must not promise what its disk may forget (Figure 2, section 5.2)."""
+        if isinstance(message, AppendEntriesResponse):
+            if message.success:
+                self._acknowledged(message)
+        elif isinstance(message, RequestVoteResponse):
+            if message.vote_granted and not message.pre_vote:
+                self._voted(message.sender, message.term, message.to)
+        elif isinstance(message, RequestVote) and not message.pre_vote:
+            self._voted(message.sender, message.term, message.sender)
+
+    def look(self, name: str, state: StateView) -> None:
+        """Look at a node after something happened in it."""
+        watched, view = self._nodes[name], self._views[name]
+        self.checks += 1
+        term, role = view.current_term, view.role
+        if term != watched.term or role is not watched.role:
+            if term < watched.term:
+                raise Violation("term goes back", f"{name} went from term {watched.term} to {term}")
+            watched.term, watched.role = term, role
+            if role is Role.LEADER:
+                self._elected(name, watched, view)
+        if view.commit_index != watched.commit_index:
+            self._commit_moved(name, watched, view)
+        if state.applied_index != watched.applied_index:
+            self._applied_moved(name, watched, view, state)
+
+    def applied(self, name: str, entry: Entry) -> None:
+        """A node applied an entry to its state machine (State Machine Safety)."""
+        term = self.committed.get(entry.index)
+        if term is None and self._views[name].commit_index < entry.index:
+            raise Violation("state machine safety", f"{name} applied entry {entry.index} before it was committed")
+        if term is not None and term != entry.term:
+            raise Violation(
+                "state machine safety",
+                f"{name} applied entry {entry.index} of term {entry.term}, but the one of term {term} is committed",
+            )
+
+    # -- elections -----------------------------------------------------------------------------------------------
+
+    def _elected(self, name: str, watched: _Watched, view: NodeView) -> None:
+        term = view.current_term
+        leader = self.leaders.setdefault(term, (name, watched.life))
+        if leader != (name, watched.life):
+            raise Violation(
+                "election safety",
+                f"{name} (life {watched.life}) leads term {term}, which {leader[0]} (life {leader[1]}) led",
+            )
+        for index, committed_term in self.committed.items():
+            if index >= view.first_index and committed_term < term and view.term_at(index) != committed_term:
+                raise Violation(
+                    "leader completeness",
+                    f"{name} leads term {term} without entry {index} of term {committed_term}, which is committed",
+                )
+
+    def _voted(self, voter: str, term: int, candidate: str) -> None:
+        watched = self._nodes[voter]
+        earlier = watched.votes.setdefault(term, candidate)
+        if earlier != candidate:
+            raise Violation("one vote", f"{voter} voted for {earlier} and for {candidate} in term {term}")
+        hard_state = watched.durable.hard_state
+        if hard_state.term < term or (hard_state.term == term and hard_state.voted_for != candidate):
+            raise Violation(
+                "vote before sync", f"{voter} votes for {candidate} in term {term}, but its disk has {hard_state}"
+            )
+
+    def _hard_state_grows(self, name: str, before: HardState, write: Write) -> None:
+        after = write.hard_state
+        if after is None:
+            return
+        if after.term < before.term or (
+            after.term == before.term and before.voted_for is not None and after.voted_for != before.voted_for
+        ):
+            raise Violation("hard state goes back", f"{name} replaces {before} by {after}")
+
+    # -- the log -------------------------------------------------------------------------------------------------
+
+    def _append_is_lawful(self, name: str, watched: _Watched, view: NodeView, entries: tuple[Entry, ...]) -> None:
+        first, log = entries[0].index, watched.queued.log
+        # The snapshot of the same write takes effect before its entries do.
+        if first > log.last_index + 1 and first > view.first_index:
+            raise Violation("gap in the log", f"{name} appends {first} behind {log.last_index}")
+        if first <= log.last_index and view.role is Role.LEADER:
+            raise Violation("leader append-only", f"{name} leads and overwrites {first}, its last is {log.last_index}")
+        for entry in entries:
+            if entry.index > watched.commit_index or entry.index <= log.base_index:
+                break
+            if log.term_at(entry.index) != entry.term:
+                raise Violation(
+                    "committed entry overwritten", f"{name} replaces {entry.index}, committed to {watched.commit_index}"
+                )
+
+    def _log_matching(self, name: str, watched: _Watched, entry: Entry) -> None:
+        """An index and a term name one entry with one history, everywhere (section 5.3), by induction."""
+        previous = watched.queued.log.term_at(entry.index - 1)
+        facts = (previous, entry.kind, entry.payload)
+        known = self._entries.setdefault((entry.index, entry.term), facts)
+        if known is not facts and known != facts:
+            raise Violation(
+                "log matching", f"{name} has another entry {entry.index} of term {entry.term}: {facts} for {known}"
+            )
+
+    def _acknowledged(self, message: AppendEntriesResponse) -> None:
+        log = self._nodes[message.sender].durable.log
+        if log.last_index < message.match_index:
+            raise Violation(
+                "acknowledged before sync",
+                f"{message.sender} acknowledges {message.match_index}, but its disk has only {log.last_index}",
+            )
+
+    def _nothing_durable_lost(self, name: str, watched: _Watched, recovered: Recovered) -> None:
+        """What a storage called durable is there after a crash, unless a later write was about to replace it."""
+        durable, hard_state = watched.durable, recovered.hard_state
+        lawful = [durable.hard_state, *(write.hard_state for write in watched.pending)]
+        if hard_state not in lawful:
+            raise Violation(
+                "durable hard state lost", f"{name} had {durable.hard_state} and came back with {hard_state}"
+            )
+        keep = durable.log.last_index
+        for write in watched.pending:
+            if write.snapshot is not None:
+                return  # it may have replaced the whole log
+            if write.entries:
+                keep = min(keep, write.entries[0].index - 1)
+        terms = {entry.index: entry.term for entry in recovered.entries}
+        covered = recovered.snapshot.index if recovered.snapshot is not None else 0
+        for index in range(max(covered, durable.log.base_index) + 1, keep + 1):
+            if terms.get(index) != durable.log.term_at(index):
+                raise Violation(
+                    "durable entry lost",
+                    f"{name} had entry {index} of term {durable.log.term_at(index)} on disk and came back with"
+                    f" {terms.get(index)}",
+                )
+
+    # -- commitment ----------------------------------------------------------------------------------------------
+
+    def _commit_moved(self, name: str, watched: _Watched, view: NodeView) -> None:
+        before, now = watched.commit_index, view.commit_index
+        if now < before:
+            raise Violation("commit index goes back", f"{name} went from {before} to {now}")
+        if now > view.last_index:
+            raise Violation("commit index past the log", f"{name} commits {now}, its last entry is {view.last_index}")
+        watched.commit_index = now
+        if view.role is Role.LEADER:
+            self._committed_by_majority(name, view, now)
+        for index in range(max(before + 1, view.first_index), now + 1):
+            term = view.term_at(index)
+            if term is None:
+                raise Violation("commit index past the log", f"{name} does not know the term of {index}")
+            known = self.committed.get(index)
+            if known is None:
+                self.committed[index] = term
+                self._leaders_have(index, term)
+            elif known != term:
+                raise Violation(
+                    "state machine safety", f"{name} commits {index} of term {term}, committed before in term {known}"
+                )
+
+    def _leaders_have(self, index: int, term: int) -> None:
+        """Whoever leads a later term has this entry, also where it was elected first (Leader Completeness)."""
+        for name, view in self._views.items():
+            if view.role is not Role.LEADER or view.current_term <= term or index < view.first_index:
+                continue
+            if self._nodes[name].role is Role.LEADER and view.term_at(index) != term:
+                raise Violation("leader completeness", f"{name} leads without entry {index} of term {term}")
+
+    def _committed_by_majority(self, name: str, view: NodeView, index: int) -> None:
+        """A leader commits by counting only entries of its own term (section 5.4.2), on disks that have them."""
+        term = view.term_at(index)
+        if term != view.current_term:
+            raise Violation(
+                "old entry counted", f"{name} commits up to {index} of term {term} while it leads {view.current_term}"
+            )
+        holders = {each for each, watched in self._nodes.items() if watched.durable.log.holds(index, term)}
+        configuration = view.configuration
+        for voters in filter(None, (configuration.voters, configuration.outgoing_voters)):
+            if 2 * len(holders & voters) <= len(voters):
+                raise Violation(
+                    "committed without majority",
+                    f"{name} commits {index}, which is on the disks of {sorted(holders & voters)} of {sorted(voters)}",
+                )
+
+    def _applied_moved(self, name: str, watched: _Watched, view: NodeView, state: StateView) -> None:
+        now = state.applied_index
+        if now < watched.applied_index:
+            raise Violation("applied index goes back", f"{name} went from {watched.applied_index} to {now}")
+        if now > view.commit_index:
+            raise Violation("applied before committed", f"{name} applied {now}, committed {view.commit_index}")
+        watched.applied_index = now
+        facts = (state.digest(), state.revision)
+        digest, revision, who = self._digests.setdefault(now, (*facts, name))
+        if facts != (digest, revision):
+            raise Violation("states diverge", f"at {now} {name} has {facts}, {who} had {(digest, revision)}")
+
+    def forget(self, name: str) -> None:
+        """A node died: nobody looks at its core any more, its disk is remembered."""
+        self._views.pop(name, None)
