@@ -1,0 +1,243 @@
+"""The client without a network: one HTTP call from the first request to the result, as values in and values out.
+
+An :class:`HTTPCall` says what to send, is told what came back or what broke, and says what is next: the result, an
+error, or another attempt. It brings together the operation (what to ask), the session (under which number), the route
+(whom) and the rules of retrying (how often, and how soon). Flavours of the client differ only in how they send, wait
+and hand over the result; none of them decides anything.
+
+:class:`Core` is what all calls of one client share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from raftkv.client.answers import Answer
+from raftkv.client.operations import Operation
+from raftkv.client.results import ClientClosed, NotReached
+from raftkv.client.retry import Again, Call, GiveUp, RetryPolicy
+from raftkv.client.route import Route
+from raftkv.client.session import Session
+from raftkv.errors import KeyNotFound, Outcome, OutcomeUnknown, RaftKVError, RequestTimeout
+
+T = TypeVar("T")
+
+_SCHEMES: Final = ("http", "https")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """A request to make now.
+
+    :ivar timeout_seconds: how long its answer may take, from connecting to the last byte of the body.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Generic[T]):
+    """The call is over, and this is its result."""
+
+    value: T
+
+
+class Core:
+    """What the calls of one client share: where to ask, under which id, and how patiently.
+
+    :param addresses: see :func:`parse_addresses`.
+    :param policy: how patient the client is.
+    :param follow_leader: whether servers may name addresses that the user did not give.
+    :param random: for the back-off.
+    :param entropy: gives random bytes for the client id.
+    """
+
+    def __init__(
+        self,
+        addresses: str | Iterable[str],
+        *,
+        policy: RetryPolicy,
+        follow_leader: bool,
+        random: Random,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.route = Route(parse_addresses(addresses), follow_leader=follow_leader)
+        self.session = Session(entropy=entropy)
+        self.policy = policy
+        self.random = random
+
+    def call(self, operation: Operation[T], *, none_if_missing: bool = False, now: float) -> HTTPCall[T]:
+        """Begin a call.
+
+        :param none_if_missing: whether a key that does not exist gives ``None`` instead of an error.
+        :param now: on the clock that all times of the call are told by; it must not go backwards.
+        """
+        return HTTPCall(self, operation, none_if_missing=none_if_missing, now=now)
+
+
+class HTTPCall(Generic[T]):
+    """One operation on its way. Made by :meth:`Core.call`.
+
+    The order of calls: :meth:`admit` until it agrees, then :meth:`send`, then :meth:`answered` or :meth:`broke`, then
+    by their answer :meth:`send` again or nothing; :meth:`end` whatever happened.
+
+    :ivar deadline: when the call ends; whoever waits for :meth:`admit` or sleeps must wake up by then.
+    """
+
+    def __init__(self, core: Core, operation: Operation[T], *, none_if_missing: bool, now: float) -> None:
+        self._core = core
+        self._operation = operation
+        self._none_if_missing = none_if_missing
+        self._sequence: int | None = None
+        self._address = ""
+        self._retries = Call(
+            operation.description,
+            route=core.route,
+            policy=core.policy,
+            random=core.random,
+            is_write=operation.is_write,
+            repeatable=operation.sessioned or not operation.is_write,
+            prefer_leader=operation.prefer_leader,
+            started=now,
+        )
+        self.deadline = self._retries.deadline
+
+    def admit(self) -> bool:
+        """Take what the call needs before it may be sent; ``False`` while the window of numbers is full."""
+        if self._operation.sessioned and self._sequence is None:
+            self._sequence = self._core.session.take()
+            return self._sequence is not None
+        return True
+
+    def send(self, now: float) -> Send | GiveUp:
+        """Return the request to make now."""
+        attempt = self._retries.attempt(now)
+        if isinstance(attempt, GiveUp):
+            return attempt
+        self._address = attempt.address
+        operation = self._operation
+        headers = dict(operation.headers)
+        if self._sequence is not None:
+            headers["X-Client-Id"] = self._core.session.client_id
+            headers["X-Request-Seq"] = str(self._sequence)
+        return Send(
+            method=operation.method,
+            url=attempt.address + operation.target,
+            headers=headers,
+            body=operation.body,
+            timeout_seconds=attempt.timeout_seconds,
+        )
+
+    def answered(self, now: float, answer: Answer) -> Finished[T | None] | Again | GiveUp:
+        """Take in a whole answer."""
+        self._learn(answer)
+        try:
+            return Finished(self._operation.interpret(answer))
+        except KeyNotFound as error:
+            return Finished(None) if self._none_if_missing else GiveUp(error)
+        except RaftKVError as error:
+            return self._retries.failed(now, error, maybe_received=error.outcome == "unknown")
+
+    def broke(self, now: float, reason: str, *, maybe_received: bool) -> Again | GiveUp:
+        """Take in that there was no answer.
+
+        :param reason: what broke, for messages.
+        :param maybe_received: ``False`` only where certainly no byte of the request reached a server.
+        """
+        error = OutcomeUnknown(reason) if maybe_received else NotReached(reason)
+        return self._retries.failed(now, error, maybe_received=maybe_received)
+
+    def timed_out(self, now: float) -> Again | GiveUp:
+        """Take in that the attempt's time was over before an answer had come."""
+        outcome: Outcome = "unknown" if self._operation.is_write else "not_applied"
+        return self._retries.failed(now, RequestTimeout("no answer in time", outcome), maybe_received=True)
+
+    def too_late(self) -> RequestTimeout:
+        """Make the error for a call whose deadline passed while it waited."""
+        return self._retries.timed_out()
+
+    def abandoned(self, *, under_way: bool) -> RaftKVError:
+        """Make the error for a call that is pending when the client is closed."""
+        return self._retries.abandoned(under_way=under_way, otherwise=ClientClosed())
+
+    def end(self) -> None:
+        """Give back what :meth:`admit` took; nothing may be sent after that."""
+        if self._sequence is not None:
+            self._core.session.give_back(self._sequence)
+            self._sequence = None
+
+    def _learn(self, answer: Answer) -> None:
+        if "x-raft-leader" not in answer.headers:
+            return  # not from a node: something in between answered
+        term = answer.headers.get("x-raft-term", "")
+        self._core.route.heard(
+            self._address,
+            leader=leader_address(answer.headers["x-raft-leader"], asked=self._address),
+            term=int(term) if term.isascii() and term.isdigit() else 0,
+        )
+
+
+def parse_addresses(addresses: str | Iterable[str]) -> tuple[str, ...]:
+    """Read the addresses of a cluster.
+
+    :param addresses: one URL such as ``http://localhost:8080``, several with commas between them, or a list of either.
+    :return: the URLs, without slashes at the end.
+    :raises ValueError: an address that is none, named.
+    """
+    given = [addresses] if isinstance(addresses, str) else list(addresses)
+    parsed: list[str] = []
+    for text in given:
+        if not isinstance(text, str):
+            raise ValueError(f"address {text!r}: expected a string such as 'http://localhost:8080'")
+        parsed.extend(_parse_address(part.strip()) for part in text.split(",") if part.strip())
+    if not parsed:
+        raise ValueError("no address given; expected something like 'http://localhost:8080'")
+    return tuple(parsed)
+
+
+def leader_address(named: str, *, asked: str) -> str | None:
+    """Make a URL of the address that ``X-Raft-Leader`` names.
+
+    :param named: ``host:port``, or empty; anything else is taken for empty.
+    :param asked: the URL of the node that named it, whose scheme it shares.
+    """
+    if not named:
+        return None
+    try:
+        return _parse_address(named if "://" in named else f"{urlsplit(asked).scheme}://{named}")
+    except ValueError:
+        return None
+
+
+def _parse_address(text: str) -> str:
+    def wrong(problem: str) -> ValueError:
+        return ValueError(f"address {text!r}: {problem}; expected something like 'http://localhost:8080'")
+
+    if "://" not in text:
+        raise wrong("the scheme is missing")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise wrong(str(error)) from None
+    if parts.scheme not in _SCHEMES:
+        raise wrong(f"the scheme {parts.scheme!r} is neither http nor https")
+    if not parts.hostname:
+        raise wrong("the host is missing")
+    if port == 0:
+        raise wrong("port 0 cannot be connected to")
+    if parts.username is not None or parts.password is not None:
+        raise wrong("a user name or password does not belong here")
+    if parts.query or parts.fragment or parts.path.strip("/"):
+        raise wrong("there is something after the host and port")
+    if any(character.isspace() or not character.isprintable() for character in text) or not text.isascii():
+        raise wrong("it contains a character that no address has")
+    return f"{parts.scheme}://{parts.netloc}"

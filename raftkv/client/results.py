@@ -1,0 +1,240 @@
+"""What a client's calls give: values with names, and the errors that arise on the client's own side.
+
+Everything else that a call can raise is in :mod:`raftkv.errors`. Nothing here knows HTTP or a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from raftkv.errors import BadRequest, Outcome, RaftKVError
+
+Consistency = Literal["linearizable", "lease", "stale"]
+CONSISTENCIES: tuple[Consistency, ...] = ("linearizable", "lease", "stale")
+
+
+class ClientClosed(RaftKVError):
+    """The client was closed before this call was sent; nothing came of it."""
+
+    code = "closed"
+
+    def __str__(self) -> str:
+        return "this client is closed"
+
+
+class NotReached(RaftKVError):
+    """No connection to a server could be made, so that nothing was sent; the cause of a time-out."""
+
+    code = "unreachable"
+
+
+class ValueNotText(RaftKVError, ValueError):
+    """The value is not UTF-8, so that it has no ``str``; ``get_bytes`` and ``get_record`` give the bytes.
+
+    :ivar key: the key whose value it is.
+    """
+
+    code = "value_not_text"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"the value of {self.key!r} is not UTF-8 text; read it with get_bytes or get_record"
+
+
+class UnexpectedAnswer(RaftKVError):
+    """The answer is not one that raftkv gives: an internal error, or something else that listens at this address.
+
+    :ivar status: the HTTP status, 0 where the answer did not come by HTTP.
+    :ivar reason: what was wrong with it.
+    """
+
+    code = "internal"
+
+    def __init__(self, status: int, reason: str, outcome: Outcome = "not_applied") -> None:
+        super().__init__(status, reason, outcome)
+        self.status = status
+        self.reason = reason
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        return f"unexpected answer with status {self.status}: {self.reason}" if self.status else self.reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A key with its value and its history in numbers.
+
+    :ivar create_revision: the revision that created the key in its present life.
+    :ivar mod_revision: the revision of the last write; what a conditional write compares.
+    :ivar version: 1 at creation, one more with each write.
+    :ivar lease: the lease that the key hangs on, 0 for none.
+    """
+
+    key: str
+    value: bytes
+    create_revision: int
+    mod_revision: int
+    version: int
+    lease: int = 0
+
+    @property
+    def text(self) -> str:
+        """The value as text.
+
+        :raises ValueNotText: it is not UTF-8.
+        """
+        return text_of(self.key, self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A set that took effect.
+
+    :ivar revision: the revision that it was given, now the key's mod revision.
+    """
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """A delete that was answered.
+
+    :ivar deleted: whether there was a key to delete.
+    :ivar revision: the revision of the delete; where nothing was deleted, the store's present one.
+    """
+
+    deleted: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What one node says of itself.
+
+    :ivar leader: id of the leader as far as the node knows.
+    :ivar digest: of the state at ``applied_index``; equal on all nodes at an equal index.
+    :ivar uptime: seconds since the start.
+    :ivar raw: the whole answer, with whatever a newer server adds to it.
+    """
+
+    node_id: str
+    cluster_id: str
+    role: str
+    term: int
+    leader: str | None
+    commit_index: int
+    applied_index: int
+    first_index: int
+    last_index: int
+    snapshot_index: int
+    revision: int
+    compact_revision: int
+    keys: int
+    digest: str
+    uptime: float
+    version: str
+    alarms: tuple[Any, ...]
+    raw: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One member of the cluster.
+
+    :ivar role: ``"voter"`` or ``"learner"``.
+    :ivar match_index: how far its log is known to agree with the leader's; likewise ``healthy`` and
+        ``last_contact`` (seconds), ``None`` where there is no leader to know it.
+    """
+
+    id: str
+    raft_addr: str
+    rpc_addr: str
+    http_addr: str
+    role: str
+    leader: bool
+    match_index: int | None
+    healthy: bool | None
+    last_contact: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Who is in the cluster.
+
+    :ivar leader: id of the leader, ``None`` where there is none.
+    :ivar raw: the whole answer, with whatever a newer server adds to it.
+    """
+
+    cluster_id: str
+    leader: str | None
+    term: int
+    members: tuple[Member, ...]
+    raw: Mapping[str, Any]
+
+
+def text_of(key: str, value: bytes) -> str:
+    """Decode a value.
+
+    :raises ValueNotText: it is not UTF-8.
+    """
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueNotText(key) from None
+
+
+def key_bytes(key: str | bytes) -> bytes:
+    """Check a key and give it in the form in which keys are compared and sent.
+
+    An empty key is refused here already: under ``/v1/kv/`` it would name the whole range.
+
+    :raises BadRequest: it is empty, or not UTF-8.
+    :raises TypeError: it is neither ``str`` nor ``bytes``.
+    """
+    if isinstance(key, str):
+        try:
+            encoded = key.encode("utf-8")
+        except UnicodeEncodeError:
+            raise BadRequest("key: contains a lone surrogate, which UTF-8 cannot express") from None
+    elif isinstance(key, bytes):
+        encoded = key
+        try:
+            key.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadRequest("key: keys are UTF-8 text, and these bytes are not") from None
+    else:
+        raise TypeError(f"key must be str or bytes, not {type(key).__name__}")
+    if not encoded:
+        raise BadRequest("key: must not be empty")
+    return encoded
+
+
+def value_bytes(value: str | bytes) -> bytes:
+    """Give a value in the form in which it is stored.
+
+    :raises BadRequest: a ``str`` that UTF-8 cannot express.
+    :raises TypeError: it is neither ``str`` nor ``bytes``.
+    """
+    if isinstance(value, str):
+        try:
+            return value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise BadRequest("value: contains a lone surrogate, which UTF-8 cannot express") from None
+    if isinstance(value, bytes):
+        return value
+    raise TypeError(f"value must be str or bytes, not {type(value).__name__}")
+
+
+def check_consistency(consistency: str) -> None:
+    """Refuse a word that names no kind of read.
+
+    :raises BadRequest: it is none of :data:`CONSISTENCIES`.
+    """
+    if consistency not in CONSISTENCIES:
+        raise BadRequest(f"consistency: found {consistency!r}, expected one of {', '.join(CONSISTENCIES)}")
