@@ -69,6 +69,7 @@ class Limits:
     max_key_bytes: int = 4096
     max_value_bytes: int = MIB
     max_body_bytes: int = 8 * MIB
+    max_buffered_body_bytes: int = 64 * MIB
     max_header_bytes: int = 32 * KIB
     request_timeout_seconds: float = 5.0
     leader_wait_seconds: float = 3.0
@@ -307,6 +308,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         unit="bytes",
         doc="Longest body of an HTTP request; a longer one is `413 too_large`. JSON can need six bytes for one of "
         "the value, so this is more than `limits.maxValueBytes`.",
+    ),
+    Setting(
+        key="limits.maxBufferedBodyBytes",
+        field="max_buffered_body_bytes",
+        kind=Whole(KIB, 2**40),
+        unit="bytes",
+        doc="Memory that the bodies of all HTTP requests still arriving may take together; past it they are "
+        "`429 overloaded`.",
     ),
     Setting(
         key="limits.maxHeaderBytes",
