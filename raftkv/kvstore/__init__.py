@@ -1,1 +1,21 @@
-"""kvstore."""
+"""The replicated state machine: pure and deterministic, commands in, answers out.
+
+- :mod:`~raftkv.kvstore.commands`: commands and answers as tuples; how a batch of them becomes an entry's payload.
+- :mod:`~raftkv.kvstore.store`: :class:`Store`, which applies entries and answers reads.
+- :mod:`~raftkv.kvstore.records`: the records, their revisions, and what a put or delete makes of them.
+- :mod:`~raftkv.kvstore.keys`: the keys in order, for ranges.
+- :mod:`~raftkv.kvstore.sessions`: what each client was answered, so that a repeat is not applied again.
+- :mod:`~raftkv.kvstore.digest`: the state in 64 bits, to compare nodes.
+- :mod:`~raftkv.kvstore.snapshotting`: the state of one moment as chunks, while writes go on.
+- :mod:`~raftkv.kvstore.restoring`: a store out of such chunks.
+
+It imports the standard library (nothing of it that knows time, chance or the outside), msgpack, google-crc32c and
+``raftkv.errors``.
+"""
+
+from raftkv.kvstore.keys import prefix_end
+from raftkv.kvstore.restoring import Restorer
+from raftkv.kvstore.snapshotting import SnapshotError, SnapshotHeader, SnapshotView
+from raftkv.kvstore.store import Store
+
+__all__ = ["Restorer", "SnapshotError", "SnapshotHeader", "SnapshotView", "Store", "prefix_end"]

@@ -39,6 +39,12 @@ SEQUENCE_TOO_OLD: Final = 2  # (SEQUENCE_TOO_OLD,)
 SEQUENCE_REUSED: Final = 3  # (SEQUENCE_REUSED,)
 
 SESSION_WINDOW: Final = 1024  # answers kept for each client: part of the format, for all nodes must agree
+FINGERPRINT_BYTES: Final = 8  # of the fingerprint of a command in a session: part of the format
+
+# Limits of the format itself, for the unpacker. They lie far above every configurable limit, which is checked before
+# a command is proposed: a limit that differed between nodes would make their states differ.
+MAX_ARRAY_ELEMENTS: Final = 2**20  # commands of a batch, and elements of a command
+MAX_BIN_BYTES: Final = 2**30  # a key or a value
 
 
 def put(key: bytes, value: bytes, expect: int = ANY) -> Command:
@@ -56,7 +62,7 @@ def in_session(client_id: bytes, sequence: int, command: Command) -> Command:
 
     :param sequence: from 0; a new number for each write of that client.
     """
-    fingerprint = hashlib.blake2b(msgpack.packb(command), digest_size=8).digest()
+    fingerprint = hashlib.blake2b(msgpack.packb(command), digest_size=FINGERPRINT_BYTES).digest()
     return (SESSION, client_id, sequence, fingerprint, command)
 
 
@@ -73,3 +79,32 @@ def pack_batch(cluster_time_ms: int, wall_time_ms: int, commands: Sequence[Comma
     """
     packed: bytes = msgpack.packb((FORMAT_VERSION, cluster_time_ms, wall_time_ms, commands))
     return packed
+
+
+def unpack_batch(payload: bytes) -> tuple[int, tuple[Command, ...]]:
+    """Return the cluster time and the commands of a payload that :func:`pack_batch` made.
+
+    Only the envelope is checked; each command is checked where it is applied.
+
+    :raises ValueError: the bytes are no such payload, or of a format version that is not known here.
+    """
+    try:
+        batch = msgpack.unpackb(
+            payload,
+            use_list=False,
+            max_array_len=MAX_ARRAY_ELEMENTS,
+            max_bin_len=MAX_BIN_BYTES,
+            max_map_len=0,
+            max_ext_len=0,
+        )
+    except Exception as error:
+        # Unpacking raises half a dozen classes without a common base; none of them leaves anything to apply.
+        raise ValueError(f"not msgpack within the limits of the format: {error!r}") from error
+    if not isinstance(batch, tuple) or not batch or batch[0] != FORMAT_VERSION:
+        raise ValueError(f"not a batch of format version {FORMAT_VERSION}: {str(batch)[:80]}")
+    if len(batch) != 4:
+        raise ValueError(f"a batch has 4 elements, not {len(batch)}")
+    _, cluster_time_ms, _, commands = batch
+    if type(cluster_time_ms) is not int or type(commands) is not tuple:
+        raise ValueError("a batch holds a cluster time and a list of commands")
+    return cluster_time_ms, commands
