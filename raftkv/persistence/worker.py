@@ -1,0 +1,99 @@
+"""The worker of production: one thread that blocks so that the reactor need not.
+
+It knows queues and threads. What is done with the items, and what an error means, lies with those who start it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from zope.interface import implementer
+
+from raftkv.errors import InvariantViolation
+from raftkv.interfaces import IBatchWorker
+
+Process = Callable[[list[Any]], None]
+Done = Callable[[list[Any], BaseException | None], None]
+
+
+@implementer(IBatchWorker)
+class ThreadWorker:
+    """Runs batches of items in one thread of its own, in order.
+
+    The thread begins in :meth:`start`, not in the constructor: a process that becomes a daemon forks in between, and
+    threads do not survive a fork.
+
+    :param reactor: gets the reports, by ``callFromThread``.
+    :param name: of the thread, for people who look at the process.
+    """
+
+    def __init__(self, reactor: IReactorFromThreads, name: str) -> None:
+        self._reactor = reactor
+        self._name = name
+        self._condition = threading.Condition()
+        self._items: list[Any] = []  # guarded by the condition, as is the next
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._stopped: list[Deferred[None]] = []
+
+    def start(self, process: Process, done: Done) -> None:
+        """See :meth:`raftkv.interfaces.IBatchWorker.start`."""
+        if self._thread is not None:
+            raise InvariantViolation(f"the worker {self._name} was started twice")
+        self._stopping = False
+        # Not a daemon thread: the interpreter must not tear it down in the middle of a write.
+        self._thread = threading.Thread(target=self._run, args=(process, done), name=self._name)
+        self._thread.start()
+
+    def submit(self, item: Any) -> None:
+        """See :meth:`raftkv.interfaces.IBatchWorker.submit`."""
+        if self._thread is None or self._stopping:
+            raise InvariantViolation(f"the worker {self._name} got an item while it was not running")
+        with self._condition:
+            self._items.append(item)
+            if len(self._items) == 1:
+                self._condition.notify()
+
+    def stop(self) -> Deferred[None]:
+        """See :meth:`raftkv.interfaces.IBatchWorker.stop`."""
+        stopped: Deferred[None] = Deferred()
+        if self._thread is None:
+            stopped.callback(None)
+            return stopped
+        self._stopped.append(stopped)
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        return stopped
+
+    def _run(self, process: Process, done: Done) -> None:
+        error: BaseException | None = None
+        while error is None:
+            with self._condition:
+                while not self._items and not self._stopping:
+                    self._condition.wait()
+                items, self._items = self._items, []
+            if not items:
+                break
+            try:
+                process(items)
+            except BaseException as raised:  # reported, whatever it is: a thread that dies in silence would hang us
+                error = raised
+            self._reactor.callFromThread(done, items, error)
+        with self._condition:
+            while not self._stopping:  # after an error: wait to be stopped, take no more
+                self._condition.wait()
+        self._reactor.callFromThread(self._finished)
+
+    def _finished(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+        self._items.clear()
+        waiting, self._stopped = self._stopped, []
+        for stopped in waiting:
+            stopped.callback(None)

@@ -1,0 +1,155 @@
+"""A worker on a virtual clock: it blocks nobody, finishes late, in order, or never."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from raftkv.errors import InvariantViolation
+from raftkv.interfaces import IBatchWorker
+from raftkv.testing.disk import PowerLoss
+
+Process = Callable[[list[Any]], None]
+Done = Callable[[list[Any], BaseException | None], None]
+
+
+@implementer(IBatchWorker)
+class ClockWorker:
+    """Runs batches of items in the reactor's own turns, after delays that the caller draws.
+
+    A batch takes one delay: its work is done in the middle of it and reported at its end, so that a crash can meet
+    it before the disk has anything, and after the disk has everything but nobody knows.
+
+    :param clock: tells the time, usually a :class:`twisted.internet.task.Clock`.
+    :param delay_seconds: called for each batch with its items; 0 still means "in a later turn".
+    """
+
+    def __init__(self, clock: IReactorTime, delay_seconds: Callable[[list[Any]], float]) -> None:
+        self._clock = clock
+        self._delay_seconds = delay_seconds
+        self._process: Process | None = None
+        self._done: Done | None = None
+        self._waiting: list[Any] = []
+        self._under_way: list[Any] = []
+        self._call: IDelayedCall | None = None
+        self._processed = False
+        self._stalled = False
+        self._failed = False
+        self._stopped: list[Deferred[None]] = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything submitted has not been reported yet."""
+        return bool(self._under_way or self._waiting)
+
+    def start(self, process: Process, done: Done) -> None:
+        """See :meth:`raftkv.interfaces.IBatchWorker.start`."""
+        if self._process is not None:
+            raise InvariantViolation("the worker was started twice")
+        self._process, self._done = process, done
+        self._failed = False
+
+    def submit(self, item: Any) -> None:
+        """See :meth:`raftkv.interfaces.IBatchWorker.submit`."""
+        if self._process is None or self._stopped:
+            raise InvariantViolation("the worker got an item while it was not running")
+        if self._failed:
+            return
+        self._waiting.append(item)
+        self._begin()
+
+    def stop(self) -> Deferred[None]:
+        """See :meth:`raftkv.interfaces.IBatchWorker.stop`."""
+        stopped: Deferred[None] = Deferred()
+        if self._process is None:
+            stopped.callback(None)
+            return stopped
+        self._stopped.append(stopped)
+        self._finish_if_idle()
+        return stopped
+
+    def stall(self) -> None:
+        """Finish nothing more until :meth:`resume`, like a disk that hangs."""
+        self._stalled = True
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def resume(self) -> None:
+        """Go on after :meth:`stall`; the batch under way takes a new delay."""
+        self._stalled = False
+        if self._under_way:
+            self._schedule()
+        else:
+            self._begin()
+
+    def crash(self, *, tear: bool = False) -> None:
+        """Never finish, report or take anything again; can be started anew, as after a restart of the process.
+
+        :param tear: carry out the work that has gathered first, whose disk loses its power in the middle
+            (:meth:`raftkv.testing.disk.MemoryDisk.lose_power_after`); nothing of it is reported.
+        """
+        if tear and self._process is not None and not self._processed:
+            items = self._under_way or self._waiting
+            try:
+                if items:
+                    self._process(items)
+            except PowerLoss:
+                pass  # that is what was asked for
+        if self._call is not None:
+            self._call.cancel()
+        self._process = self._done = self._call = None
+        self._waiting, self._under_way = [], []
+        self._processed = self._stalled = False
+        self._stopped = []
+
+    def _begin(self) -> None:
+        if self._waiting and not self._under_way and not self._stalled and not self._failed:
+            self._under_way, self._waiting = self._waiting, []
+            self._processed = False
+            self._schedule()
+
+    def _schedule(self) -> None:
+        half = self._delay_seconds(self._under_way) / 2
+        if self._processed:
+            self._call = self._clock.callLater(half, self._report, half, None)
+        else:
+            self._call = self._clock.callLater(half, self._work, half)
+
+    def _work(self, half: float) -> None:
+        assert_started = self._process
+        self._call = None
+        if assert_started is None:
+            raise InvariantViolation("a batch came due after the worker had ended")
+        error: BaseException | None = None
+        try:
+            assert_started(self._under_way)
+        except PowerLoss:
+            return  # the machine is gone: nobody will hear of this batch
+        except BaseException as raised:
+            error = raised
+        self._processed = True
+        self._call = self._clock.callLater(half, self._report, half, error)
+
+    def _report(self, _half: float, error: BaseException | None) -> None:
+        self._call = None
+        items, self._under_way = self._under_way, []
+        self._processed = False
+        if error is not None:
+            self._failed = True
+            self._waiting = []
+        if self._done is not None:
+            self._done(items, error)
+        self._begin()
+        self._finish_if_idle()
+
+    def _finish_if_idle(self) -> None:
+        if self._stopped and not self.is_busy:
+            stopped, self._stopped = self._stopped, []
+            self._process = self._done = None
+            for each in stopped:
+                each.callback(None)
