@@ -1,0 +1,53 @@
+"""Small files as a whole: they appear by write, sync, rename, sync of the folder, so that a crash never halves one."""
+
+from __future__ import annotations
+
+import os
+
+from raftkv.interfaces import IDisk
+from raftkv.persistence.faults import storage_errors
+
+TEMPORARY_SUFFIX = ".tmp"  #: such files are leftovers of a crash wherever they are met at start
+
+
+def read_whole(disk: IDisk, name: str) -> bytes:
+    """Return the content of a file.
+
+    :raises raftkv.errors.StorageError: it cannot be read.
+    """
+    with storage_errors("read", f"{disk.root}/{name}"):
+        file = disk.open(name)
+        try:
+            data: bytes = file.read_at(0, file.size())
+        finally:
+            file.close()
+    return data
+
+
+def write_whole(disk: IDisk, name: str, data: bytes) -> None:
+    """Make a file appear, or replace it, with this content.
+
+    :raises raftkv.errors.StorageError: it cannot be written.
+    """
+    temporary = name + TEMPORARY_SUFFIX
+    with storage_errors("write", f"{disk.root}/{name}"):
+        file = disk.open(temporary, create=True)
+        try:
+            file.truncate(0)
+            file.write_at(0, data)
+            file.sync()
+        finally:
+            file.close()
+        disk.rename(temporary, name)
+        disk.sync_folder(os.path.dirname(name))
+
+
+def remove_temporary_files(disk: IDisk, folder: str) -> list[str]:
+    """Remove what a crash left behind in a folder in the middle of being written; return the names."""
+    leftovers = [name for name in disk.names(folder) if name.endswith(TEMPORARY_SUFFIX)]
+    with storage_errors("remove", f"{disk.root}/{folder}"):
+        for name in leftovers:
+            disk.remove(f"{folder}/{name}" if folder else name)
+        if leftovers:
+            disk.sync_folder(folder)
+    return leftovers

@@ -1,0 +1,410 @@
+"""The log on disk: segments in the folder ``log``, appended to in batches, cut at the front by whole files.
+
+It knows what the segments together mean: which entries are valid after truncations and resets, where the next batch
+goes, which files can go. Bytes are the matter of :mod:`~raftkv.persistence.segment` and
+:mod:`~raftkv.persistence.record`; when to sync what else first is that of :mod:`~raftkv.persistence.storage`.
+
+Nothing is ever overwritten: an entry that replaces others (section 5.3) comes behind a ``TRUNCATE`` record, so that a
+crash in between leaves one or the other. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from raftkv.errors import CorruptData, InvariantViolation
+from raftkv.interfaces import IDisk, IFile
+from raftkv.persistence.faults import storage_errors
+from raftkv.persistence.files import TEMPORARY_SUFFIX, read_whole, remove_temporary_files
+from raftkv.persistence.record import HEADER_BYTES as RECORD_HEADER_BYTES
+from raftkv.persistence.record import Record, RecordType, aligned, encode_record, map_bytes
+from raftkv.persistence.segment import (
+    HEADER_BYTES,
+    SegmentEnd,
+    SegmentHeader,
+    decode_segment_header,
+    encode_segment_header,
+    log_salt,
+    read_segment,
+    segment_name,
+)
+from raftkv.raft.messages import Entry, EntryKind
+
+LOG_FOLDER = "log"
+MIB = 1024 * 1024
+
+Progress = Callable[[int, int], None]  #: bytes read, bytes in all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """How the log uses its disk.
+
+    :ivar segment_bytes: size of a segment; one that a single batch would not fit into is made larger.
+    :ivar max_batch_bytes: what one sync covers at most, but for a single larger record.
+    :ivar zero_ahead_bytes: how far zeros are written ahead of small batches, for their sync not to have to note that
+        an extent is now in use; 0 for none.
+    """
+
+    segment_bytes: int = 64 * MIB
+    max_batch_bytes: int = 8 * MIB
+    zero_ahead_bytes: int = MIB // 4
+
+
+@dataclass(slots=True, kw_only=True)
+class _Segment:
+    """A file of the log.
+
+    :ivar last_index: index of the last valid entry in it, 0 where it holds none (any more).
+    """
+
+    sequence: int
+    last_index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """A record that waits for :meth:`SegmentedLog.commit`."""
+
+    type: RecordType
+    index: int
+    term: int
+    kind: int
+    payload: bytes
+
+
+def create_log(disk: IDisk, identity: bytes, settings: LogSettings) -> None:
+    """Make the first segment of a new node's log, anew where a crash left one half made."""
+    with storage_errors("create", f"{disk.root}/{LOG_FOLDER}"):
+        disk.make_folder(LOG_FOLDER)
+        disk.sync_folder("")
+    header = SegmentHeader(
+        sequence=1,
+        capacity=settings.segment_bytes,
+        first_index=1,
+        previous_term=0,
+        next_batch=1,
+        previous=0,
+        identity=identity,
+    )
+    _create_segment(disk, header).close()
+
+
+class SegmentedLog:
+    """The log of one node, open for appending once :meth:`recover` has read it.
+
+    :param disk: the data directory.
+    :param identity: whose log it is; a segment of another's is refused.
+    :param settings: see there.
+    :ivar base_index: index of the entry before the first one, with its term ``base_term``.
+    :ivar last_batch: number of the last batch that is on the medium.
+    """
+
+    def __init__(self, disk: IDisk, identity: bytes, settings: LogSettings) -> None:
+        self._disk = disk
+        self._identity = identity
+        self._salt = log_salt(identity)
+        self._settings = settings
+        self._segments: list[_Segment] = []
+        self._file: IFile | None = None
+        self._path = ""
+        self._capacity = 0
+        self._zeroed = 0  # below this offset the file has been written: a sync need not note extents as used
+        self._end = SegmentEnd(offset=HEADER_BYTES, next_batch=1, previous=0, torn_bytes=0)
+        self._staged: list[_Staged] = []
+        self._compacted_index = 0
+        self._written_index = 0  # where the log ends that has been written, which is behind what is staged
+        self._written_term = 0
+        self.base_index = 0
+        self.base_term = 0
+        self._terms = array("Q")  # of the entries behind base_index, staged ones included
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry, staged ones included."""
+        return self.base_index + len(self._terms)
+
+    @property
+    def last_batch(self) -> int:
+        """See the class."""
+        return self._end.next_batch - 1
+
+    def term_at(self, index: int) -> int | None:
+        """Return the term of an entry, also of that before the first; ``None`` where the log does not reach."""
+        if index == self.base_index:
+            return self.base_term
+        if self.base_index < index <= self.last_index:
+            return self._terms[index - self.base_index - 1]
+        return None
+
+    # -- recovery ----------------------------------------------------------------------------------------------------
+
+    def recover(self, progress: Progress) -> list[Entry]:
+        """Read the segments and open the newest for appending; return the valid entries.
+
+        A torn end is cut, and overwritten with zeros on the medium before this returns.
+
+        :raises raftkv.errors.CorruptData: damage that must not be cut.
+        """
+        folder = f"{self._disk.root}/{LOG_FOLDER}"
+        remove_temporary_files(self._disk, LOG_FOLDER)
+        with storage_errors("read", folder):
+            names = self._disk.names(LOG_FOLDER)
+        if not names:
+            raise CorruptData(folder, 0, "the log is gone: there is not one segment in its folder")
+        entries: list[Entry] = []
+        sizes = [self._size_of(name) for name in names]
+        end: SegmentEnd | None = None
+        header: SegmentHeader | None = None
+        for number, name in enumerate(names):
+            path = f"{folder}/{name}"
+            data = read_whole(self._disk, f"{LOG_FOLDER}/{name}")
+            header = decode_segment_header(data, path)
+            self._check_follows(header, end, name, path)
+            if end is None:
+                self._begin_behind(header.first_index - 1, header.previous_term)
+                self._written_index, self._written_term = self.base_index, self.base_term
+            elif (header.first_index, header.previous_term) != (self.last_index + 1, self.term_at(self.last_index)):
+                raise CorruptData(path, 0, "the segment does not go on where the one before it ends")
+            self._segments.append(_Segment(sequence=header.sequence))
+            visit = self._replay_into(entries, path)
+            end = read_segment(data, path=path, header=header, is_newest=number == len(names) - 1, visit=visit)
+            progress(sum(sizes[: number + 1]), sum(sizes))
+        if header is not None and end is not None:
+            self._open_newest(header, end)
+        return entries
+
+    def _size_of(self, name: str) -> int:
+        with storage_errors("read", f"{self._disk.root}/{LOG_FOLDER}/{name}"):
+            file = self._disk.open(f"{LOG_FOLDER}/{name}")
+            size: int = file.size()
+            file.close()
+        return size
+
+    def _check_follows(self, header: SegmentHeader, end: SegmentEnd | None, name: str, path: str) -> None:
+        if header.identity != self._identity:
+            raise CorruptData(path, 0, "the segment belongs to another node or to an earlier life of this one")
+        if segment_name(header.sequence) != name:
+            raise CorruptData(path, 0, f"the segment is number {header.sequence}, its file has another's name")
+        if end is not None and (
+            header.sequence != self._segments[-1].sequence + 1
+            or header.next_batch != end.next_batch
+            or header.previous != end.previous
+        ):
+            before = f"{self._disk.root}/{LOG_FOLDER}/{segment_name(self._segments[-1].sequence)}"
+            raise CorruptData(before, end.offset, f"records are missing between here and the start of {name}")
+
+    def _replay_into(self, entries: list[Entry], path: str) -> Callable[[Record, bytes], None]:
+        kinds = {int(kind): kind for kind in EntryKind}
+
+        def visit(record: Record, payload: bytes) -> None:
+            if record.type == RecordType.ENTRY and record.kind in kinds:
+                if record.index != self.last_index + 1:
+                    raise CorruptData(path, record.start, f"entry {record.index} comes after entry {self.last_index}")
+                entries.append(Entry(index=record.index, term=record.term, kind=kinds[record.kind], payload=payload))
+                self._terms.append(record.term)
+            elif record.type == RecordType.TRUNCATE and self.term_at(record.index) in (record.term, None):
+                self._cut_behind(record.index, record.term)
+                del entries[len(self._terms) :]
+            elif record.type == RecordType.RESET:
+                self._begin_behind(record.index, record.term)
+                entries.clear()
+            else:
+                raise CorruptData(path, record.start, f"a record of type {record.type} makes no sense here")
+            self._note_written(record.type, record.index, record.term)
+
+        return visit
+
+    def _open_newest(self, header: SegmentHeader, end: SegmentEnd) -> None:
+        name = segment_name(header.sequence)
+        self._path = f"{self._disk.root}/{LOG_FOLDER}/{name}"
+        with storage_errors("open", self._path):
+            self._file = self._disk.open(f"{LOG_FOLDER}/{name}")
+            if end.torn_bytes:
+                self._file.write_at(end.offset, bytes(min(end.torn_bytes, self._file.size() - end.offset)))
+            self._file.allocate(header.capacity)  # nothing to do unless somebody has shortened it
+            self._file.sync()
+        self._capacity = header.capacity
+        self._zeroed = end.offset
+        self._end = end
+
+    # -- appending ---------------------------------------------------------------------------------------------------
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Stage entries; those that the log held from ``entries[0].index`` on are dropped first.
+
+        :raises raftkv.errors.InvariantViolation: they would leave a gap, or replace what has been compacted.
+        """
+        first = entries[0].index
+        if first <= self.last_index:
+            kept_term = self.term_at(first - 1)
+            if kept_term is None:
+                raise InvariantViolation(f"entry {first} would replace one at or before {self.base_index}")
+            self._staged.append(_Staged(RecordType.TRUNCATE, first - 1, kept_term, 0, b""))
+            self._cut_behind(first - 1, kept_term)
+        for entry in entries:
+            if entry.index != self.last_index + 1:
+                raise InvariantViolation(f"entry {entry.index} would come after entry {self.last_index}")
+            self._staged.append(_Staged(RecordType.ENTRY, entry.index, entry.term, entry.kind, entry.payload))
+            self._terms.append(entry.term)
+
+    def install_snapshot(self, index: int, term: int) -> None:
+        """Stage what a snapshot of another member's does to the log: keep it where it holds the snapshot's last entry
+        (an older snapshot must not drop newer matching entries), else begin anew behind that (B46)."""
+        if self.term_at(index) == term or index <= self.base_index:
+            return
+        self._staged.append(_Staged(RecordType.RESET, index, term, 0, b""))
+        self._begin_behind(index, term)
+
+    def commit(self) -> None:
+        """Write what is staged and return once it is on the medium: one sync, unless it is very much.
+
+        :raises raftkv.errors.StorageError: some of it may be there or not; the node has to stop (B43).
+        """
+        staged, self._staged = self._staged, []
+        batch: list[_Staged] = []
+        size = 0
+        for record in staged:
+            bound = _size_bound(record)
+            if batch and size + bound > self._settings.max_batch_bytes:
+                self._write_batch(batch, size)
+                batch, size = [], 0
+            batch.append(record)
+            size += bound
+        if batch:
+            self._write_batch(batch, size)
+
+    def _write_batch(self, batch: list[_Staged], size_bound: int) -> None:
+        if self._end.offset + size_bound > self._capacity:
+            self._rotate(size_bound)
+        file = self._opened()
+        start = self._end.offset
+        position, previous, number = start, self._end.previous, self._end.next_batch
+        pieces: list[bytes] = []
+        for place, record in enumerate(batch, 1):
+            parts, size, previous = encode_record(
+                position=position,
+                salt=self._salt,
+                previous=previous,
+                batch=number,
+                record_type=record.type,
+                index=record.index,
+                term=record.term,
+                kind=record.kind,
+                payload=record.payload,
+                last=place == len(batch),
+            )
+            pieces += parts
+            position += size
+        with storage_errors("write", self._path):
+            file.write_at(start, b"".join(pieces))
+            self._zero_ahead(file, start, position)
+        with storage_errors("fdatasync", self._path):
+            file.sync()
+        self._end = SegmentEnd(offset=position, next_batch=number + 1, previous=previous, torn_bytes=0)
+        for record in batch:
+            self._note_written(record.type, record.index, record.term)
+
+    def _zero_ahead(self, file: IFile, start: int, end: int) -> None:
+        ahead = self._settings.zero_ahead_bytes
+        if end > self._zeroed:
+            self._zeroed = end
+            if end - start <= ahead // 4:  # for a large batch the zeros would cost more than they save
+                stop = min(self._capacity, end + ahead)
+                file.write_at(end, bytes(stop - end))
+                self._zeroed = stop
+
+    def _note_written(self, record_type: int, index: int, term: int) -> None:
+        """Keep account of where the written log ends, and of which segment holds which valid entries."""
+        self._written_index, self._written_term = index, term
+        if record_type == RecordType.ENTRY:
+            self._segments[-1].last_index = index
+            return
+        kept = index if record_type == RecordType.TRUNCATE else 0
+        for segment in self._segments:
+            segment.last_index = min(segment.last_index, kept)
+
+    def _rotate(self, batch_bytes: int) -> None:
+        """Go on in a new segment, which is safe on the medium before anything is written to it."""
+        header = SegmentHeader(
+            sequence=self._segments[-1].sequence + 1,
+            capacity=max(self._settings.segment_bytes, HEADER_BYTES + aligned(batch_bytes)),
+            first_index=self._written_index + 1,
+            previous_term=self._written_term,
+            next_batch=self._end.next_batch,
+            previous=self._end.previous,
+            identity=self._identity,
+        )
+        file = _create_segment(self._disk, header)
+        self.close()
+        self._file = file
+        self._path = f"{self._disk.root}/{LOG_FOLDER}/{segment_name(header.sequence)}"
+        self._capacity = header.capacity
+        self._zeroed = HEADER_BYTES
+        self._end = SegmentEnd(
+            offset=HEADER_BYTES, next_batch=header.next_batch, previous=header.previous, torn_bytes=0
+        )
+        self._segments.append(_Segment(sequence=header.sequence))
+
+    # -- compaction --------------------------------------------------------------------------------------------------
+
+    def compact(self, index: int) -> None:
+        """Remove the segments whose valid entries all lie at or before ``index``, but never the newest.
+
+        One at a time, oldest first, each safe on the medium before the next: a crash leaves no gap.
+        """
+        self._compacted_index = max(self._compacted_index, index)
+        while len(self._segments) > 1 and self._segments[0].last_index <= self._compacted_index:
+            name = segment_name(self._segments[0].sequence)
+            with storage_errors("remove", f"{self._disk.root}/{LOG_FOLDER}/{name}"):
+                self._disk.remove(f"{LOG_FOLDER}/{name}")
+                self._disk.sync_folder(LOG_FOLDER)
+            self._forget_through(self._segments.pop(0).last_index)
+
+    def _cut_behind(self, index: int, term: int) -> None:
+        if index < self.base_index:
+            self._begin_behind(index, term)
+        else:
+            del self._terms[index - self.base_index :]
+
+    def _begin_behind(self, index: int, term: int) -> None:
+        self.base_index, self.base_term = index, term
+        del self._terms[:]
+
+    def _forget_through(self, index: int) -> None:
+        term = self.term_at(index)
+        if term is not None and index > self.base_index:
+            del self._terms[: index - self.base_index]
+            self.base_index, self.base_term = index, term
+
+    def close(self) -> None:
+        """Give the file back; closing twice is allowed."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _opened(self) -> IFile:
+        if self._file is None:
+            raise InvariantViolation("the log is not open")
+        return self._file
+
+
+def _size_bound(record: _Staged) -> int:
+    length = len(record.payload)
+    return aligned(RECORD_HEADER_BYTES + map_bytes(length) + length)
+
+
+def _create_segment(disk: IDisk, header: SegmentHeader) -> IFile:
+    """Make a segment with nothing in it, safe on the medium under its name, and return it open."""
+    name = f"{LOG_FOLDER}/{segment_name(header.sequence)}"
+    with storage_errors("create", f"{disk.root}/{name}"):
+        file: IFile = disk.open(name + TEMPORARY_SUFFIX, create=True)
+        file.truncate(0)
+        file.allocate(header.capacity)
+        file.write_at(0, encode_segment_header(header))
+        file.sync()
+        disk.rename(name + TEMPORARY_SUFFIX, name)
+        disk.sync_folder(LOG_FOLDER)
+    return file

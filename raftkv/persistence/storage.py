@@ -1,0 +1,286 @@
+"""Durability as the driver sees it: writes go in, and are reported once they are on the medium.
+
+What has gathered while the disk was busy is carried out together (group commit, thesis 10.2.1), by the worker: the
+hard state, if it changed, with a sync of its own; then the records of all writes with one sync of the log; then what
+compaction removes. The hard state goes first, the newest of the gathered ones: no entry is ever on the medium whose
+term is not (B3), and a term or vote that is there earlier than entries which came before it promises nothing that was
+said to anybody, for nothing is said before its write is reported. An ordinary append costs one sync.
+
+After an error nothing more is written, and no sync is repeated (B43): what the medium holds is then unknown.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from raftkv.errors import CorruptData, InvariantViolation
+from raftkv.interfaces import IBatchWorker, IDisk, IStorage, Recovered
+from raftkv.persistence.hardstate import HARD_STATE_FILE, HardStateFile
+from raftkv.persistence.log import LOG_FOLDER, LogSettings, Progress, SegmentedLog
+from raftkv.persistence.meta import Meta
+from raftkv.persistence.record import HEADER_BYTES, aligned
+from raftkv.persistence.segment import log_identity
+from raftkv.raft.messages import Entry, HardState, SnapshotMeta
+from raftkv.raft.ready import Write
+
+
+@dataclass(frozen=True, slots=True)
+class _Compact:
+    """A request to the worker: entries through ``index`` are not needed."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Close:
+    """The last request to the worker."""
+
+
+class LogSizes:
+    """How many bytes of log lie behind an index, as queued; lives in the reactor's thread.
+
+    :ivar snapshot_index: from where :meth:`behind_snapshot` counts.
+    """
+
+    def __init__(self, base_index: int) -> None:
+        self._base_index = base_index
+        self._totals = array("Q", [0])  # bytes through base_index, base_index + 1, …
+        self.snapshot_index = base_index
+
+    def append(self, entries: tuple[Entry, ...]) -> None:
+        """Count entries; what was there from the first of them on no longer counts."""
+        kept = entries[0].index - self._base_index
+        if not 0 < kept <= len(self._totals):
+            raise InvariantViolation(f"entry {entries[0].index} does not follow entry {self.last_index}")
+        del self._totals[kept:]
+        total = self._totals[-1]
+        for entry in entries:
+            total += aligned(HEADER_BYTES + len(entry.payload))
+            self._totals.append(total)
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry counted."""
+        return self._base_index + len(self._totals) - 1
+
+    def begin_behind(self, index: int) -> None:
+        """The log is empty; the next entry is ``index + 1``."""
+        self._base_index = index
+        self._totals = array("Q", [0])
+
+    def forget_through(self, index: int) -> None:
+        """Nobody will ask for what lies at or before ``index``."""
+        dropped = min(index, self.last_index) - self._base_index
+        if dropped > 0:
+            del self._totals[:dropped]
+            self._base_index += dropped
+
+    def behind_snapshot(self) -> int:
+        """Return the bytes of the entries behind ``snapshot_index``."""
+        place = min(max(self.snapshot_index - self._base_index, 0), len(self._totals) - 1)
+        return self._totals[-1] - self._totals[place]
+
+
+@implementer(IStorage)
+class Storage:
+    """The durable log and hard state of one node.
+
+    :param disk: the data directory, which :func:`~raftkv.persistence.directory.open_directory` has made.
+    :param worker: runs everything that blocks, but for :meth:`recover`.
+    :param meta: whose directory it is.
+    :param newest_snapshot: returns the meta of the newest readable snapshot, or ``None``; blocks, called in
+        :meth:`recover` only.
+    :param settings: of the log.
+    :param progress: called while recovering with bytes read and bytes in all.
+    """
+
+    def __init__(
+        self,
+        disk: IDisk,
+        worker: IBatchWorker,
+        *,
+        meta: Meta,
+        newest_snapshot: Callable[[], SnapshotMeta | None],
+        settings: LogSettings,
+        progress: Progress,
+    ) -> None:
+        self._disk = disk
+        self._worker = worker
+        self._identity = log_identity(meta.cluster_id, meta.incarnation)
+        self._newest_snapshot = newest_snapshot
+        self._settings = settings
+        self._progress = progress
+        self._hard_state: HardStateFile | None = None
+        self._log: SegmentedLog | None = None
+        self._sizes = LogSizes(0)
+        self._running = False
+        self._durable: Callable[[int], None] = _not_started
+        self._failed: Callable[[BaseException], None] = _not_started
+
+    # -- recovery ----------------------------------------------------------------------------------------------------
+
+    def recover(self) -> Recovered:
+        """See :meth:`raftkv.interfaces.IStorage.recover`.
+
+        A snapshot that had been installed before the log heard of it (a crash in between) takes effect here.
+        """
+        self._hard_state = HardStateFile(self._disk)
+        self._log = log = SegmentedLog(self._disk, self._identity, self._settings)
+        entries = log.recover(self._progress)
+        self._check_hard_state(self._hard_state, log)
+        snapshot = self._newest_snapshot()
+        if snapshot is None:
+            if log.base_index > 0:
+                raise CorruptData(
+                    f"{self._disk.root}/{LOG_FOLDER}",
+                    0,
+                    f"the log begins behind entry {log.base_index}, and no snapshot of what was before can be read",
+                )
+        else:
+            entries = self._reconcile(self._hard_state, log, entries, snapshot)
+        self._sizes = LogSizes(log.base_index)
+        if entries:
+            self._sizes.append(tuple(entries))
+        self._sizes.snapshot_index = 0 if snapshot is None else snapshot.index
+        return Recovered(
+            hard_state=self._hard_state.newest.hard_state,
+            snapshot=snapshot,
+            entries=entries,
+            first_previous_term=log.base_term,
+            is_new=self._hard_state.newest.hard_state == HardState() and snapshot is None and log.last_batch == 0,
+        )
+
+    def _check_hard_state(self, hard_state: HardStateFile, log: SegmentedLog) -> None:
+        """Refuse a hard state and a log of which one is older than the other can be after a crash (B3)."""
+        newest = hard_state.newest
+        last_term = log.term_at(log.last_index) or 0
+        if last_term > newest.hard_state.term:
+            raise CorruptData(
+                f"{self._disk.root}/{HARD_STATE_FILE}",
+                0,
+                f"the hard state is of term {newest.hard_state.term}, but the log has an entry of term {last_term}",
+            )
+        if newest.log_batch > log.last_batch:
+            raise CorruptData(
+                f"{self._disk.root}/{LOG_FOLDER}",
+                0,
+                f"the log ends with batch {log.last_batch}, but batch {newest.log_batch} had been written: "
+                "its end has been lost",
+            )
+
+    def _reconcile(
+        self, hard_state: HardStateFile, log: SegmentedLog, entries: list[Entry], snapshot: SnapshotMeta
+    ) -> list[Entry]:
+        """Make log and hard state agree with the snapshot; return the entries that remain (B45)."""
+        if log.base_index > snapshot.index or (log.base_index == snapshot.index and log.base_term != snapshot.term):
+            raise CorruptData(
+                f"{self._disk.root}/{LOG_FOLDER}",
+                0,
+                f"the log begins behind entry {log.base_index} of term {log.base_term}, but the newest readable "
+                f"snapshot ends at entry {snapshot.index} of term {snapshot.term}",
+            )
+        current = hard_state.newest.hard_state
+        if snapshot.term > current.term:
+            # The snapshot of a later leader is here, what we heard of its term is not: we have voted for nobody in it.
+            hard_state.store(HardState(term=snapshot.term), log_batch=log.last_batch)
+        if log.term_at(snapshot.index) == snapshot.term:
+            return entries
+        log.install_snapshot(snapshot.index, snapshot.term)
+        log.commit()
+        return []
+
+    # -- the reactor's side ------------------------------------------------------------------------------------------
+
+    def start(self, durable: Callable[[int], None], failed: Callable[[BaseException], None]) -> None:
+        """See :meth:`raftkv.interfaces.IStorage.start`."""
+        if self._log is None:
+            raise InvariantViolation("storage was started before it was recovered")
+        self._durable, self._failed = durable, failed
+        self._running = True
+        self._worker.start(self._process, self._processed)
+
+    def write(self, write: Write) -> None:
+        """See :meth:`raftkv.interfaces.IStorage.write`."""
+        if write.snapshot is not None:
+            self._sizes.snapshot_index = write.snapshot.index
+            if write.snapshot.index > self._sizes.last_index:
+                self._sizes.begin_behind(write.snapshot.index)
+        if write.entries:
+            self._sizes.append(write.entries)
+        self._submit(write)
+
+    def compact(self, index: int) -> None:
+        """See :meth:`raftkv.interfaces.IStorage.compact`."""
+        self._sizes.forget_through(index)
+        self._submit(_Compact(index))
+
+    def snapshot_taken(self, index: int) -> None:
+        """See :meth:`raftkv.interfaces.IStorage.snapshot_taken`."""
+        self._sizes.snapshot_index = max(index, self._sizes.snapshot_index)
+
+    def log_bytes(self) -> int:
+        """See :meth:`raftkv.interfaces.IStorage.log_bytes`."""
+        return self._sizes.behind_snapshot()
+
+    def stop(self) -> Deferred[None]:
+        """See :meth:`raftkv.interfaces.IStorage.stop`."""
+        if self._running:
+            self._submit(_Close())
+            self._running = False
+        stopped = self._worker.stop()
+        stopped.addCallback(self._close_files)
+        return stopped
+
+    def _submit(self, item: Any) -> None:
+        if not self._running:
+            raise InvariantViolation("storage got something to do while it was not running")
+        self._worker.submit(item)
+
+    def _processed(self, items: list[Any], error: BaseException | None) -> None:
+        if error is not None:
+            self._failed(error)
+            return
+        write_ids = [item.write_id for item in items if isinstance(item, Write)]
+        if write_ids:
+            self._durable(write_ids[-1])
+
+    def _close_files(self, _stopped: None) -> None:
+        if self._log is not None:
+            self._log.close()
+        if self._hard_state is not None:
+            self._hard_state.close()
+        self._log = self._hard_state = None
+
+    # -- the worker's side -------------------------------------------------------------------------------------------
+
+    def _process(self, items: list[Any]) -> None:
+        hard_state, log = self._hard_state, self._log
+        if hard_state is None or log is None:
+            raise InvariantViolation("storage is not open")
+        writes = [item for item in items if isinstance(item, Write)]
+        changed = [write.hard_state for write in writes if write.hard_state is not None]
+        if changed and changed[-1] != hard_state.newest.hard_state:
+            hard_state.store(changed[-1], log_batch=log.last_batch)
+        for write in writes:
+            if write.snapshot is not None:
+                log.install_snapshot(write.snapshot.index, write.snapshot.term)
+            if write.entries:
+                log.append(write.entries)
+        log.commit()
+        compacted = [item.index for item in items if isinstance(item, _Compact)]
+        compacted += [write.snapshot.index for write in writes if write.snapshot is not None]
+        if compacted:
+            log.compact(max(compacted))
+        if any(isinstance(item, _Close) for item in items) and hard_state.newest.log_batch != log.last_batch:
+            # After a clean stop the end of the log is known, and a start can tell if some of it has been lost.
+            hard_state.store(hard_state.newest.hard_state, log_batch=log.last_batch)
+
+
+def _not_started(_value: Any) -> None:
+    raise InvariantViolation("storage reported something before it was started")
