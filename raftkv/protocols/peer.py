@@ -1,0 +1,552 @@
+"""Raft traffic between members, on ``raft.bindAddr``.
+
+Every node dials every other member and says what it has to say on its own outgoing connection; incoming ones only
+bring. Knows connections, who is at their other end, and how much may wait to be sent; what the messages mean is
+Raft's. Losing messages is allowed, waiting is not: what cannot be sent now is dropped, and the receiver is told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import (
+    IAddress,
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from raftkv.errors import ProtocolViolation
+from raftkv.interfaces import Identity, IPeerReceiver, IPeerTransport
+from raftkv.protocols.codec import INSTALL_SNAPSHOT, MAX_ENTRIES, decode, encode, split
+from raftkv.protocols.connecting import ListeningPort, Reconnector, RetryPolicy
+from raftkv.protocols.framing import MIB, FrameLimits, MessageLineReceiver, pack
+from raftkv.protocols.hello import GreetingReceiver, Hello, Purpose, Refused
+from raftkv.protocols.snapshots import (
+    ISnapshotSink,
+    ISnapshotSource,
+    SnapshotReceiver,
+    TransferSettings,
+)
+from raftkv.protocols.transfers import OutgoingSnapshots
+from raftkv.protocols.warnings import RateLimitedLog
+from raftkv.raft.configuration import Configuration
+from raftkv.raft.messages import AppendEntries, InstallSnapshot, Message
+
+_MAX_REMEMBERED: Final = 256  # peers whose identity is kept; strangers must not fill the memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSettings:
+    """The limits of the Raft port.
+
+    :ivar limits: of each connection.
+    :ivar retry: when to dial again.
+    :ivar transfer: how snapshots travel.
+    :ivar max_unsent_bytes: what may wait for one member beyond what its transport holds; more than the core's own
+        bound of bytes in flight, so that only heartbeats to a dead connection are ever dropped here.
+    :ivar max_connections: incoming ones.
+    """
+
+    limits: FrameLimits = field(default_factory=FrameLimits)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
+    max_unsent_bytes: int = 16 * MIB
+    max_connections: int = 256
+
+
+class OutgoingPeer(GreetingReceiver):
+    """Our connection to one member, on which we speak."""
+
+    def __init__(
+        self,
+        *,
+        peer: str,
+        ready: Callable[[OutgoingPeer, Hello], None],
+        drained: Callable[[], None],
+        identity: Identity,
+        clock: IReactorTime,
+        limits: FrameLimits,
+        warnings: RateLimitedLog,
+    ) -> None:
+        """Take what is needed.
+
+        :param peer: the member that must be at the other end.
+        :param ready: both sides have said hello.
+        :param drained: all that waited has been sent.
+        """
+        super().__init__(
+            identity=identity,
+            dials_for=Purpose.RAFT,
+            accepts=(Purpose.RAFT,),
+            clock=clock,
+            limits=limits,
+            warnings=warnings,
+        )
+        self._peer = peer
+        self._ready = ready
+        self._drained = drained
+
+    def check_hello(self, hello: Hello) -> None:
+        """Make sure that the right member is at the other end: an address may have a new owner."""
+        if hello.identity.node_id != self._peer:
+            raise Refused(f"it is {hello.identity.node_id!r}, not {self._peer!r}")
+
+    def greeted(self, hello: Hello) -> None:
+        """Tell the link."""
+        self._ready(self, hello)
+
+    def request_received(self, message: Any) -> None:
+        """Refuse: members answer on connections of their own."""
+        raise ProtocolViolation("a message on a connection that only we speak on")
+
+    def output_drained(self) -> None:
+        """Tell the link."""
+        self._drained()
+
+
+class PeerLink:
+    """Everything about sending to one member: the connection that comes back, and what may wait on it."""
+
+    def __init__(
+        self,
+        *,
+        peer: str,
+        address: str,
+        endpoint: IStreamClientEndpoint,
+        identity: Identity,
+        settings: PeerSettings,
+        clock: IReactorTime,
+        random: Random,
+        warnings: RateLimitedLog,
+        learned: Callable[[Identity], None],
+        unreachable: Callable[[str], None],
+    ) -> None:
+        """Take what is needed.
+
+        :param address: for comparison when the configuration changes.
+        :param learned: gets what the member says of itself.
+        :param unreachable: called with ``peer`` when a good connection breaks, and at the first message of each
+            spell in which messages are dropped.
+        """
+        self.peer = peer
+        self.address = address
+        self._identity = identity
+        self._settings = settings
+        self._clock = clock
+        self._warnings = warnings
+        self._learned = learned
+        self._unreachable = unreachable
+        self._connection: OutgoingPeer | None = None
+        self._unsent_bytes = 0  # written since the transport was full
+        self._reported = False  # the receiver knows that what we send is lost
+        self._reconnector = Reconnector(
+            endpoint=endpoint, build=self._build, clock=clock, random=random, policy=settings.retry
+        )
+
+    def start(self) -> None:
+        """Connect."""
+        self._reconnector.start()
+
+    def stop(self) -> Deferred[None]:
+        """Disconnect, and fire once nothing is left."""
+        self._reported = True  # nobody is to hear of a connection that we close ourselves
+        return self._reconnector.stop()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether both sides have said hello and the connection stands."""
+        return self._connection is not None and not self._connection.closing
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send in one write, or drop."""
+        connection = self._connection
+        if connection is None or connection.closing:
+            self._report()
+            return
+        if not connection.output_paused:
+            self._unsent_bytes = 0
+        elif self._unsent_bytes > self._settings.max_unsent_bytes:
+            self._report()
+            return
+        frames = _frames(messages)
+        if connection.output_paused:
+            self._unsent_bytes += sum(map(len, frames))
+        connection.send_packed(frames)
+
+    def _build(self) -> MessageLineReceiver:
+        connection = OutgoingPeer(
+            peer=self.peer,
+            ready=self._ready,
+            drained=self._drained,
+            identity=self._identity,
+            clock=self._clock,
+            limits=self._settings.limits,
+            warnings=self._warnings,
+        )
+        connection.when_closed(lambda: self._closed(connection))
+        return connection
+
+    def _ready(self, connection: OutgoingPeer, hello: Hello) -> None:
+        self._connection = connection
+        self._unsent_bytes = 0
+        self._reported = False
+        self._reconnector.succeeded()
+        self._learned(hello.identity)
+
+    def _drained(self) -> None:
+        self._unsent_bytes = 0
+        self._reported = False
+
+    def _closed(self, connection: OutgoingPeer) -> None:
+        if connection is self._connection:
+            self._connection = None
+            self._report()
+
+    def _report(self) -> None:
+        if not self._reported:
+            self._reported = True
+            self._unreachable(self.peer)
+
+
+def _frames(messages: Sequence[Message]) -> list[bytes]:
+    frames: list[bytes] = []
+    for message in messages:
+        if type(message) is AppendEntries and len(message.entries) > MAX_ENTRIES:
+            frames.extend(pack(encode(part)) for part in split(message))
+        else:
+            frames.append(pack(encode(message)))
+    return frames
+
+
+class IncomingPeer(GreetingReceiver):
+    """A connection that another member made: it brings messages of Raft, or one snapshot."""
+
+    def __init__(
+        self,
+        *,
+        service: PeerService,
+        identity: Identity,
+        clock: IReactorTime,
+        limits: FrameLimits,
+        warnings: RateLimitedLog,
+    ) -> None:
+        """Take what is needed."""
+        super().__init__(
+            identity=identity,
+            dials_for=None,
+            accepts=(Purpose.RAFT, Purpose.SNAPSHOT),
+            clock=clock,
+            limits=limits,
+            warnings=warnings,
+        )
+        self._service = service
+        self._snapshot: SnapshotReceiver | None = None
+        self._sender = ""
+
+    def check_hello(self, hello: Hello) -> None:
+        """Refuse ourselves: an address that leads back here, or a second node under our name."""
+        if hello.identity.node_id == self._identity.node_id:
+            raise Refused(f"it calls itself {hello.identity.node_id!r}, as this node does")
+        if hello.purpose is Purpose.SNAPSHOT and self._service.is_installing():
+            raise Refused("another snapshot is being installed")
+
+    def greeted(self, hello: Hello) -> None:
+        """Learn who it is."""
+        self._sender = hello.identity.node_id
+        if hello.purpose is Purpose.SNAPSHOT:
+            self._snapshot = self._service.snapshot_coming(self, hello.identity)
+        else:
+            self._service.peer_came(self, hello.identity)
+
+    def request_received(self, message: Any) -> None:
+        """Pass a message on."""
+        if self._snapshot is not None:
+            self._snapshot.message_received(message)
+            return
+        decoded = decode(message, sender=self._sender, to=self._identity.node_id)
+        if message[0] == INSTALL_SNAPSHOT:
+            # It stands for a file that has arrived; here there is none, and the core would drop its log.
+            raise ProtocolViolation("an InstallSnapshot without its file")
+        self._service.step(decoded)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """End what was under way; called by Twisted."""
+        super().connectionLost(reason)
+        if self._snapshot is not None:
+            self._snapshot.connection_lost()
+        self._service.peer_went(self)
+
+
+@implementer(IPeerTransport)
+class PeerService(Service):
+    """The Raft port, and the connections to the other members.
+
+    ``start`` may come before or after ``startService``; messages that arrive before it are dropped.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        endpoint: IStreamServerEndpoint,
+        connect: Callable[[str], IStreamClientEndpoint],
+        clock: IReactorTime,
+        random: Random,
+        settings: PeerSettings,
+        source: ISnapshotSource,
+        sink: ISnapshotSink,
+        current_term: Callable[[], int],
+        learned: Callable[[Identity], None] | None = None,
+    ) -> None:
+        """Take what is needed.
+
+        :param identity: who this node is.
+        :param endpoint: listens on ``raft.bindAddr``: anything with ``listen(factory)``.
+        :param connect: makes an endpoint for a member's ``host:port``; its attempts should end within about a second.
+        :param clock: the reactor.
+        :param random: draws the waits between attempts.
+        :param source: the snapshot files to send.
+        :param sink: where a snapshot that arrives goes.
+        :param current_term: the core's term, which an offered snapshot bears.
+        :param learned: told when a member says something new of itself: met first, a new incarnation, an address.
+        """
+        self._identity = identity
+        self._connect = connect
+        self._clock = clock
+        self._random = random
+        self._settings = settings
+        self._source = source
+        self._sink = sink
+        self._current_term = current_term
+        self._identity_learned = learned
+        self._warnings = RateLimitedLog(self._log, clock=clock)
+        self._receiver: IPeerReceiver | None = None
+        self._addresses: dict[str, str] = {}
+        self._links: dict[str, PeerLink] = {}
+        self._closing_links: set[Deferred[None]] = set()
+        self._known: dict[str, Identity] = {}
+        self._incoming: dict[str, IncomingPeer] = {}  # the newest Raft connection of each member
+        self._receiving: tuple[IncomingPeer, SnapshotReceiver] | None = None  # the newest transfer to us
+        self._outgoing_snapshots = OutgoingSnapshots(
+            identity=identity,
+            source=source,
+            current_term=current_term,
+            ended=self._snapshot_ended,
+            clock=clock,
+            limits=settings.limits,
+            settings=settings.transfer,
+            warnings=self._warnings,
+        )
+        self._port = ListeningPort(
+            endpoint=endpoint,
+            build=self._build_incoming,
+            max_connections=settings.max_connections,
+            warnings=self._warnings,
+        )
+
+    # -- Service -------------------------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Listen, and connect to the members.
+
+        :raises twisted.internet.error.CannotListenError: the endpoint fails at once.
+        """
+        super().startService()
+        self._port.start()
+        self._connect_members()
+
+    def stopService(self) -> Deferred[None]:
+        """Close everything, and fire once no connection or timer is left; it can be started again."""
+        super().stopService()
+        for peer in list(self._links):
+            self._disconnect(peer)
+        closing = [*self._closing_links, self._outgoing_snapshots.stop(), self._port.stop(_abort)]
+        return gatherResults(closing, consumeErrors=True).addCallback(lambda _: None)
+
+    def address(self) -> IAddress | None:
+        """Return where the Raft port listens, ``None`` where it does not."""
+        return self._port.address()
+
+    # -- IPeerTransport ------------------------------------------------------------------------------------------
+
+    def start(self, receiver: IPeerReceiver) -> None:
+        """Begin to deliver."""
+        self._receiver = receiver
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send each message to its ``to``: one write for each member; what cannot be sent now is dropped."""
+        by_peer: dict[str, list[Message]] = {}
+        for message in messages:
+            by_peer.setdefault(message.to, []).append(message)
+        for peer, theirs in by_peer.items():
+            link = self._links.get(peer) or self._guest_link(peer)
+            if link is not None:
+                link.send(theirs)
+
+    def set_members(self, configuration: Configuration) -> None:
+        """Connect to exactly the members of this configuration (but oneself)."""
+        self._addresses = {
+            member.id: member.raft_addr
+            for member in configuration.members.values()
+            if member.id != self._identity.node_id and member.raft_addr
+        }
+        if self.running:
+            self._connect_members()
+
+    def send_snapshot(self, peer: str) -> None:
+        """Send the newest snapshot file; the receiver hears of the end by ``snapshot_sent``."""
+        address = self._address_of(peer)
+        known = bool(address) and peer != self._identity.node_id and bool(self.running)
+        self._outgoing_snapshots.send(peer, self._connect(address) if known else None)
+
+    def known_peers(self) -> Mapping[str, Identity]:
+        """Return what each peer last said of itself, by member id."""
+        return dict(self._known)
+
+    def connected_peers(self) -> frozenset[str]:
+        """Return the members that we can send to at the moment."""
+        return frozenset(peer for peer, link in self._links.items() if link.is_connected)
+
+    # -- what connections report ---------------------------------------------------------------------------------
+
+    def step(self, message: Message) -> None:
+        """A message arrived on a connection."""
+        if self._receiver is not None and self.running:
+            self._receiver.step(message)
+
+    def peer_came(self, connection: IncomingPeer, identity: Identity) -> None:
+        """A member has opened its connection to us; it replaces an older one, which is surely dead."""
+        older = self._incoming.get(identity.node_id)
+        self._incoming[identity.node_id] = connection
+        if older is not None:
+            older.abort()
+        self._learn(identity)
+
+    def peer_went(self, connection: IncomingPeer) -> None:
+        """An incoming connection is gone."""
+        peer = next((name for name, incoming in self._incoming.items() if incoming is connection), None)
+        if peer is None:
+            return
+        del self._incoming[peer]
+        if peer in self._links and peer not in self._addresses:
+            self._disconnect(peer)
+
+    def snapshot_coming(self, connection: IncomingPeer, identity: Identity) -> SnapshotReceiver:
+        """A member wants to send a snapshot: its transfer replaces one that is under way."""
+        if self._receiving is not None:
+            older, transfer = self._receiving
+            transfer.connection_lost()
+            older.abort()
+        receiver = SnapshotReceiver(
+            connection=connection,
+            sender=identity.node_id,
+            to=self._identity.node_id,
+            sink=self._sink,
+            installed=self._installed,
+            settings=self._settings.transfer,
+            clock=self._clock,
+        )
+        self._receiving = (connection, receiver)
+        return receiver
+
+    def is_installing(self) -> bool:
+        """Tell whether a snapshot is here as a whole and is being made safe."""
+        return self._receiving is not None and self._receiving[1].is_finishing
+
+    def _installed(self, message: InstallSnapshot) -> None:
+        self.step(message)
+
+    def _snapshot_ended(self, peer: str, index: int, delivered: bool) -> None:
+        if self._receiver is not None:
+            self._receiver.snapshot_sent(peer, index, delivered)
+
+    def _unreachable(self, peer: str) -> None:
+        if self._receiver is not None and self.running:
+            self._receiver.peer_unreachable(peer)
+
+    def _learn(self, identity: Identity) -> None:
+        before = self._known.get(identity.node_id)
+        if before == identity:
+            return
+        if before is None and len(self._known) >= _MAX_REMEMBERED and identity.node_id not in self._addresses:
+            return
+        self._known[identity.node_id] = identity
+        if before is not None and before.incarnation != identity.incarnation:
+            self._log.warn("{peer} comes back with another data directory", peer=identity.node_id)
+        if self._identity_learned is not None:
+            self._identity_learned(identity)
+
+    # -- links ---------------------------------------------------------------------------------------------------
+
+    def _build_incoming(self) -> IncomingPeer:
+        return IncomingPeer(
+            service=self,
+            identity=self._identity,
+            clock=self._clock,
+            limits=self._settings.limits,
+            warnings=self._warnings,
+        )
+
+    def _address_of(self, peer: str) -> str:
+        if peer in self._addresses:
+            return self._addresses[peer]
+        return self._known[peer].raft_addr if peer in self._known else ""
+
+    def _connect_members(self) -> None:
+        for peer, link in list(self._links.items()):
+            if self._addresses.get(peer) != link.address:
+                self._disconnect(peer)
+        for peer, address in self._addresses.items():
+            if peer not in self._links:
+                self._open_link(peer, address)
+
+    def _guest_link(self, peer: str) -> PeerLink | None:
+        """Connect to somebody who is no member as far as we know, while it is connected to us.
+
+        A node that joins, or one that has missed a change, has to answer a leader that its configuration lacks.
+        """
+        identity = self._known.get(peer)
+        if peer not in self._incoming or identity is None or not identity.raft_addr or not self.running:
+            return None
+        return self._open_link(peer, identity.raft_addr)
+
+    def _open_link(self, peer: str, address: str) -> PeerLink:
+        link = self._links[peer] = PeerLink(
+            peer=peer,
+            address=address,
+            endpoint=self._connect(address),
+            identity=self._identity,
+            settings=self._settings,
+            clock=self._clock,
+            random=self._random,
+            warnings=self._warnings,
+            learned=self._learn,
+            unreachable=self._unreachable,
+        )
+        link.start()
+        return link
+
+    def _disconnect(self, peer: str) -> None:
+        closing = self._links.pop(peer).stop()
+        self._closing_links.add(closing)
+        # Chained behind gatherResults of stopService, which may wait for the same Deferred.
+        closing.addBoth(self._link_closed, closing)
+
+    def _link_closed(self, result: None, closing: Deferred[None]) -> None:
+        self._closing_links.discard(closing)
+
+
+def _abort(connection: MessageLineReceiver) -> None:
+    connection.abort()
