@@ -1,0 +1,43 @@
+"""The numbers that govern a node: ticks and bounds, without a clock.
+
+Knows what each bound means and which combinations make no sense; ``raftkv.config`` turns seconds into ticks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaftSettings:
+    """How patient, how fast and how hungry a node may be.
+
+    :ivar election_ticks: minimum election timeout; each one is drawn from [election_ticks, 2 * election_ticks).
+    :ivar heartbeat_ticks: ticks between two heartbeats of a leader.
+    :ivar max_append_bytes: bytes of entries in one AppendEntries; a larger entry travels alone.
+    :ivar max_inflight_messages: AppendEntries with entries that a peer may have unanswered.
+    :ivar max_inflight_bytes: bytes of entries that a peer may have unanswered; the last message may exceed it.
+    :ivar max_committed_bytes: bytes of committed entries in one ``Ready``; a larger entry comes alone.
+    :ivar max_uncommitted_bytes: bytes of entries that a leader takes before the first of them is committed.
+    :ivar vote_grace_ticks: a node that restarts with a state grants no vote in its first ticks, for it may have
+        acknowledged a heartbeat that counts on a lease (thesis 6.4.1); 0 where there are no leases.
+    """
+
+    election_ticks: int = 10
+    heartbeat_ticks: int = 1
+    max_append_bytes: int = 256 * 1024
+    max_inflight_messages: int = 256
+    max_inflight_bytes: int = 4 * 1024 * 1024
+    max_committed_bytes: int = 1024 * 1024
+    max_uncommitted_bytes: int = 64 * 1024 * 1024
+    vote_grace_ticks: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.heartbeat_ticks < self.election_ticks:
+            raise ValueError(f"heartbeat_ticks must be in [1, election_ticks), not {self.heartbeat_ticks}")
+        if self.vote_grace_ticks < 0:
+            raise ValueError(f"vote_grace_ticks must not be negative, not {self.vote_grace_ticks}")
+        bounds = ("append_bytes", "inflight_messages", "inflight_bytes", "committed_bytes", "uncommitted_bytes")
+        for name in bounds:
+            if getattr(self, f"max_{name}") < 1:
+                raise ValueError(f"max_{name} must be positive, not {getattr(self, f'max_{name}')}")
