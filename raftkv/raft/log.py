@@ -1,0 +1,181 @@
+"""The log of one node in memory: the entries behind the compacted part, and how far our disk has them.
+
+Knows positions, terms and bytes; not terms of leaders, commitment or configurations. Entries are read through
+:meth:`Log.slice` and :meth:`Log.term_at` only, so that a bounded cache over a reader of the disk can stand behind
+these two without a change elsewhere.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+
+from raftkv.errors import InvariantViolation
+from raftkv.raft.messages import Entry
+
+ENTRY_OVERHEAD_BYTES = 32  #: counted beside an entry's payload, so that many empty entries have a size too
+
+
+def entry_size(entry: Entry) -> int:
+    """Return the bytes that an entry counts for in every bound."""
+    return len(entry.payload) + ENTRY_OVERHEAD_BYTES
+
+
+class Log:
+    """A contiguous run of entries that starts behind what was compacted away.
+
+    Three marks run behind ``last_index``: entries up to the written index were handed to the disk, and those up to
+    ``stable_index`` are on it. Writes complete in order, but a truncation may come in between: it clamps what the
+    pending writes will make stable. To compare (index, term) instead would not do, for an entry can be truncated and
+    come back while the first write of it is pending.
+
+    :ivar snapshot_index: the last index that our newest snapshot includes; 0 without one.
+    :ivar stable_index: the last index that is surely on our own disk as the log now stands.
+    """
+
+    def __init__(
+        self, *, entries: Sequence[Entry] = (), previous_index: int = 0, previous_term: int = 0, snapshot_index: int = 0
+    ) -> None:
+        """Take over what the disk holds.
+
+        :param entries: contiguous, the first at ``previous_index + 1``.
+        :param previous_index: index of the entry just before the first one; 0 for none.
+        :param previous_term: that entry's term; 0 for none.
+        """
+        self._previous_index = previous_index
+        self._previous_term = previous_term
+        self._entries: list[Entry] = []
+        self.snapshot_index = snapshot_index
+        self.append(entries)
+        self.stable_index = self._written_index = self.last_index
+        self._pending: deque[tuple[int, int]] = deque()  # (write id, index that is stable once it is done)
+
+    @property
+    def first_index(self) -> int:
+        """Index of the first entry that is still there, or would be."""
+        return self._previous_index + 1
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry; where all were compacted, of the last one that was."""
+        return self._previous_index + len(self._entries)
+
+    @property
+    def last_term(self) -> int:
+        """Term of the entry at ``last_index``; 0 for an empty log."""
+        return self._entries[-1].term if self._entries else self._previous_term
+
+    def term_at(self, index: int) -> int | None:
+        """Return the term of an entry, also of the one just before the first; ``None`` where it is not known."""
+        position = index - self._previous_index
+        if position == 0:
+            return self._previous_term
+        return self._entries[position - 1].term if 0 < position <= len(self._entries) else None
+
+    def slice(self, start: int, stop: int, max_bytes: int) -> tuple[Entry, ...]:
+        """Return entries with ``start <= index < stop``, as many as fit in ``max_bytes``, at least one of them.
+
+        :raises InvariantViolation: the first of them was compacted away.
+        """
+        if start < self.first_index:
+            raise InvariantViolation(f"entry {start} was compacted; the log begins at {self.first_index}")
+        begin = start - self.first_index
+        end = min(stop, self.last_index + 1) - self.first_index
+        room = max_bytes
+        for position in range(begin, end):
+            room -= entry_size(self._entries[position])
+            if room < 0:
+                end = max(position, begin + 1)
+                break
+        return tuple(self._entries[begin:end])
+
+    def size_between(self, start: int, stop: int) -> int:
+        """Return the bytes of the entries with ``start <= index < stop``."""
+        return sum(map(entry_size, self._entries[max(start - self.first_index, 0) : max(stop - self.first_index, 0)]))
+
+    def last_index_of_term(self, term: int, *, not_after: int) -> int:
+        """Return the last index up to ``not_after`` whose term is no later than ``term`` (end of section 5.3).
+
+        Terms never fall along a log, so both sides of a conflict can skip all of a term at once. Below the first
+        entry nothing is known, and ``not_after`` itself is returned there.
+        """
+        if not_after < self._previous_index:
+            return not_after
+        count = bisect_right(
+            self._entries, term, hi=min(not_after, self.last_index) - self._previous_index, key=_term_of
+        )
+        if count == 0 and self._previous_term > term:
+            return max(self._previous_index - 1, 0)
+        return self._previous_index + count
+
+    # -- changes ---------------------------------------------------------------------------------------------------
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add entries that follow the last one.
+
+        :raises InvariantViolation: they do not follow it.
+        """
+        expected = self.last_index + 1
+        for entry in entries:
+            if entry.index != expected:
+                raise InvariantViolation(f"entry {entry.index} cannot follow entry {expected - 1}")
+            expected += 1
+        self._entries.extend(entries)
+
+    def truncate_from(self, index: int) -> None:
+        """Drop the entry at ``index`` and all that follow."""
+        if not self.first_index <= index <= self.last_index:
+            raise InvariantViolation(f"cannot truncate at {index} a log of [{self.first_index}, {self.last_index}]")
+        del self._entries[index - self.first_index :]
+        self._written_index = min(self._written_index, index - 1)
+        self._clamp_stable(index - 1)
+
+    def restore(self, index: int, term: int) -> None:
+        """Drop everything: a snapshot up to ``index`` stands in its place (section 7)."""
+        # What older writes bring to the disk is no longer part of the log.
+        self._clamp_stable(self.stable_index)
+        self._entries.clear()
+        self._previous_index, self._previous_term = index, term
+        self._written_index = index
+        self.snapshot_index = index
+
+    def compact(self, index: int) -> None:
+        """Drop the entries up to and including ``index``; a snapshot must cover them."""
+        if index > min(self.snapshot_index, self.last_index):
+            raise InvariantViolation(f"cannot compact to {index}: the snapshot ends at {self.snapshot_index}")
+        if index < self.first_index:
+            return
+        term = self._entries[index - self.first_index].term
+        del self._entries[: index - self.first_index + 1]
+        self._previous_index, self._previous_term = index, term
+
+    # -- the disk --------------------------------------------------------------------------------------------------
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether there are entries that the disk was not yet given."""
+        return self._written_index < self.last_index
+
+    def take_unwritten(self) -> tuple[Entry, ...]:
+        """Return the entries that the disk was not yet given, and take them as given."""
+        entries = tuple(self._entries[self._written_index - self._previous_index :])
+        self._written_index = self.last_index
+        return entries
+
+    def write_pending(self, write_id: int) -> None:
+        """Note that once this write is done, everything given to the disk so far is stable."""
+        self._pending.append((write_id, self._written_index))
+
+    def write_done(self, write_id: int) -> None:
+        """Note that this write, and those before it, are done."""
+        while self._pending and self._pending[0][0] <= write_id:
+            self.stable_index = self._pending.popleft()[1]
+
+    def _clamp_stable(self, index: int) -> None:
+        self.stable_index = min(self.stable_index, index)
+        self._pending = deque((write_id, min(stable, index)) for write_id, stable in self._pending)
+
+
+def _term_of(entry: Entry) -> int:
+    return entry.term
