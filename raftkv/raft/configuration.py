@@ -1,10 +1,16 @@
-"""Who is in the cluster, as the log says it: voters, learners, and both sides of a joint configuration (section 6)."""
+"""Who is in the cluster, as the log says it: voters, learners, and both sides of a joint configuration (section 6).
+
+Knows how one configuration becomes another and which one is in force at which index of the log; not when a change
+may be proposed or left, which is the leader's business.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from raftkv.errors import InvariantViolation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,55 @@ class Configuration:
         """Whether agreement needs a majority of both sides."""
         return bool(self.outgoing_voters)
 
+    def is_voter(self, member: str) -> bool:
+        """Tell whether a member's voice counts on either side (B9: a candidate counts itself by this)."""
+        return member in self.voters or member in self.outgoing_voters
+
+    def validate(self) -> None:
+        """Check that the parts agree with each other.
+
+        :raises ValueError: they do not; the message says where.
+        """
+        if not self.voters:
+            raise ValueError("a configuration needs at least one voter")
+        placed = self.voters | self.outgoing_voters | self.learners
+        if placed != self.members.keys():
+            odd = ", ".join(sorted(placed ^ self.members.keys()))
+            raise ValueError(f"members and roles do not agree on: {odd}")
+        for name, member in self.members.items():
+            if not name or member.id != name:
+                raise ValueError(f"member {member.id!r} stands under the name {name!r}")
+        if both := self.learners & (self.voters | self.outgoing_voters):
+            raise ValueError(f"voter and learner at once: {', '.join(sorted(both))}")
+        if stray := self.learners_next - (self.outgoing_voters - self.voters):
+            raise ValueError(f"only voters of the old side alone can become learners: {', '.join(sorted(stray))}")
+
+    def enter_joint(self, target: Configuration) -> Configuration:
+        """Return the joint configuration on the way from this one to ``target`` (section 6).
+
+        Learners do not count, so they come and go at once; a voter that is to be a learner still votes for the old
+        side until the joint configuration is left.
+        """
+        demoted = target.learners & self.voters
+        return Configuration(
+            members={**{name: self.members[name] for name in self.voters}, **target.members},
+            voters=target.voters,
+            outgoing_voters=self.voters,
+            learners=target.learners - demoted,
+            learners_next=demoted,
+        )
+
+    def leave_joint(self) -> Configuration:
+        """Return the configuration that follows this joint one."""
+        learners = self.learners | self.learners_next
+        return replace(
+            self,
+            members={name: member for name, member in self.members.items() if name in self.voters | learners},
+            outgoing_voters=frozenset(),
+            learners=learners,
+            learners_next=frozenset(),
+        )
+
     def encode(self) -> bytes:
         """Return the payload of a configuration entry: canonical JSON, the same bytes on every node."""
         value = {
@@ -81,3 +136,67 @@ class Configuration:
             learners=frozenset(value["learners"]),
             learners_next=frozenset(value["learners_next"]),
         )
+
+
+class ConfigurationHistory:
+    """The configurations that the log holds, by the index of their entry.
+
+    A server uses the latest one in its log, committed or not (section 6): it is in force once it is appended, and
+    the one before it is again once it is truncated. What is compacted leaves behind the last one that it held (B21).
+
+    :ivar changed: whether the one in force changed since a reader set this to false.
+    """
+
+    def __init__(self, configuration: Configuration, index: int) -> None:
+        """Begin with a committed configuration.
+
+        :param index: index of its entry, 0 for the initial one, which no entry holds.
+        """
+        self._history: list[tuple[int, Configuration]] = [(index, configuration)]
+        self.changed = False
+
+    @property
+    def current(self) -> Configuration:
+        """The configuration in force."""
+        return self._history[-1][1]
+
+    @property
+    def current_index(self) -> int:
+        """Index of the entry that holds the one in force; 0 for the initial one."""
+        return self._history[-1][0]
+
+    def at(self, index: int) -> tuple[Configuration, int]:
+        """Return the last configuration that the log up to ``index`` holds, and its own index.
+
+        :raises InvariantViolation: ``index`` lies before what was compacted.
+        """
+        for at, configuration in reversed(self._history):
+            if at <= index:
+                return configuration, at
+        raise InvariantViolation(f"the configuration as of {index} was compacted; the oldest is {self._history[0][0]}")
+
+    def append(self, index: int, configuration: Configuration) -> None:
+        """Put a configuration in force; its entry was appended at ``index``."""
+        if index <= self.current_index:
+            raise InvariantViolation(f"configuration {index} cannot follow configuration {self.current_index}")
+        self._history.append((index, configuration))
+        self.changed = True
+
+    def truncate_from(self, index: int) -> None:
+        """Take back the configurations whose entries are truncated."""
+        kept = [held for held in self._history if held[0] < index]
+        if not kept:
+            raise InvariantViolation(f"the configuration {self._history[0][0]} would be truncated at {index}")
+        if len(kept) < len(self._history):
+            self._history = kept
+            self.changed = True
+
+    def compact(self, index: int) -> None:
+        """Forget those that the last one up to ``index`` replaced."""
+        _, oldest = self.at(index)
+        self._history = [held for held in self._history if held[0] >= oldest]
+
+    def restore(self, configuration: Configuration, index: int) -> None:
+        """Take over the committed configuration of a snapshot in place of everything."""
+        self._history = [(index, configuration)]
+        self.changed = True
