@@ -1,0 +1,136 @@
+"""Elections: when to campaign, whom to vote for, and how a vote stands (sections 5.2 and 5.4.1, thesis 9.6).
+
+Knows the election timer and the ballot of one campaign; the role and the term are changed by ``node``.
+"""
+
+from __future__ import annotations
+
+import random
+
+from raftkv.raft import quorum
+from raftkv.raft.messages import RequestVote
+from raftkv.raft.quorum import VoteResult
+from raftkv.raft.ready import Role
+from raftkv.raft.state import State
+
+
+def log_is_up_to_date(theirs: RequestVote, *, last_log_term: int, last_log_index: int) -> bool:
+    """Tell whether a candidate's log may lead (section 5.4.1).
+
+    :param theirs: what the candidate said about its log.
+    :param last_log_term: term of our last entry; 0 for an empty log.
+    :param last_log_index: index of our last entry; 0 for an empty log.
+    :return: whether their last term is later or, at equal terms, their log is no shorter.
+    """
+    return (theirs.last_log_term, theirs.last_log_index) >= (last_log_term, last_log_index)
+
+
+class Election:
+    """One server's part in elections.
+
+    :ivar grace_ticks: ticks left in which no vote is granted and none is asked for, after a restart.
+    """
+
+    def __init__(self, state: State, *, chance: random.Random, grace_ticks: int) -> None:
+        self._state = state
+        self._chance = chance
+        self._votes: dict[str, bool] = {}
+        self.grace_ticks = grace_ticks
+        self.reset_timer()
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def reset_timer(self) -> None:
+        """Begin to wait anew, for a time of random length so that split votes are rare (section 5.2)."""
+        minimum = self._state.settings.election_ticks
+        self._elapsed_ticks = 0
+        self._timeout_ticks = self._chance.randrange(minimum, 2 * minimum)
+
+    def leader_heard(self) -> None:
+        """Begin to wait anew, for the same time: drawn once for each silence, not for each message."""
+        self._elapsed_ticks = 0
+
+    def tick(self) -> bool:
+        """Count one tick; return whether the election timeout has passed."""
+        self.grace_ticks = max(self.grace_ticks - 1, 0)
+        self._elapsed_ticks += 1
+        return self._elapsed_ticks >= self._timeout_ticks
+
+    # -- our own campaign ------------------------------------------------------------------------------------------
+
+    @property
+    def may_campaign(self) -> bool:
+        """Whether this server may try to lead.
+
+        Learners and strangers never do (B8); nor does a server whose vote for itself could break a lease.
+        """
+        return self.grace_ticks == 0 and self._state.configuration.is_voter(self._state.node_id)
+
+    def open_ballot(self) -> None:
+        """Forget earlier answers; a new campaign begins."""
+        self._votes.clear()
+
+    def count(self, voter: str, *, granted: bool) -> VoteResult:
+        """Take an answer; the first one of each voter stands.
+
+        :return: how the vote now stands, in every majority that the configuration in force asks for.
+        """
+        self._votes.setdefault(voter, granted)
+        configuration = self._state.configuration
+        return quorum.vote_result(configuration.voters, configuration.outgoing_voters, self._votes)
+
+    def requests(self, *, term: int, pre_vote: bool, leadership_transfer: bool = False) -> list[RequestVote]:
+        """Make the requests of a campaign, one for each other voter.
+
+        :param term: the term that the campaign is for.
+        """
+        state = self._state
+        configuration = state.configuration
+        return [
+            RequestVote(
+                term=term,
+                sender=state.node_id,
+                to=voter,
+                last_log_index=state.log.last_index,
+                last_log_term=state.log.last_term,
+                pre_vote=pre_vote,
+                leadership_transfer=leadership_transfer,
+                to_incarnation=configuration.members[voter].incarnation,
+            )
+            for voter in sorted(configuration.voters | configuration.outgoing_voters)
+            if voter != state.node_id
+        ]
+
+    # -- the campaigns of others -------------------------------------------------------------------------------------
+
+    def turns_deaf_ear(self, request: RequestVote) -> str | None:
+        """Return why a request must not even be considered, so that its term is not taken over either; or ``None``.
+
+        A server that hears a current leader ignores those who would depose it: removed servers, and members that
+        lost only their own connection (end of section 6, B6, B7).
+        """
+        state = self._state
+        if request.to_incarnation and request.to_incarnation != state.incarnation:
+            return f"the vote that {request.sender} asks for is that of another incarnation of {state.node_id}"
+        if self.grace_ticks:
+            return f"no vote for {request.sender}: a lease may have been promised before the restart"
+        hears_leader = state.leader is not None and (
+            state.role is Role.LEADER or self._elapsed_ticks < state.settings.election_ticks
+        )
+        if hears_leader and request.term > state.current_term and not request.leadership_transfer:
+            return f"no vote for {request.sender}: leader {state.leader} is heard"
+        return None
+
+    def would_grant(self, request: RequestVote) -> bool:
+        """Tell whether a request that is not of an earlier term deserves a vote.
+
+        One of our own term needs a vote that is still ours to give; a pre-vote for a later term gives none away.
+        """
+        state = self._state
+        if request.pre_vote:
+            free = request.term > state.current_term
+        else:
+            free = state.voted_for == request.sender or (state.voted_for is None and state.leader is None)
+        return free and log_is_up_to_date(
+            request, last_log_term=state.log.last_term, last_log_index=state.log.last_index
+        )

@@ -1,0 +1,279 @@
+"""One leadership: everything that a server does and knows only while it leads one term.
+
+Knows proposals, commitment, changes of the configuration, read rounds, the check of the quorum and the transfer of
+leadership. It is made when an election is won and dropped when the role is lost; it asks for the latter through
+``step_down`` and never writes the role itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raftkv.errors import BadRequest, Conflict, Overloaded, ProposalDropped
+from raftkv.raft.configuration import Configuration
+from raftkv.raft.log import entry_size
+from raftkv.raft.messages import (
+    AppendEntriesResponse,
+    Entry,
+    EntryKind,
+    HeartbeatResponse,
+    ReadIndexRequest,
+    ReadIndexResponse,
+    TimeoutNow,
+)
+from raftkv.raft.progress import ProgressState
+from raftkv.raft.reads import Reader, ReadRounds
+from raftkv.raft.ready import ReadState
+from raftkv.raft.replication import Replication
+from raftkv.raft.state import State
+
+
+class Leadership:
+    """The leader of one term.
+
+    :ivar transferring_to: the member that is to lead next, while it is being helped to (thesis 3.10).
+    """
+
+    def __init__(self, state: State, *, step_down: Callable[[str], None]) -> None:
+        """
+        :param step_down: called with a reason when this server must no longer lead; this object is dead then.
+        """
+        self._state = state
+        self._step_down = step_down
+        self.replication = Replication(state)
+        self._reads = ReadRounds()
+        self._heartbeat_elapsed_ticks = 0
+        self._quorum_elapsed_ticks = 0
+        self._transfer_elapsed_ticks = 0
+        self._timeout_now_sent = False
+        self.transferring_to: str | None = None
+        self._uncommitted_bytes = state.log.size_between(state.commit_index + 1, state.log.last_index + 1)
+
+    def begin(self) -> None:
+        """Append an entry of our own term: only its commitment tells which earlier ones are committed (section 8)."""
+        self._append(EntryKind.NOOP, b"")
+
+    # -- proposals ---------------------------------------------------------------------------------------------------
+
+    def propose(self, payload: bytes) -> Entry:
+        """Append a client's entry; it is sent with the next ``Ready``."""
+        self._refuse_while_transferring()
+        limit = self._state.settings.max_uncommitted_bytes
+        # One entry is let in whatever its size, or it could never be.
+        if self._uncommitted_bytes and self._uncommitted_bytes + len(payload) > limit:
+            raise Overloaded(f"{self._uncommitted_bytes} bytes wait to be committed; the limit is {limit}")
+        return self._append(EntryKind.COMMANDS, payload)
+
+    def propose_configuration(self, target: Configuration) -> Entry:
+        """Append a configuration: ``target`` itself where the voters stay the same, else the joint one towards it."""
+        self._refuse_while_transferring()
+        state = self._state
+        if not self._has_committed_in_term():
+            # Two leaders in a row could otherwise each change one server with majorities that do not meet (B20).
+            raise ProposalDropped("no entry of this term is committed yet")
+        if state.configuration.is_joint or state.configurations.current_index > state.commit_index:
+            raise Conflict("another change of the configuration is under way")
+        try:
+            target.validate()
+        except ValueError as error:
+            raise BadRequest(f"not a configuration: {error}") from error
+        if target.is_joint:
+            raise BadRequest("a joint configuration is entered by itself, and not proposed")
+        if target.voters != state.configuration.voters:
+            target = state.configuration.enter_joint(target)
+        return self._append_configuration(target)
+
+    def _refuse_while_transferring(self) -> None:
+        if self.transferring_to is not None:
+            raise ProposalDropped(f"leadership is being transferred to {self.transferring_to}")
+
+    def _append_configuration(self, configuration: Configuration) -> Entry:
+        entry = self._append(EntryKind.CONFIGURATION, configuration.encode())
+        self.replication.reconfigure()
+        return entry
+
+    def _append(self, kind: EntryKind, payload: bytes) -> Entry:
+        state = self._state
+        entry = Entry(index=state.log.last_index + 1, term=state.current_term, kind=kind, payload=payload)
+        state.append((entry,))
+        self._uncommitted_bytes += entry_size(entry)
+        self.replication.wanted = True
+        return entry
+
+    # -- commitment --------------------------------------------------------------------------------------------------
+
+    def on_append_entries_response(self, message: AppendEntriesResponse) -> None:
+        """A peer stored entries, or cannot."""
+        self.replication.answered(message)
+        self.advance_commit()
+        self._confirm_reads()
+        self._help_successor()
+
+    def on_heartbeat_response(self, message: HeartbeatResponse) -> None:
+        """A peer still follows."""
+        self.replication.heartbeat_answered(message)
+        self._confirm_reads()
+
+    def advance_commit(self) -> None:
+        """Commit what a majority has stored; called when a peer or our own disk has more."""
+        state = self._state
+        index = self.replication.committable_index()
+        if index == state.commit_index:
+            return
+        self._uncommitted_bytes -= state.log.size_between(state.commit_index + 1, index + 1)
+        state.commit_to(index)
+        self.replication.wanted = True
+        if state.configurations.current_index <= index:
+            self._configuration_committed()
+
+    def _configuration_committed(self) -> None:
+        state = self._state
+        if state.configuration.is_joint:
+            # "Once C_old,new has been committed […] it is now safe for the leader to create a log entry describing
+            # C_new" (section 6); a leader that inherits a joint configuration comes here with its first commit.
+            self._append_configuration(state.configuration.leave_joint())
+            self.advance_commit()
+        elif not state.configuration.is_voter(state.node_id):
+            # "The leader steps down once it has committed the C_new log entry" (section 6). The others are told so,
+            # and one of them is asked to campaign at once rather than after an election timeout (B22).
+            self.replication.flush(read_round=self._reads.number)
+            if (successor := self._best_successor()) is not None:
+                self._send_timeout_now(successor)
+            self._step_down("this server is no longer a voter")
+
+    def _has_committed_in_term(self) -> bool:
+        return self._state.log.term_at(self._state.commit_index) == self._state.current_term
+
+    # -- reads -------------------------------------------------------------------------------------------------------
+
+    def read(self, context: int) -> None:
+        """Let a read of this node wait for the next round."""
+        self._reads.add(Reader(peer=None, context=context))
+
+    def on_read_index_request(self, message: ReadIndexRequest) -> None:
+        """Let the reads of a follower wait for the next round."""
+        self._reads.add(Reader(peer=message.sender, context=message.context))
+
+    @property
+    def _round_wanted(self) -> bool:
+        # Before an entry of our own term is committed we do not know what is (B29).
+        return self._reads.wanted and self._has_committed_in_term()
+
+    def _start_round(self) -> None:
+        self._reads.start(self._state.commit_index)
+        # Heartbeats, not AppendEntries: their answers do not wait for a disk.
+        self.replication.broadcast_heartbeat(read_round=self._reads.number)
+        self._confirm_reads()
+
+    def _confirm_reads(self) -> None:
+        if not self._reads.under_way or not self.replication.echoed(self._reads.number):
+            return
+        index, readers = self._reads.confirmed()
+        state = self._state
+        for reader in readers:
+            if reader.peer is None:
+                state.reads.append(ReadState(context=reader.context, index=index))
+            else:
+                state.send(
+                    ReadIndexResponse(
+                        term=state.current_term,
+                        sender=state.node_id,
+                        to=reader.peer,
+                        context=reader.context,
+                        index=index,
+                    )
+                )
+
+    def end(self) -> None:
+        """Give back the reads of this node that still wait; followers notice by themselves that we no longer lead."""
+        self.transferring_to = None
+        own = (reader for reader in self._reads.abandon() if reader.peer is None)
+        self._state.reads.extend(ReadState(context=reader.context, index=None) for reader in own)
+
+    # -- transfer of leadership --------------------------------------------------------------------------------------
+
+    def transfer(self, to: str | None) -> None:
+        """Help another voter to lead: bring its log up to date, then ask it to campaign (thesis 3.10)."""
+        configuration = self._state.configuration
+        successor = to if to is not None else self._best_successor()
+        if successor == self._state.node_id:
+            return
+        if successor is None or not configuration.is_voter(successor):
+            raise Conflict("there is no other voter to lead" if to is None else f"{to} is not a voter")
+        if successor == self.transferring_to:
+            return
+        self.transferring_to = successor
+        self._timeout_now_sent = False
+        self._transfer_elapsed_ticks = 0
+        self._help_successor()
+
+    def _best_successor(self) -> str | None:
+        """Return the voter whose log is the most advanced; of equal ones the one heard last, then the first by id."""
+        voters = self._state.configuration.voters
+        candidates = [(peer, progress) for peer, progress in self.replication.peers.items() if peer in voters]
+        candidates.sort(key=lambda item: (-item[1].match_index, item[1].ticks_since_contact, item[0]))
+        return candidates[0][0] if candidates else None
+
+    def _help_successor(self) -> None:
+        to = self.transferring_to
+        if to is None or self._timeout_now_sent:
+            return
+        if self.replication.match_index(to) == self._state.log.last_index:
+            self._timeout_now_sent = True
+            self._send_timeout_now(to)
+
+    def _send_timeout_now(self, to: str) -> None:
+        self._state.send(TimeoutNow(term=self._state.current_term, sender=self._state.node_id, to=to))
+
+    def _tick_transfer(self) -> None:
+        if self.transferring_to is None:
+            return
+        self._transfer_elapsed_ticks += 1
+        is_late = self._transfer_elapsed_ticks >= self._state.settings.election_ticks
+        if is_late or not self._state.configuration.is_voter(self.transferring_to):
+            # The target may be gone: go on leading rather than refuse writes for ever (B10).
+            self._state.events.append(f"the transfer of leadership to {self.transferring_to} was given up")
+            self.transferring_to = None
+
+    # -- time and sending --------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Count one tick."""
+        settings = self._state.settings
+        self.replication.tick()
+        self._tick_transfer()
+        self._quorum_elapsed_ticks += 1
+        if self._quorum_elapsed_ticks >= settings.election_ticks:
+            self._quorum_elapsed_ticks = 0
+            if not self.replication.check_quorum():
+                self._step_down("a majority was not heard for an election timeout")
+                return
+        self._heartbeat_elapsed_ticks += 1
+        if self._heartbeat_elapsed_ticks >= settings.heartbeat_ticks:
+            self._heartbeat_elapsed_ticks = 0
+            self.replication.broadcast_heartbeat(read_round=self._reads.number)
+
+    @property
+    def flush_wanted(self) -> bool:
+        """Whether :meth:`flush` would have something to do."""
+        return self.replication.wanted or self._round_wanted
+
+    def flush(self) -> None:
+        """Send what gathered since the last call."""
+        if self._round_wanted:
+            self._start_round()
+        if self.replication.wanted:
+            self.replication.flush(read_round=self._reads.number)
+
+    def unreachable(self, peer: str) -> None:
+        """Messages to a peer may have been lost."""
+        if (progress := self.replication.peers.get(peer)) is not None:
+            progress.lost()
+            self.replication.wanted = True
+
+    def snapshot_finished(self, peer: str, index: int, *, delivered: bool) -> None:
+        """The transfer of a snapshot to a peer ended."""
+        progress = self.replication.peers.get(peer)
+        if progress is not None and progress.state is ProgressState.SNAPSHOT:
+            progress.snapshot_finished(index, delivered=delivered)
+            self._state.events.append(f"the snapshot for {peer} {'arrived' if delivered else 'did not arrive'}")

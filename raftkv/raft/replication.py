@@ -1,0 +1,222 @@
+"""The leader's side of replication: what each peer is sent and what its answers prove (sections 5.3 and 5.4).
+
+Knows every peer's progress during one leadership, and the commit index that follows from it; remade at each election,
+so that nothing of an earlier leadership can be left over (Figure 2, volatile state on leaders; B15).
+"""
+
+from __future__ import annotations
+
+from raftkv.raft import quorum
+from raftkv.raft.configuration import Configuration
+from raftkv.raft.log import entry_size
+from raftkv.raft.messages import AppendEntries, AppendEntriesResponse, Entry, Heartbeat, HeartbeatResponse
+from raftkv.raft.progress import Progress, ProgressState
+from raftkv.raft.state import State
+
+
+class Replication:
+    """The progress of all peers of one leader.
+
+    :ivar peers: progress by member id, without the leader itself; may hold a few that have just left.
+    :ivar wanted: whether :meth:`flush` has something to look at.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._configuration = Configuration()
+        self.peers: dict[str, Progress] = {}
+        self.wanted = True
+        self.reconfigure()
+
+    def reconfigure(self) -> None:
+        """Follow the configuration in force.
+
+        Who left is kept until it was told: it would otherwise never learn that it is no longer a member. A member
+        that came back with another incarnation has an empty disk, so that all we knew of it is void (B24).
+        """
+        before, now = self._configuration, self._state.configuration
+        self._configuration = now
+        for peer in sorted(now.members.keys() - {self._state.node_id}):
+            progress = self.peers.get(peer)
+            if progress is None or _was_replaced(peer, before, now):
+                self.peers[peer] = self._new_progress()
+            else:
+                progress.departing = False
+        for peer in self.peers.keys() - now.members.keys():
+            self.peers[peer].departing = True
+        self.peers = {peer: self.peers[peer] for peer in sorted(self.peers)}
+        self.wanted = True
+
+    def _new_progress(self) -> Progress:
+        settings = self._state.settings
+        return Progress(
+            next_index=self._state.log.last_index + 1,
+            max_messages=settings.max_inflight_messages,
+            max_bytes=settings.max_inflight_bytes,
+        )
+
+    # -- what the answers prove --------------------------------------------------------------------------------------
+
+    def answered(self, message: AppendEntriesResponse) -> None:
+        """Take the answer to an AppendEntries or InstallSnapshot."""
+        progress = self._heard(message.sender)
+        if progress is None:
+            return
+        progress.read_round = max(progress.read_round, message.read_round)
+        log = self._state.log
+        if not message.success:
+            retry = log.last_index_of_term(message.hint_term, not_after=message.hint_index)
+            progress.rejected(message.rejected_index, retry_index=retry)
+        elif message.match_index > log.last_index:
+            self._state.events.append(f"{message.sender} acknowledged {message.match_index}, which is not in our log")
+        else:
+            progress.acknowledged(message.match_index, first_index=log.first_index)
+            self._dismiss_if_told(message.sender, progress)
+        self.wanted = True
+
+    def heartbeat_answered(self, message: HeartbeatResponse) -> None:
+        """Take the answer to a heartbeat."""
+        progress = self._heard(message.sender)
+        if progress is not None:
+            progress.read_round = max(progress.read_round, message.read_round)
+            progress.heartbeat_answered(self._state.log.last_index)
+            self.wanted = self.wanted or progress.contact_wanted
+
+    def _heard(self, peer: str) -> Progress | None:
+        progress = self.peers.get(peer)
+        if progress is not None:
+            progress.heard()
+        return progress
+
+    def _dismiss_if_told(self, peer: str, progress: Progress) -> None:
+        """Let go of a peer that left once it has, and was told to be committed, what says so."""
+        index = self._state.configurations.current_index
+        if progress.departing and progress.match_index >= index and self._state.commit_index >= index:
+            self.heartbeat(peer, read_round=0)
+            del self.peers[peer]
+
+    def match_index(self, member: str) -> int:
+        """Return what a member is known to have on its disk; of ourselves what a sync has returned for (B4)."""
+        if member == self._state.node_id:
+            return self._state.log.stable_index
+        progress = self.peers.get(member)
+        return progress.match_index if progress else 0
+
+    def committable_index(self) -> int:
+        """Return how far the log is stored on a majority, or the commit index where that proves nothing.
+
+        Only an entry of the current term is committed by counting; those before it then are too, by the log matching
+        property (section 5.4.2, Figure 8, B11).
+        """
+        state = self._state
+        configuration = state.configuration
+        index = quorum.committed_index(configuration.voters, configuration.outgoing_voters, self.match_index)
+        if index > state.commit_index and state.log.term_at(index) == state.current_term:
+            return index
+        return state.commit_index
+
+    def echoed(self, read_round: int) -> bool:
+        """Tell whether a majority has answered since a round of read confirmation began."""
+        present = {peer for peer, progress in self.peers.items() if progress.read_round >= read_round}
+        return self._is_quorum(present)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Count one tick of silence for each peer."""
+        for progress in self.peers.values():
+            progress.ticks_since_contact += 1
+
+    def check_quorum(self) -> bool:
+        """Tell whether a majority was heard since the last call (section 6.2 of the thesis).
+
+        Peers that left and fell silent are given up.
+        """
+        present = {peer for peer, progress in self.peers.items() if progress.recent_active}
+        self.peers = {
+            peer: progress for peer, progress in self.peers.items() if progress.recent_active or not progress.departing
+        }
+        for progress in self.peers.values():
+            progress.recent_active = False
+        return self._is_quorum(present)
+
+    def _is_quorum(self, present: set[str]) -> bool:
+        configuration = self._state.configuration
+        present.add(self._state.node_id)
+        return quorum.has_quorum(configuration.voters, configuration.outgoing_voters, present)
+
+    # -- what is sent ------------------------------------------------------------------------------------------------
+
+    def heartbeat(self, peer: str, *, read_round: int) -> None:
+        """Tell a peer that we lead; it may commit what it surely has."""
+        state = self._state
+        state.send(
+            Heartbeat(
+                term=state.current_term,
+                sender=state.node_id,
+                to=peer,
+                commit_index=min(state.commit_index, self.peers[peer].match_index),
+                read_round=read_round,
+            )
+        )
+
+    def broadcast_heartbeat(self, *, read_round: int) -> None:
+        """Tell all peers that we lead."""
+        for peer in self.peers:
+            self.heartbeat(peer, read_round=read_round)
+
+    def flush(self, *, read_round: int) -> None:
+        """Send every peer what it may have: entries, or the news that more is committed.
+
+        Called once for all that happened in one turn of the driver, so that news travels with entries.
+        """
+        self.wanted = False
+        for peer, progress in self.peers.items():
+            self._flush_peer(peer, progress, read_round)
+
+    def _flush_peer(self, peer: str, progress: Progress, read_round: int) -> None:
+        state = self._state
+        log = state.log
+        while progress.may_send_entries and (progress.next_index <= log.last_index or progress.contact_wanted):
+            if log.term_at(progress.next_index - 1) is None:
+                self._offer_snapshot(peer, progress)
+                return
+            entries: tuple[Entry, ...] = ()
+            if progress.next_index <= log.last_index:
+                entries = log.slice(progress.next_index, log.last_index + 1, state.settings.max_append_bytes)
+            self._send_entries(peer, progress, entries, read_round)
+        news = progress.state is ProgressState.REPLICATE and progress.commit_sent < state.commit_index
+        if progress.may_send_probe and (news or progress.contact_wanted):
+            self._send_entries(peer, progress, (), read_round)
+
+    def _send_entries(self, peer: str, progress: Progress, entries: tuple[Entry, ...], read_round: int) -> None:
+        state = self._state
+        previous = progress.next_index - 1
+        state.send(
+            AppendEntries(
+                term=state.current_term,
+                sender=state.node_id,
+                to=peer,
+                prev_log_index=previous,
+                prev_log_term=state.log.term_at(previous) or 0,
+                leader_commit=state.commit_index,
+                entries=entries,
+                read_round=read_round,
+            )
+        )
+        progress.sent(
+            last_index=previous + len(entries), size=sum(map(entry_size, entries)), commit_index=state.commit_index
+        )
+
+    def _offer_snapshot(self, peer: str, progress: Progress) -> None:
+        # A peer that is down cannot take one: wait until it is heard.
+        if progress.recent_active:
+            state = self._state
+            progress.snapshot_needed(state.log.snapshot_index)
+            state.snapshot_peers.append(peer)
+            state.events.append(f"{peer} needs entry {progress.next_index}, which was compacted: a snapshot is due")
+
+
+def _was_replaced(peer: str, before: Configuration, now: Configuration) -> bool:
+    known = before.members.get(peer)
+    return known is not None and known.incarnation not in ("", now.members[peer].incarnation)

@@ -1,0 +1,102 @@
+"""What others may read of a node: its place in the cluster and in the log. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from raftkv.raft.configuration import Configuration
+from raftkv.raft.leadership import Leadership
+from raftkv.raft.progress import ProgressView
+from raftkv.raft.ready import Role
+from raftkv.raft.state import State
+
+
+class NodeView:
+    """The read-only side of a :class:`~raftkv.raft.node.RaftNode`."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._leadership: Leadership | None = None
+
+    @property
+    def node_id(self) -> str:
+        """This member's id."""
+        return self._state.node_id
+
+    @property
+    def role(self) -> Role:
+        """What this server is at the moment."""
+        return self._state.role
+
+    @property
+    def current_term(self) -> int:
+        """The latest term this server has seen."""
+        return self._state.current_term
+
+    @property
+    def leader(self) -> str | None:
+        """The leader of the current term, where it is known."""
+        return self._state.leader
+
+    @property
+    def commit_index(self) -> int:
+        """The highest index known to be committed."""
+        return self._state.commit_index
+
+    @property
+    def last_applied(self) -> int:
+        """The last index that was handed out in ``Ready.committed``, or restored from a snapshot."""
+        return self._state.last_applied
+
+    @property
+    def first_index(self) -> int:
+        """The first index that is still in the log."""
+        return self._state.log.first_index
+
+    @property
+    def last_index(self) -> int:
+        """The last index of the log."""
+        return self._state.log.last_index
+
+    @property
+    def stable_index(self) -> int:
+        """The last index that is on our own disk."""
+        return self._state.log.stable_index
+
+    @property
+    def snapshot_index(self) -> int:
+        """The last index that our newest snapshot includes; 0 without one."""
+        return self._state.log.snapshot_index
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration in force, committed or not."""
+        return self._state.configuration
+
+    @property
+    def configuration_index(self) -> int:
+        """Index of the entry that holds the one in force; 0 for the initial one."""
+        return self._state.configurations.current_index
+
+    @property
+    def transferring_to(self) -> str | None:
+        """The member that leadership is being transferred to."""
+        return self._leadership.transferring_to if self._leadership is not None else None
+
+    def committed_configuration(self, as_of: int | None = None) -> tuple[Configuration, int]:
+        """Return the last committed configuration and the index of its entry.
+
+        :param as_of: an index from which on entries do not count, for a snapshot that ends there; ``None`` for the
+            commit index.
+        """
+        return self._state.configurations.at(self.commit_index if as_of is None else min(as_of, self.commit_index))
+
+    def progress(self) -> Mapping[str, ProgressView]:
+        """Return what the leader knows of each other member, by id in order; empty where we do not lead."""
+        if self._leadership is None:
+            return {}
+        return {peer: progress.view() for peer, progress in self._leadership.replication.peers.items()}
+
+    def term_at(self, index: int) -> int | None:
+        """Return the term of an entry; ``None`` where it was compacted or is not there."""
+        return self._state.log.term_at(index)
