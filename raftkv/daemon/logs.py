@@ -70,7 +70,10 @@ def _sink(choice: LogChoice) -> ILogObserver:
         return LegacyLogObserverWrapper(syslog.SyslogObserver(choice.syslog_prefix).emit)  # type: ignore[arg-type] # a function will do
     if choice.path is None:
         return textFileLogObserver(sys.stdout)
-    file = LogFile.fromFullPath(choice.path, rotateLength=_ROTATE_BYTES, maxRotatedFiles=_KEPT_FILES)
+    try:
+        file = LogFile.fromFullPath(choice.path, rotateLength=_ROTATE_BYTES, maxRotatedFiles=_KEPT_FILES)
+    except OSError as error:
+        raise SystemExit(f"raftkv: log file {choice.path}: cannot be written: {error.strerror}") from None
     _rotate_on_signal(file)
     return textFileLogObserver(_as_text(file))
 

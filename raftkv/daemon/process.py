@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from zope.interface import implementer
 
@@ -72,7 +71,7 @@ class Supervisor(Service):
     A signal stops it with status 0. A fatal error, given to :meth:`fatal` or seen in the log, stops it with
     :data:`EXIT_FATAL` and one last line that says why.
 
-    :param reactor: the real one.
+    :param reactor: the real one; its life, its time and its way in for threads are used.
     :param node_id: for the log.
     :param exit_process: ends the process at once with a status.
     """
@@ -86,14 +85,14 @@ class Supervisor(Service):
         self._exit_process = exit_process
         self._error: BaseException | None = None
         self._stopping = False
-        self._watch = _FatalWatch(lambda error: IReactorFromThreads(reactor).callFromThread(self.fatal, error))
+        self._watch = _FatalWatch(lambda error: reactor.callFromThread(self.fatal, error))
 
     def startService(self) -> None:
         """Watch signals and the log from now on."""
         super().startService()
         globalLogPublisher.addObserver(self._watch)
-        IReactorCore(self._reactor).callWhenRunning(self._take_signals)
-        IReactorCore(self._reactor).addSystemEventTrigger("after", "shutdown", self._leave)
+        self._reactor.callWhenRunning(self._take_signals)
+        self._reactor.addSystemEventTrigger("after", "shutdown", self._leave)
 
     def stopService(self) -> None:
         """Stop watching the log. Signals stay ours to the end: a second one must not cut the stop short."""
@@ -115,7 +114,7 @@ class Supervisor(Service):
             signal.signal(signal.SIGINT, self._on_signal)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        IReactorFromThreads(self._reactor).callFromThread(self._on_signal_in_reactor, number)
+        self._reactor.callFromThread(self._on_signal_in_reactor, number)
 
     def _on_signal_in_reactor(self, number: int) -> None:
         self._log.info("{node_id} got {signal}", node_id=self._node_id, signal=signal.Signals(number).name)
@@ -125,8 +124,8 @@ class Supervisor(Service):
         if self._stopping:
             return
         self._stopping = True
-        IReactorTime(self._reactor).callLater(_STOP_LIMIT_SECONDS, self._stop_took_too_long)
-        IReactorCore(self._reactor).callWhenRunning(self._reactor.stop)
+        self._reactor.callLater(_STOP_LIMIT_SECONDS, self._stop_took_too_long)
+        self._reactor.callWhenRunning(self._reactor.stop)
 
     def _stop_took_too_long(self) -> None:
         # For instance a disk that never comes back from a sync. Nothing acknowledged is lost by leaving now.

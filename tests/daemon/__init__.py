@@ -1,0 +1,1 @@
+"""Tests of what a node asks of its process."""
