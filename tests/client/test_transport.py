@@ -89,6 +89,14 @@ class BytesTests(WireTestCase):
         wire.protocol.dataReceived(answer(b'{"key":"k","revision":4}'))
         self.assertEqual(self.successResultOf(call), Written(revision=4))
 
+    def test_empty_value(self) -> None:
+        """An empty value is a body of no bytes, not a missing one."""
+        call = self.client.set("k", "")
+        wire = self.accept()
+        self.assertIn(b"content-length: 0\r\n", wire.value().lower())
+        wire.protocol.dataReceived(answer(b'{"key":"k","revision":4}'))
+        self.successResultOf(call)
+
     def test_keys_in_paths(self) -> None:
         """Any key survives the way into a path: slashes, dots, escapes, and what is not ASCII."""
         for key, path in (
