@@ -62,9 +62,14 @@ class Election:
     def may_campaign(self) -> bool:
         """Whether this server may try to lead.
 
-        Learners and strangers never do (B8); nor does a server whose vote for itself could break a lease.
+        Learners and strangers never do (B8); nor does a server whose vote for itself could break a lease. One that
+        the latest configuration leaves out still does until that is committed, without a vote of its own: it may be
+        the only one that holds the entry, and without it nobody could win (thesis 4.2.2, B22).
         """
-        return self.grace_ticks == 0 and self._state.configuration.is_voter(self._state.node_id)
+        state = self._state
+        committed, _ = state.configurations.at(state.commit_index)
+        is_voter = state.configuration.is_voter(state.node_id) or committed.is_voter(state.node_id)
+        return is_voter and self.grace_ticks == 0
 
     def open_ballot(self) -> None:
         """Forget earlier answers; a new campaign begins."""

@@ -271,8 +271,12 @@ class RaftNode(NodeView):
         accept_heartbeat(self._state, message)
 
     def _on_install_snapshot(self, message: InstallSnapshot) -> None:
-        self._follow(message.sender)
-        accept_snapshot(self._state, message)
+        # It took a while to arrive, and may come from one that no longer leads: what it holds is committed all the same,
+        # and says nothing about who leads now.
+        if message.sender == self.leader:
+            self._election.leader_heard()
+        if self._leadership is None:
+            accept_snapshot(self._state, message)
 
     def _on_read_index_response(self, message: ReadIndexResponse) -> None:
         if message.sender == self.leader:

@@ -177,36 +177,37 @@ class Replication:
     def _flush_peer(self, peer: str, progress: Progress, read_round: int) -> None:
         state = self._state
         log = state.log
-        while progress.may_send_entries and (progress.next_index <= log.last_index or progress.contact_wanted):
-            if log.term_at(progress.next_index - 1) is None:
+        # Who left gets nothing but what is committed: with uncommitted entries in a longer log it could refuse its
+        # vote to those who remain.
+        last_index = state.commit_index if progress.departing else log.last_index
+        while True:
+            is_behind = progress.may_send_entries and progress.next_index <= last_index
+            has_news = progress.state is ProgressState.REPLICATE and progress.commit_sent < state.commit_index
+            if not is_behind and not (progress.may_send_probe and (has_news or progress.contact_wanted)):
+                return
+            prev_log_term = log.term_at(progress.next_index - 1)
+            if prev_log_term is None:
                 self._offer_snapshot(peer, progress)
                 return
             entries: tuple[Entry, ...] = ()
-            if progress.next_index <= log.last_index:
-                entries = log.slice(progress.next_index, log.last_index + 1, state.settings.max_append_bytes)
-            self._send_entries(peer, progress, entries, read_round)
-        news = progress.state is ProgressState.REPLICATE and progress.commit_sent < state.commit_index
-        if progress.may_send_probe and (news or progress.contact_wanted):
-            self._send_entries(peer, progress, (), read_round)
-
-    def _send_entries(self, peer: str, progress: Progress, entries: tuple[Entry, ...], read_round: int) -> None:
-        state = self._state
-        previous = progress.next_index - 1
-        state.send(
-            AppendEntries(
+            if is_behind:
+                entries = log.slice(progress.next_index, last_index + 1, state.settings.max_append_bytes)
+            message = AppendEntries(
                 term=state.current_term,
                 sender=state.node_id,
                 to=peer,
-                prev_log_index=previous,
-                prev_log_term=state.log.term_at(previous) or 0,
+                prev_log_index=progress.next_index - 1,
+                prev_log_term=prev_log_term,
                 leader_commit=state.commit_index,
                 entries=entries,
                 read_round=read_round,
             )
-        )
-        progress.sent(
-            last_index=previous + len(entries), size=sum(map(entry_size, entries)), commit_index=state.commit_index
-        )
+            state.send(message)
+            progress.sent(
+                last_index=message.prev_log_index + len(entries),
+                size=sum(map(entry_size, entries)),
+                commit_index=state.commit_index,
+            )
 
     def _offer_snapshot(self, peer: str, progress: Progress) -> None:
         # A peer that is down cannot take one: wait until it is heard.

@@ -103,6 +103,15 @@ class MemoryDisk:
                 raise AssertionError(f"a write at {write.entries[0].index} leaves a gap behind {self.previous}")
             self.entries[keep:] = write.entries
 
+    def reconcile(self, snapshot: SnapshotMeta | None) -> None:
+        """Make log and term agree with a snapshot whose file was on disk before the crash, but not its write."""
+        if snapshot is None:
+            return
+        if self.term_at(snapshot.index) != snapshot.term:
+            self.write(Write(write_id=0, snapshot=snapshot))
+        if snapshot.term > self.hard_state.term:
+            self.hard_state = HardState(term=snapshot.term)
+
     def compact(self, index: int) -> None:
         drop = index - self.previous[0]
         if 0 < drop <= len(self.entries):
@@ -170,6 +179,7 @@ class Cluster:
         self._starts += 1
         disk = server.disk
         snapshot = server.snapshot[0] if server.snapshot else None
+        disk.reconcile(snapshot)
         server.applied = list(server.snapshot[1]) if server.snapshot else []
         server.node = RaftNode(
             node_id=name,
