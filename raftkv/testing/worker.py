@@ -38,7 +38,8 @@ class ClockWorker:
         self._call: IDelayedCall | None = None
         self._processed = False
         self._stalled = False
-        self._failed = False
+        self._half_seconds = 0.0
+        self._error: BaseException | None = None  # what ended the work, if anything
         self._stopped: list[Deferred[None]] = []
 
     @property
@@ -51,13 +52,13 @@ class ClockWorker:
         if self._process is not None:
             raise InvariantViolation("the worker was started twice")
         self._process, self._done = process, done
-        self._failed = False
+        self._error = None
 
     def submit(self, item: Any) -> None:
         """See :meth:`raftkv.interfaces.IBatchWorker.submit`."""
         if self._process is None or self._stopped:
             raise InvariantViolation("the worker got an item while it was not running")
-        if self._failed:
+        if self._error is not None:
             return
         self._waiting.append(item)
         self._begin()
@@ -108,42 +109,36 @@ class ClockWorker:
         self._stopped = []
 
     def _begin(self) -> None:
-        if self._waiting and not self._under_way and not self._stalled and not self._failed:
+        if self._waiting and not self._under_way and not self._stalled and self._error is None:
             self._under_way, self._waiting = self._waiting, []
             self._processed = False
             self._schedule()
 
     def _schedule(self) -> None:
-        half = self._delay_seconds(self._under_way) / 2
-        if self._processed:
-            self._call = self._clock.callLater(half, self._report, half, None)
-        else:
-            self._call = self._clock.callLater(half, self._work, half)
+        self._half_seconds = self._delay_seconds(self._under_way) / 2
+        self._call = self._clock.callLater(self._half_seconds, self._report if self._processed else self._work)
 
-    def _work(self, half: float) -> None:
-        assert_started = self._process
+    def _work(self) -> None:
         self._call = None
-        if assert_started is None:
+        if self._process is None:
             raise InvariantViolation("a batch came due after the worker had ended")
-        error: BaseException | None = None
         try:
-            assert_started(self._under_way)
+            self._process(self._under_way)
         except PowerLoss:
             return  # the machine is gone: nobody will hear of this batch
-        except BaseException as raised:
-            error = raised
+        except BaseException as raised:  # reported, like a thread's
+            self._error = raised
         self._processed = True
-        self._call = self._clock.callLater(half, self._report, half, error)
+        self._call = self._clock.callLater(self._half_seconds, self._report)
 
-    def _report(self, _half: float, error: BaseException | None) -> None:
+    def _report(self) -> None:
         self._call = None
         items, self._under_way = self._under_way, []
         self._processed = False
-        if error is not None:
-            self._failed = True
+        if self._error is not None:
             self._waiting = []
         if self._done is not None:
-            self._done(items, error)
+            self._done(items, self._error)
         self._begin()
         self._finish_if_idle()
 
