@@ -1,0 +1,336 @@
+"""The one place where the HTTP API's routes are declared, and the Klein application made of them.
+
+A route is data: its path, its methods, what each takes. Klein serves all of them; those marked ``fast`` are also
+served by :mod:`raftkv.web.connection` before any routing, through the same :meth:`Api.serve`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from klein import Klein
+from klein.resource import KleinResource
+from prometheus_client.registry import Collector
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
+
+from raftkv.errors import MethodNotAllowed, NotFound, TooLarge
+from raftkv.interfaces import IKeyValue, INode
+from raftkv.web.exchange import Answer, Exchange
+from raftkv.web.failures import fail
+from raftkv.web.heads import BODILESS, REASONS, CommonHeaders
+from raftkv.web.health import NodeOperations
+from raftkv.web.metrics import RequestMetrics, make_registry
+from raftkv.web.operations import KEY_PREFIX, KeyValueOperations, Parameters
+from raftkv.web.parameters import check_origin, query_parameters, shown
+from raftkv.web.settings import SETTING_NAMES, WebSettings
+
+if TYPE_CHECKING:
+    from klein._app import KleinRenderable
+
+Serve = Callable[[Exchange, Parameters], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method of one route.
+
+    :ivar serve: answers the exchange, now or later, or raises what the answer shall tell.
+    :ivar summary: what it does, for the description of the API.
+    :ivar query: names of the query parameters that it takes.
+    :ivar body: what it reads: nothing, a JSON document, or raw bytes that are a value.
+    """
+
+    serve: Serve
+    summary: str
+    query: frozenset[str] = frozenset()
+    body: Literal["none", "json", "value"] = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One path and all that can be done with it.
+
+    :ivar template: the path; ``{key}`` stands for everything that follows.
+    :ivar operations: by method. HEAD and OPTIONS come by themselves.
+    :ivar fast: whether it has the fast lane.
+    """
+
+    template: str
+    operations: Mapping[bytes, Operation]
+    fast: bool = False
+
+    def allowed(self) -> tuple[str, ...]:
+        """Return the methods, as ``Allow`` lists them."""
+        methods = [method.decode("ascii") for method in self.operations]
+        if "GET" in methods:
+            methods.insert(methods.index("GET") + 1, "HEAD")
+        return (*methods, "OPTIONS")
+
+
+def declare_routes(key_value: KeyValueOperations, node: NodeOperations) -> tuple[Route, ...]:
+    """Return every route of the API."""
+    key = frozenset({"key"})
+    consistency = frozenset({"consistency"})
+    return (
+        Route(
+            template="/get",
+            fast=True,
+            operations={b"GET": Operation(serve=key_value.get, summary="Read a key", query=key | consistency)},
+        ),
+        Route(
+            template="/set",
+            fast=True,
+            operations={b"POST": Operation(serve=key_value.set, summary="Set a key", body="json")},
+        ),
+        Route(
+            template="/delete",
+            fast=True,
+            operations={b"DELETE": Operation(serve=key_value.delete, summary="Delete a key", query=key)},
+        ),
+        Route(
+            template="/v1/kv/{key}",
+            fast=True,
+            operations={
+                b"GET": Operation(serve=key_value.get_key, summary="Read a key", query=consistency),
+                b"PUT": Operation(serve=key_value.put_key, summary="Set a key to the body", body="value"),
+                b"DELETE": Operation(serve=key_value.delete_key, summary="Delete a key"),
+            },
+        ),
+        Route(
+            template="/v1/status",
+            operations={b"GET": Operation(serve=node.status, summary="This node's state")},
+        ),
+        Route(
+            template="/v1/cluster",
+            operations={b"GET": Operation(serve=node.cluster, summary="The members of the cluster")},
+        ),
+        Route(
+            template="/health/live",
+            operations={b"GET": Operation(serve=node.live, summary="Whether the process answers")},
+        ),
+        Route(
+            template="/health/ready",
+            operations={b"GET": Operation(serve=node.ready, summary="Whether to send requests here")},
+        ),
+        Route(
+            template="/metrics",
+            operations={b"GET": Operation(serve=node.metrics, summary="Metrics for Prometheus")},
+        ),
+    )
+
+
+class Api:
+    """The HTTP API of one node, apart from sockets.
+
+    :ivar app: the Klein application; ``app.resource()`` is the whole API as a resource of ``twisted.web``.
+    :ivar routes: what it serves.
+    :ivar settings: the bounds it keeps.
+    :ivar metrics: counts of its requests.
+    :ivar common_headers: what every answer bears.
+    :ivar seconds: the reactor's clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        key_value: IKeyValue,
+        node: INode,
+        settings: WebSettings,
+        seconds: Callable[[], float],
+        wall_seconds: Callable[[], float],
+        collectors: tuple[Collector, ...] = (),
+    ) -> None:
+        """
+        :param seconds: the reactor's clock, for how long requests take.
+        :param wall_seconds: Unix time, for the ``Date`` of answers.
+        :param collectors: more metrics, such as those of the process.
+        """
+        self.settings = settings
+        self.seconds = seconds
+        self.metrics = RequestMetrics(seconds)
+        self.common_headers = CommonHeaders(node, wall_seconds)
+        registry = make_registry(node, self.metrics, *collectors)
+        self.routes = declare_routes(KeyValueOperations(key_value, settings), NodeOperations(node, registry))
+        self._by_path = {r.template.encode("ascii"): r for r in self.routes}
+        self._key_route = self._by_path.pop(KEY_PREFIX + b"{key}")
+        self.app = _make_app(self)
+
+    # -- finding a route ----------------------------------------------------------------------------------------------
+
+    def fast_route(self, path: bytes) -> Route | None:
+        """Return the route of a raw path, if it has the fast lane."""
+        if path.startswith(KEY_PREFIX):
+            return self._key_route
+        route = self._by_path.get(path)
+        return route if route is not None and route.fast else None
+
+    def max_body_bytes(self, method: bytes, path: bytes) -> tuple[int, str]:
+        """Return how large a body may be, and the name of the setting that says so.
+
+        Called as soon as the headers are there, so that nothing larger is ever read.
+        """
+        if method == b"PUT" and path.startswith(KEY_PREFIX):
+            return self.settings.max_value_bytes, SETTING_NAMES["max_value_bytes"]
+        return self.settings.max_body_bytes, SETTING_NAMES["max_body_bytes"]
+
+    # -- serving ------------------------------------------------------------------------------------------------------
+
+    def serve(self, route: Route, exchange: Exchange) -> None:
+        """Answer an exchange, now or later.
+
+        Both lanes come through here: all rules that hold for every request stand in this one place.
+        """
+        exchange.route = route.template
+        exchange.observed_by(self.metrics.observe)
+        try:
+            headers = exchange.headers
+            if b"origin" in headers:
+                check_origin(headers)
+            operation = route.operations.get(exchange.method)
+            if operation is None:
+                operation = self._implied(route, exchange)
+                if operation is None:
+                    return
+            if len(exchange.body) > self.settings.max_value_bytes:
+                self._check_body(exchange)
+            operation.serve(exchange, query_parameters(exchange.query, operation.query))
+        except Exception as error:
+            fail(exchange, error)
+
+    def refuse(self, exchange: Exchange, error: Exception) -> None:
+        """Answer an exchange that has no route with an error."""
+        exchange.observed_by(self.metrics.observe)
+        try:
+            check_origin(exchange.headers)
+        except Exception as forbidden:
+            error = forbidden
+        fail(exchange, error)
+
+    def _implied(self, route: Route, exchange: Exchange) -> Operation | None:
+        """Return the operation of a method that is not in the table; ``None`` where it has been answered already."""
+        if exchange.method == b"HEAD" and b"GET" in route.operations:
+            return route.operations[b"GET"]
+        allowed = route.allowed()
+        if exchange.method == b"OPTIONS":
+            exchange.answer(Answer(204, ((b"Allow", ", ".join(allowed).encode("ascii")),), b""))
+            return None
+        raise MethodNotAllowed(exchange.method.decode("ascii", "backslashreplace"), allowed)
+
+    def _check_body(self, exchange: Exchange) -> None:
+        limit, setting = self.max_body_bytes(exchange.method, exchange.path)
+        if len(exchange.body) > limit:
+            raise body_too_large(len(exchange.body), limit, setting)
+
+
+def body_too_large(size: int | None, limit: int, setting: str) -> TooLarge:
+    """Make the error for a body over its limit.
+
+    :param size: what it would have been, ``None`` where that is not known.
+    """
+    found = f"{size} bytes" if size is not None else "more than fits"
+    return TooLarge(f"body: {found}; {setting} allows {limit}")
+
+
+# -- Klein ------------------------------------------------------------------------------------------------------------
+
+
+class _Rest(BaseConverter):
+    """Everything that is left of a path, also where that is nothing or starts with a slash."""
+
+    regex = ".*"
+    part_isolating = False
+
+
+class ApiResource(KleinResource):
+    """Klein's resource, for paths that are not to be touched and answers that are always JSON."""
+
+    def render(self, request: IRequest) -> KleinRenderable:
+        """Route a request by its raw path.
+
+        Twisted has decoded the path by now, so that ``%2F`` would look like a slash; bytes that are no UTF-8 would
+        make Klein answer with a text of its own.
+        """
+        path = request.uri.partition(b"?")[0]
+        request.prepath = []
+        request.postpath = path[1:].decode("latin-1").encode("utf-8").split(b"/")
+        if path.startswith(b"//") or not path.startswith(b"/"):
+            # werkzeug would make /get of //get, and / of *. No route is called so:
+            request.postpath = [b"*"]
+        return super().render(request)
+
+
+class ApiKlein(Klein):
+    """A Klein application whose resource is an :class:`ApiResource`."""
+
+    def resource(self) -> ApiResource:
+        """Return the whole API as a resource."""
+        return ApiResource(self)
+
+
+def _make_app(api: Api) -> ApiKlein:
+    app = ApiKlein()
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
+    app.url_map.converters["rest"] = _Rest
+    for route in api.routes:
+        rule = route.template.replace("{key}", "<rest:key>")
+        app.route(rule, endpoint=route.template)(_handler(api, route))
+
+    @app.handle_errors(HTTPException)
+    def unrouted(request: IRequest, failure: Failure) -> Deferred[bytes]:
+        path = request.uri.partition(b"?")[0]
+        return _answered(request, api, lambda exchange: api.refuse(exchange, _no_such_path(path)))
+
+    return app
+
+
+def _handler(api: Api, route: Route) -> Callable[..., Deferred[bytes]]:
+    def handle(request: IRequest, **path_parameters: str) -> Deferred[bytes]:
+        return _answered(request, api, lambda exchange: api.serve(route, exchange))
+
+    return handle
+
+
+def _no_such_path(path: bytes) -> NotFound:
+    return NotFound(f"there is nothing at {shown(path)}")
+
+
+def _answered(request: IRequest, api: Api, serve: Callable[[Exchange], None]) -> Deferred[bytes]:
+    """Serve a request of ``twisted.web``.
+
+    :return: fires with the body, once status and headers stand in the request.
+    """
+    # Klein cancels it when the client goes away.
+    finished: Deferred[bytes] = Deferred(lambda _: exchange.abandon())
+
+    def send(answer: Answer) -> None:
+        _set_head(request, api, answer)
+        finished.callback(answer.body)
+
+    exchange = _exchange_of(request, api, send)
+    serve(exchange)
+    return finished
+
+
+def _exchange_of(request: IRequest, api: Api, send: Callable[[Answer], None]) -> Exchange:
+    path, _, query = request.uri.partition(b"?")
+    headers = {name.lower(): b", ".join(values) for name, values in request.requestHeaders.getAllRawHeaders()}
+    body = request.content.read()
+    return Exchange(request.method, path, query, headers, body, api.seconds(), send)
+
+
+def _set_head(request: IRequest, api: Api, answer: Answer) -> None:
+    """Put status and headers into a request of ``twisted.web``, in the order that the fast lane has."""
+    request.setResponseCode(answer.status, REASONS[answer.status])
+    request.defaultContentType = None  # type: ignore[attr-defined]  # of twisted.web.server.Request; not text/html
+    headers = request.responseHeaders
+    for name, value in (*api.common_headers.pairs(), *answer.headers):
+        headers.setRawHeaders(name, [value])
+    if answer.status not in BODILESS:
+        headers.setRawHeaders(b"Content-Length", [b"%d" % len(answer.body)])

@@ -1,0 +1,118 @@
+"""A store and a node in memory, which answer when a test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from raftkv.errors import RaftKVError
+from raftkv.interfaces import Command, Consistency, IKeyValue, INode, Leadership, Record, Result
+from raftkv.kvstore import Store
+from raftkv.kvstore.commands import pack_batch
+
+
+@implementer(IKeyValue)
+class FakeKeyValue:
+    """The real state machine, without a log: a write takes effect when it is let through.
+
+    :ivar holds: whether calls wait in ``waiting`` until the test lets them through; else they are answered at once.
+    :ivar refusal: what every call is answered with, where it is not ``None``.
+    :ivar commands: all that were written.
+    :ivar consistencies: those of all barriers.
+    """
+
+    def __init__(self) -> None:
+        self.store = Store()
+        self.holds = False
+        self.refusal: RaftKVError | None = None
+        self.waiting: list[Callable[[], None]] = []
+        self.commands: list[Command] = []
+        self.consistencies: list[Consistency] = []
+        self.results: Sequence[Result] | None = None
+
+    def write(
+        self,
+        commands: Sequence[Command],
+        done: Callable[[Sequence[Result] | RaftKVError], None],
+        *,
+        forwarded: bool = False,
+    ) -> None:
+        self.commands.extend(commands)
+
+        def apply() -> None:
+            if self.refusal is not None:
+                done(self.refusal)
+            elif self.results is not None:
+                done(self.results)
+            else:
+                done(self.store.apply(self.store.applied_index + 1, pack_batch(0, 0, commands)))
+
+        self._call(apply)
+
+    def barrier(self, consistency: Consistency, done: Callable[[RaftKVError | None], None]) -> None:
+        self.consistencies.append(consistency)
+        self._call(lambda: done(self.refusal))
+
+    def get(self, key: bytes) -> Record | None:
+        return self.store.get(key)
+
+    def scan(self, start: bytes, end: bytes | None, limit: int) -> Iterator[tuple[bytes, Record]]:
+        return self.store.scan(start, end, limit)
+
+    def revision(self) -> int:
+        return self.store.revision
+
+    def _call(self, call: Callable[[], None]) -> None:
+        if self.holds:
+            self.waiting.append(call)
+        else:
+            call()
+
+    def let_through(self) -> None:
+        """Answer everything that waits."""
+        waiting, self.waiting = self.waiting, []
+        for call in waiting:
+            call()
+
+
+@implementer(INode)
+class FakeNode:
+    """A follower of a cluster of two, until told otherwise.
+
+    :ivar now: who leads.
+    :ivar ready: what :meth:`is_ready` says.
+    :ivar cluster_result: what :meth:`cluster` fires with.
+    """
+
+    def __init__(self) -> None:
+        self.now = Leadership(
+            node_id="node1",
+            term=7,
+            leader="node2",
+            leader_http_addr="10.0.0.2:8080",
+            leader_rpc_addr="10.0.0.2:8081",
+            is_leader=False,
+        )
+        self.ready = (True, "")
+        self.cluster_result: Deferred[dict[str, Any]] | None = None
+
+    def leadership(self) -> Leadership:
+        return self.now
+
+    def status(self) -> dict[str, Any]:
+        return {"node_id": "node1", "role": "follower", "term": 7, "leader": "node2", "revision": 42, "uptime": 1.5}
+
+    def cluster(self) -> Deferred[dict[str, Any]]:
+        return self.cluster_result if self.cluster_result is not None else succeed(self.local_cluster())
+
+    def local_cluster(self) -> dict[str, Any]:
+        return {"cluster_id": "c0ffee", "leader": "node2", "term": 7, "members": []}
+
+    def is_ready(self) -> tuple[bool, str]:
+        return self.ready
+
+    def counters(self) -> Mapping[str, float]:
+        return {"proposals": 3.0, "applied_commands": 5.0}
