@@ -36,7 +36,7 @@ _NOTHING: Final = object()
 _NEVER: Final = float("inf")
 
 #: Packs one message; shared, since all protocols run in the reactor's thread.
-pack = msgpack.Packer(use_bin_type=True).pack
+pack: Final[Callable[[Any], bytes]] = msgpack.Packer(use_bin_type=True).pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,7 @@ class MessageLineReceiver(Protocol):
     transport it learns when more waits to be sent than the transport likes to hold (``output_paused``).
 
     :ivar closing: nothing more is read or written: the connection is gone or on its way.
+    :ivar reading_paused: we read nothing for the time being.
     :ivar output_paused: the transport holds more than ``TRANSPORT_BUFFER_BYTES`` that the other side does not take.
     """
 
@@ -107,6 +108,8 @@ class MessageLineReceiver(Protocol):
         """
         self.closing = False
         self.output_paused = False
+        self.reading_paused = False
+        self._cut = False  # aborted or lost: the transport is not to be touched
         self._clock = clock
         self._limits = limits
         self._warnings = warnings
@@ -170,9 +173,14 @@ class MessageLineReceiver(Protocol):
         if self._flush_call is None:
             self._flush_call = self._clock.callLater(0, self._flush_turn)
 
-    def has_unflushed(self) -> bool:
-        """Tell whether messages are queued that the transport has not seen."""
-        return bool(self._queue)
+    def queue_packed(self, frames: Iterable[bytes]) -> None:
+        """As :meth:`queue_message`, for messages that are already packed."""
+        queue = self._queue
+        for frame in frames:
+            queue.append(frame)
+            queue.append(TERMINATOR)
+        if self._flush_call is None:
+            self._flush_call = self._clock.callLater(0, self._flush_turn)
 
     def flush(self) -> None:
         """Write what is queued."""
@@ -206,10 +214,14 @@ class MessageLineReceiver(Protocol):
         self.transport.loseConnection()
 
     def abort(self) -> None:
-        """Cut the connection; what is queued or unsent is lost."""
-        if self.transport is not None and not self.closing:
+        """Cut the connection, also one that is being closed; what is queued or unsent is lost."""
+        if self.transport is None or self._cut:
+            return
+        self._cut = True
+        if not self.closing:
             self._stop()
-            self.transport.abortConnection()
+        self._cancel_timers()
+        self.transport.abortConnection()
 
     def violation(self, reason: str) -> None:
         """Cut the connection, because the other side broke the rules, and log one line that names it."""
@@ -233,7 +245,7 @@ class MessageLineReceiver(Protocol):
 
     def _linger_ended(self) -> None:
         self._linger_timer = None
-        self.transport.abortConnection()
+        self.abort()
 
     # -- what the transport calls --------------------------------------------------------------------------------
 
@@ -247,7 +259,7 @@ class MessageLineReceiver(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything; called by Twisted, once."""
-        self.closing = True
+        self.closing = self._cut = True
         self._queue.clear()
         self._cancel_timers()
         callbacks, self._closed_callbacks = self._closed_callbacks, []
@@ -323,18 +335,34 @@ class MessageLineReceiver(Protocol):
         elif completed or self._partial_since == _NEVER:
             self._partial_since = self._clock.seconds()
             if self._partial_timer is None:
-                limit = self._limits.partial_message_seconds
-                self._partial_timer = self._clock.callLater(limit, self._check_partial)
+                self._check_partial()
 
     def _check_partial(self) -> None:
         self._partial_timer = None
-        if self._partial_since == _NEVER:
+        if self._partial_since == _NEVER or self.reading_paused:
             return
         remaining = self._partial_since + self._limits.partial_message_seconds - self._clock.seconds()
         if remaining > 0:
             self._partial_timer = self._clock.callLater(remaining, self._check_partial)
         else:
             self.violation(f"a message was still unfinished after {self._limits.partial_message_seconds} s")
+
+    def pause_reading(self) -> None:
+        """Leave what the other side sends where it is, for the time being."""
+        if not self.reading_paused and not self.closing:
+            self.reading_paused = True
+            self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Read on. The time of a half-sent message begins anew, for it was we who did not read."""
+        if not self.reading_paused or self.closing:
+            return
+        self.reading_paused = False
+        if self._partial_since != _NEVER:
+            self._partial_since = self._clock.seconds()
+            if self._partial_timer is None:
+                self._check_partial()
+        self.transport.resumeProducing()
 
     # -- IPushProducer: the transport tells how full it is -------------------------------------------------------------
 

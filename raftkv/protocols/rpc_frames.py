@@ -1,0 +1,32 @@
+"""What is said on ``rpcAddr``: the numbers of requests and answers. They are part of the protocol.
+
+Every request bears a number of the asking side's choice, and its answer bears the same; answers come in any order.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raftkv.interfaces import Consistency
+from raftkv.protocols.framing import MIB, FrameLimits
+
+# Requests. 0 and 1 are the hello and its refusal.
+WRITE: Final = 2  # (WRITE, request_id, commands, flags)       -> results, one for each command
+GET: Final = 3  # (GET, request_id, keys, consistency)         -> records, nil where there is no such key
+CALL: Final = 4  # (CALL, request_id, name, arguments)         -> whatever that call answers
+PING: Final = 5  # (PING, request_id)                          -> nil
+
+# Answers.
+RESULT: Final = 20  # (RESULT, request_id, value)
+ERROR: Final = 21  # (ERROR, request_id, code, message, outcome, details)
+
+FORWARDED: Final = 1  # flag of a WRITE: another node sent it here, so it is not to be forwarded again (B64)
+
+CONSISTENCIES: Final[tuple[Consistency, ...]] = ("linearizable", "lease", "stale")  # a GET has the position here
+CONSISTENCY_NUMBERS: Final[dict[Consistency, int]] = {name: number for number, name in enumerate(CONSISTENCIES)}
+
+MAX_ITEMS: Final = 1024  #: commands of one WRITE, keys of one GET
+MAX_REQUEST_ID: Final = 2**63
+
+#: For both sides; a node's settings may replace it on its own port.
+RPC_LIMITS: Final = FrameLimits(max_message_bytes=8 * MIB, max_array_length=MAX_ITEMS, max_map_length=256)
