@@ -117,7 +117,7 @@ class Model:
                 Write(write_id=len(self.logs) - 1, hard_state=hard_state, snapshot=snapshot, entries=entries)
             )
         if 0.9 < draw < 0.95 and self.durable and self.logs[self.durable][1]:
-            durable_base, durable_log = self.logs[self.durable]
+            _base, durable_log = self.logs[self.durable]
             held = {entry.index: entry.term for entry in self.log}
             last = durable_log[self.random.randrange(len(durable_log))]
             if held.get(last.index) == last.term and (self.snapshot is None or last.index > self.snapshot.index):
