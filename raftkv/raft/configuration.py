@@ -175,6 +175,11 @@ class ConfigurationHistory:
                 return configuration, at
         raise InvariantViolation(f"the configuration as of {index} was compacted; the oldest is {self._history[0][0]}")
 
+    def since(self, index: int) -> list[Configuration]:
+        """Return the last configuration that the log up to ``index`` holds, and all after it."""
+        _, oldest = self.at(index)
+        return [configuration for at, configuration in self._history if at >= oldest]
+
     def append(self, index: int, configuration: Configuration) -> None:
         """Put a configuration in force; its entry was appended at ``index``."""
         if index <= self.current_index:
@@ -192,8 +197,8 @@ class ConfigurationHistory:
             self.changed = True
 
     def compact(self, index: int) -> None:
-        """Forget those that the last one up to ``index`` replaced."""
-        _, oldest = self.at(index)
+        """Forget those that the last one up to ``index`` replaced; there are none where a snapshot came later."""
+        oldest = max((at for at, _ in self._history if at <= index), default=0)
         self._history = [held for held in self._history if held[0] >= oldest]
 
     def restore(self, configuration: Configuration, index: int) -> None:

@@ -63,13 +63,13 @@ class Election:
         """Whether this server may try to lead.
 
         Learners and strangers never do (B8); nor does a server whose vote for itself could break a lease. One that
-        the latest configuration leaves out still does until that is committed, without a vote of its own: it may be
-        the only one that holds the entry, and without it nobody could win (thesis 4.2.2, B22).
+        the latest configuration leaves out still does, without a vote of its own, until that is known to be committed:
+        it may be the only one that holds the entry, and without it nobody could win (thesis 4.2.2, B22).
         """
+        if self.grace_ticks:
+            return False
         state = self._state
-        committed, _ = state.configurations.at(state.commit_index)
-        is_voter = state.configuration.is_voter(state.node_id) or committed.is_voter(state.node_id)
-        return is_voter and self.grace_ticks == 0
+        return any(known.is_voter(state.node_id) for known in state.configurations.since(state.commit_index))
 
     def open_ballot(self) -> None:
         """Forget earlier answers; a new campaign begins."""

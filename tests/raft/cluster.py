@@ -163,6 +163,12 @@ class Cluster:
         for name in names:
             self.start(name)
 
+    def add(self, name: str, disk: MemoryDisk | None) -> None:
+        """Start one more server."""
+        self.servers[name] = Server(name)
+        self.servers[name].disk = disk or MemoryDisk()
+        self.start(name)
+
     def __getitem__(self, name: str) -> RaftNode:
         node = self.servers[name].node
         assert node is not None, f"{name} is down"

@@ -1,0 +1,1 @@
+"""Conversations of bare cores as transcripts: see :mod:`tests.interaction.script` for the commands."""
