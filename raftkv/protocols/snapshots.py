@@ -29,7 +29,7 @@ from raftkv.protocols.hello import GreetingReceiver, Hello, Purpose, Refused
 from raftkv.protocols.warnings import RateLimitedLog
 from raftkv.raft.messages import InstallSnapshot, SnapshotMeta
 
-OFFER: Final = 40  # (OFFER, term, size, checksum, meta): the sender has this file
+OFFER: Final = 40  # (OFFER, term, size, digest, meta): the sender has this file
 ACCEPT: Final = 41  # (ACCEPT, offset): send it from there
 CHUNK: Final = 42  # (CHUNK, offset, bytes)
 WRITTEN: Final = 43  # (WRITTEN, offset): everything below is written
@@ -39,6 +39,7 @@ ALIVE: Final = 46  # (ALIVE,): the member is at work
 
 _LIMIT: Final = 2**63
 _MAX_SENTENCE: Final = 1024
+_MAX_DIGEST: Final = 128
 
 
 class ISnapshotFile(Interface):
@@ -46,7 +47,7 @@ class ISnapshotFile(Interface):
 
     meta = Attribute("What it replaces of the log, a SnapshotMeta.")
     size = Attribute("Its length in bytes.")
-    checksum = Attribute("CRC-32C of all of its bytes, unsigned.")
+    digest = Attribute("Hex; names its content, equal for equal files.")
 
     def read(offset: int, length: int) -> Deferred[bytes]:
         """Fire with exactly ``length`` bytes, or fail."""
@@ -66,9 +67,9 @@ class ISnapshotSink(Interface):
     """Where a member puts what arrives. One transfer at a time: :meth:`begin` ends in :meth:`finish`, a failure, or
     :meth:`abort`; only :meth:`abort`, and a :meth:`begin` after it, may be called while a Deferred is pending."""
 
-    def begin(meta: SnapshotMeta, size: int, checksum: int) -> Deferred[int]:
+    def begin(meta: SnapshotMeta, size: int, digest: str) -> Deferred[int]:
         """Prepare to receive a file; fire with the offset from which to go on: 0, or how much of this very file
-        (same meta, size and checksum) an earlier transfer has left. Fail where it is not wanted."""
+        (same meta, size and digest) an earlier transfer has left. Fail where it is not wanted."""
 
     def write(offset: int, data: bytes) -> Deferred[None]:
         """Fire once the bytes are written (not synced). Offsets are contiguous."""
@@ -182,7 +183,7 @@ class SnapshotSender(GreetingReceiver):
     def greeted(self, hello: Hello) -> None:
         """Offer the file."""
         meta = encode_snapshot_meta(self._file.meta)
-        self.send_message((OFFER, self._term, self._file.size, self._file.checksum, meta))
+        self.send_message((OFFER, self._term, self._file.size, self._file.digest, meta))
         self._silence.restart()
 
     def request_received(self, message: Any) -> None:
@@ -354,10 +355,10 @@ class SnapshotReceiver:
         self._end()
 
     def _take_offer(self, message: Any) -> None:
-        if tuple(map(type, message)) != (int, int, int, int, tuple):
+        if tuple(map(type, message)) != (int, int, int, str, tuple):
             raise ProtocolViolation("an offer of a snapshot with the wrong elements")
-        _, term, size, checksum, meta_value = message
-        if not (0 < term < _LIMIT and 0 <= size < _LIMIT and 0 <= checksum < 2**32):
+        _, term, size, digest, meta_value = message
+        if not (0 < term < _LIMIT and 0 <= size < _LIMIT and len(digest) <= _MAX_DIGEST):
             raise ProtocolViolation("an offer of a snapshot with impossible numbers")
         meta = decode_snapshot_meta(meta_value)
         if meta.term > term:
@@ -365,7 +366,7 @@ class SnapshotReceiver:
         self._offer = (term, size, meta)
         self._alive.start(self._settings.silence_seconds / 3, now=False)
         self._busy = True
-        self._sink.begin(meta, size, checksum).addCallbacks(self._accept, self._failed)
+        self._sink.begin(meta, size, digest).addCallbacks(self._accept, self._failed)
 
     def _accept(self, offset: int) -> None:
         self._busy = False

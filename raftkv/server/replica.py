@@ -29,6 +29,7 @@ from raftkv.interfaces import (
     Result,
 )
 from raftkv.membership import Directory
+from raftkv.raft.messages import SnapshotMeta
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role
 from raftkv.server.driver import Driver
@@ -40,8 +41,9 @@ from raftkv.server.statemachine import StateMachine
 
 @implementer(IKeyValue, INode)
 class Replica(Service):
-    """A member of the cluster, whole but for its network interfaces.
+    """A member of the cluster, whole but for its network interfaces. It lives once: another start is another object.
 
+    :param recovered_snapshot: what the state begins with; ``None`` for nothing.
     :param stop_wait_seconds: how long stopping waits, for writes in flight and then for a successor.
     """
 
@@ -60,6 +62,7 @@ class Replica(Service):
         snapshotter: Snapshotter,
         directory: Directory,
         forwarder: IForwarder,
+        recovered_snapshot: SnapshotMeta | None,
         tick_interval_seconds: float,
         election_timeout_seconds: float,
         stop_wait_seconds: float,
@@ -74,6 +77,7 @@ class Replica(Service):
         self._reads = reads
         self._directory = directory
         self._forwarder = forwarder
+        self._recovered_snapshot = recovered_snapshot
         self._tick_interval_seconds = tick_interval_seconds
         self._election_timeout_seconds = election_timeout_seconds
         self._stop_wait_seconds = stop_wait_seconds
@@ -85,8 +89,10 @@ class Replica(Service):
         """Start the node; it answers as soon as there is a leader and its state has been restored."""
         super().startService()
         self._started = self._clock.seconds()
-        self.driver.startService()
         self.snapshotter.startService()
+        if self._recovered_snapshot is not None:
+            self.state_machine.restore(self._recovered_snapshot)
+        self.driver.startService()
 
     def stopService(self) -> Deferred[None]:
         """Finish what was taken, hand leadership over, and close; fires once all is on disk."""

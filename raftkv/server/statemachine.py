@@ -27,6 +27,7 @@ class StateMachine:
 
     :param store: the state to begin with, usually empty.
     :param load: starts to read the installed snapshot of that meta; fires with the store that it holds.
+    :param discard: frees a store that a restored one has replaced.
     :param fatal: called with an error that makes it unsafe to go on.
     :ivar store: the present state; replaced as a whole when a snapshot is restored.
     """
@@ -38,12 +39,14 @@ class StateMachine:
         *,
         store: Store,
         load: Callable[[SnapshotMeta], Deferred[Store]],
+        discard: Callable[[Store], None],
         fatal: Callable[[BaseException], None],
     ) -> None:
         self.store = store
         self.applied_entries = 0
         self.applied_commands = 0
         self._load = load
+        self._discard = discard
         self._fatal = fatal
         self._listeners: list[AppliedListener] = []
         self._restored: list[Callable[[int], None]] = []
@@ -113,7 +116,8 @@ class StateMachine:
         if self._loading is not loading:
             return
         self._loading = None
-        self.store = store
+        replaced, self.store = self.store, store
+        self._discard(replaced)
         self._log.info(
             "restored snapshot at index {index}: {keys} keys, revision {revision}",
             index=snapshot.index,
@@ -130,6 +134,7 @@ class StateMachine:
 
     def _load_failed(self, failure: Failure, loading: Deferred[Store]) -> None:
         if self._loading is loading:
+            assert failure.value is not None  # for mypy: a failure always holds an exception
             self._fatal(failure.value)
 
     def stop(self) -> None:

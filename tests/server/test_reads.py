@@ -27,7 +27,10 @@ class ReadsTests(SynchronousTestCase):
         self.node = FakeNode()
         self.answers: dict[str, Any] = {}
         self.loading: list[Deferred[Store]] = []
-        self.state_machine = StateMachine(store=Store(), load=self._load, fatal=self.fail)
+        self.discarded: list[Store] = []
+        self.state_machine = StateMachine(
+            store=Store(), load=self._load, discard=self.discarded.append, fatal=self.fail
+        )
         self.reads = Reads(
             node=self.node,  # type: ignore[arg-type]
             state_machine=self.state_machine,

@@ -1,0 +1,276 @@
+"""One node, put together: the same for a process with a real disk and network and for one in a simulation.
+
+What differs between the two is handed in: the clock, chance, the disk, its workers, the way to the other members.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IReactorTime
+
+from raftkv.config import NodeConfig, cluster_id_of_peers
+from raftkv.errors import CorruptData
+from raftkv.interfaces import IBatchWorker, Identity, IDisk, IForwarder, IPeerTransport
+from raftkv.kvstore import Store
+from raftkv.membership import Announcer, Directory
+from raftkv.persistence.calls import BlockingCalls
+from raftkv.persistence.directory import open_directory
+from raftkv.persistence.log import LogSettings
+from raftkv.persistence.meta import Meta
+from raftkv.persistence.storage import Storage
+from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
+from raftkv.raft import RaftNode, RaftSettings
+from raftkv.raft.configuration import Configuration, Member
+from raftkv.raft.messages import SnapshotMeta
+from raftkv.server.clustertime import ClusterClock
+from raftkv.server.driver import Driver
+from raftkv.server.housekeeping import SessionExpiry
+from raftkv.server.proposals import Proposals, WriteLimits
+from raftkv.server.reads import ReadLimits, Reads
+from raftkv.server.replica import Replica
+from raftkv.server.snapshotter import SnapshotSettings, Snapshotter
+from raftkv.server.statemachine import StateMachine
+from raftkv.server.transfers import SnapshotSink, SnapshotSource
+from raftkv.snapshot.files import SnapshotDirectory
+
+TransportFactory = Callable[[Identity, ISnapshotSource, ISnapshotSink, Callable[[], int]], IPeerTransport]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Everything that a node meets of the world.
+
+    :ivar clock: the reactor, monotonic; or a test's clock.
+    :ivar random: all the chance there is: election timeouts, the numbers of the first questions.
+    :ivar wall_seconds: returns Unix time; told to people, never used to decide.
+    :ivar disk: the data directory, locked by whoever made it.
+    :ivar log_worker: runs the log's writes and syncs.
+    :ivar snapshot_worker: runs everything that blocks on snapshots, apart so that it delays no write.
+    :ivar transport: makes the way to the other members, from this node's identity, the source and the sink of
+        snapshot files, and a function that returns the current term.
+    :ivar forwarder: makes what carries writes to the leader, from this node's identity; called after ``transport``.
+    :ivar make_id: returns a new random id, as hex.
+    :ivar fatal: called once, with the error that makes it unsafe to go on; the process must stop.
+    :ivar progress: called while the log is read, with bytes done and bytes in all.
+    :ivar log_settings: of the durable log; small segments in tests.
+    """
+
+    clock: IReactorTime
+    random: random.Random
+    wall_seconds: Callable[[], float]
+    disk: IDisk
+    log_worker: IBatchWorker
+    snapshot_worker: IBatchWorker
+    transport: TransportFactory
+    forwarder: Callable[[Identity], IForwarder]
+    make_id: Callable[[], str]
+    fatal: Callable[[BaseException], None]
+    progress: Callable[[int, int], None]
+    log_settings: LogSettings
+    unreadable: Callable[[CorruptData], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """A node that can be started, and what its interfaces need of it."""
+
+    replica: Replica
+    identity: Identity
+    transport: IPeerTransport
+
+
+def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
+    """Recover a node from its data directory, or make a new one, and put it together. Blocks; starts nothing.
+
+    :raises raftkv.errors.ConfigurationError: the directory belongs to another node or cluster.
+    :raises raftkv.errors.CorruptData: what is on the disk cannot be trusted.
+    """
+    meta = _open(config, world)
+    identity = Identity(
+        cluster_id=meta.cluster_id,
+        node_id=config.node_id,
+        incarnation=meta.incarnation,
+        raft_addr=config.raft_advertised_addr,
+        rpc_addr=config.rpc_advertised_addr,
+        http_addr=config.http_advertised_addr,
+    )
+    snapshots = SnapshotDirectory(world.disk, cluster_id=meta.cluster_id, unreadable=world.unreadable)
+    snapshots.clean()
+    storage = Storage(
+        world.disk,
+        world.log_worker,
+        meta=meta,
+        newest_snapshot=snapshots.newest_meta,
+        settings=world.log_settings,
+        progress=world.progress,
+    )
+    recovered = storage.recover()
+    node = RaftNode(
+        node_id=config.node_id,
+        incarnation=meta.incarnation,
+        settings=RaftSettings(election_ticks=config.election_ticks, vote_grace_ticks=config.election_ticks),
+        random=world.random,
+        hard_state=recovered.hard_state,
+        snapshot=recovered.snapshot,
+        entries=recovered.entries,
+        first_previous_term=recovered.first_previous_term,
+        configuration=initial_configuration(config),
+    )
+    fatal = _Once(world.fatal)
+    calls = BlockingCalls(world.snapshot_worker)
+
+    def is_wanted(snapshot: SnapshotMeta) -> bool:
+        return snapshot.index > node.commit_index
+
+    transport = world.transport(
+        identity,
+        SnapshotSource(snapshots, calls),
+        SnapshotSink(snapshots, calls, is_wanted=is_wanted, fatal=fatal),
+        lambda: node.current_term,
+    )
+    forwarder = world.forwarder(identity)
+    snapshotter = Snapshotter(
+        node=node,
+        state_machine=lambda: state_machine,
+        storage=storage,
+        directory=snapshots,
+        calls=calls,
+        clock=world.clock,
+        settings=SnapshotSettings(
+            interval_seconds=config.snapshot_interval_seconds,
+            threshold_bytes=config.snapshot_threshold_bytes,
+            max_snapshots=config.max_snapshots,
+        ),
+        fatal=fatal,
+    )
+    state_machine = StateMachine(store=Store(), load=snapshotter.load, discard=snapshotter.discard, fatal=fatal)
+    driver = Driver(
+        node=node,
+        clock=world.clock,
+        storage=storage,
+        transport=transport,
+        applier=state_machine,
+        tick_interval_seconds=config.tick_interval_seconds,
+        fatal=fatal,
+    )
+    directory = Directory(identity=identity, configuration=lambda: node.configuration, met=transport.known_peers)
+    proposals = Proposals(
+        node=node,
+        store=lambda: state_machine.store,
+        forwarder=forwarder,
+        leader_rpc_addr=lambda: directory.addresses(node.leader).rpc_addr,
+        cluster_clock=ClusterClock(
+            monotonic=world.clock.seconds,
+            wall=world.wall_seconds,
+            applied_ms=lambda: state_machine.store.cluster_time_ms,
+        ),
+        seconds=world.clock.seconds,
+        wake=driver.wake,
+        limits=_write_limits(config),
+    )
+    reads = Reads(
+        node=node,
+        state_machine=state_machine,
+        seconds=world.clock.seconds,
+        wake=driver.wake,
+        limits=_read_limits(config),
+        first_context=world.random.getrandbits(48),
+    )
+    driver.add_participant(proposals)
+    driver.add_participant(reads)
+    driver.add_participant(
+        Announcer(node=node, directory=directory, wake=driver.wake, settle_ticks=config.election_ticks)
+    )
+    driver.add_participant(
+        SessionExpiry(
+            node=node,
+            store=lambda: state_machine.store,
+            submit=proposals.submit,
+            session_ttl_seconds=config.limits.session_ttl_seconds,
+            tick_interval_seconds=config.tick_interval_seconds,
+        )
+    )
+    driver.deliver_reads_to(reads.resolved)
+    state_machine.on_applied(proposals.applied)
+    state_machine.on_restored(proposals.restored)
+    state_machine.on_restored(lambda index: snapshotter.tidy())
+    replica = Replica(
+        identity=identity,
+        clock=world.clock,
+        node=node,
+        driver=driver,
+        state_machine=state_machine,
+        proposals=proposals,
+        reads=reads,
+        snapshotter=snapshotter,
+        directory=directory,
+        forwarder=forwarder,
+        recovered_snapshot=recovered.snapshot,
+        tick_interval_seconds=config.tick_interval_seconds,
+        election_timeout_seconds=config.election_timeout_seconds,
+        stop_wait_seconds=config.limits.request_timeout_seconds,
+    )
+    return Assembled(replica=replica, identity=identity, transport=transport)
+
+
+class _Once:
+    """Passes on the first error only: what fails afterwards is a consequence of it."""
+
+    def __init__(self, fatal: Callable[[BaseException], None]) -> None:
+        self._fatal = fatal
+        self._called = False
+
+    def __call__(self, error: BaseException) -> None:
+        if not self._called:
+            self._called = True
+            self._fatal(error)
+
+
+def _open(config: NodeConfig, world: Surroundings) -> Meta:
+    is_alone = config.is_alone
+    cluster_id = None if is_alone else cluster_id_of_peers(config.initial_peers())
+
+    def make_identity() -> tuple[str, str]:
+        return cluster_id or world.make_id(), world.make_id()
+
+    return open_directory(
+        world.disk,
+        node_id=config.node_id,
+        cluster_id=cluster_id,
+        make_identity=make_identity,
+        settings=world.log_settings,
+    )
+
+
+def initial_configuration(config: NodeConfig) -> Configuration:
+    """Return the configuration that a new cluster begins with, the same on each of its nodes (index 0)."""
+    peers = config.initial_peers()
+    return Configuration(
+        members={name: Member(id=name, raft_addr=peers[name]) for name in sorted(peers)}, voters=frozenset(peers)
+    )
+
+
+def _write_limits(config: NodeConfig) -> WriteLimits:
+    limits = config.limits
+    return WriteLimits(
+        request_timeout_seconds=limits.request_timeout_seconds,
+        leader_wait_seconds=limits.leader_wait_seconds,
+        max_batch_bytes=limits.max_batch_bytes,
+        max_batch_commands=limits.max_batch_commands,
+        max_pending_writes=limits.max_pending_writes,
+        max_pending_bytes=limits.max_pending_bytes,
+        max_sessions=limits.max_sessions,
+    )
+
+
+def _read_limits(config: NodeConfig) -> ReadLimits:
+    limits = config.limits
+    return ReadLimits(
+        request_timeout_seconds=limits.request_timeout_seconds,
+        leader_wait_seconds=limits.leader_wait_seconds,
+        ask_again_seconds=config.election_timeout_seconds,
+        max_pending_reads=limits.max_pending_writes,
+    )

@@ -1,0 +1,241 @@
+"""When state is written out, when it is read back, and when the log behind it goes.
+
+The policy is ``snapshot.policy``'s, the files are ``snapshot.files``'; this service knows the order: a snapshot is
+whole on disk before the log hears of it, and the log is cut before an older snapshot that covers it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from raftkv.errors import Conflict, CorruptData, InvariantViolation
+from raftkv.interfaces import IStorage
+from raftkv.kvstore import Restorer, Store
+from raftkv.persistence.calls import BlockingCalls
+from raftkv.raft.messages import SnapshotMeta
+from raftkv.raft.node import RaftNode
+from raftkv.server.statemachine import StateMachine
+from raftkv.snapshot.files import SnapshotDirectory
+from raftkv.snapshot.policy import compaction_index, first_look_seconds, snapshot_is_due
+from raftkv.snapshot.reading import SnapshotInfo
+from raftkv.snapshot.restoring import SnapshotRestorer
+from raftkv.snapshot.slices import SliceSettings
+from raftkv.snapshot.taking import SnapshotTaker
+
+_DISCARDED_AT_ONCE = 20_000  # records of a replaced store that are freed in one turn, a few milliseconds' worth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotSettings:
+    """When and how many.
+
+    :ivar interval_seconds: between two looks at whether a snapshot is due.
+    :ivar threshold_bytes: of log since the last snapshot that make one due.
+    :ivar max_snapshots: how many are kept.
+    :ivar trailing_entries: entries kept in the log behind a snapshot, for followers that are a little late.
+    """
+
+    interval_seconds: float
+    threshold_bytes: int
+    max_snapshots: int
+    trailing_entries: int = 1024
+
+
+class Snapshotter(Service):
+    """Takes, restores and prunes the snapshots of one node.
+
+    :param calls: runs what blocks on the folder of snapshots; started and stopped here.
+    :param fatal: called with an error that makes it unsafe to go on.
+    :ivar taken: how many snapshots were taken since the start; ``failed`` likewise.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        node: RaftNode,
+        state_machine: Callable[[], StateMachine],
+        storage: IStorage,
+        directory: SnapshotDirectory,
+        calls: BlockingCalls,
+        clock: IReactorTime,
+        settings: SnapshotSettings,
+        fatal: Callable[[BaseException], None],
+        slices: SliceSettings | None = None,
+    ) -> None:
+        self.taken = 0
+        self.failed = 0
+        self._node = node
+        self._state_machine = state_machine
+        self._storage = storage
+        self._directory = directory
+        self._calls = calls
+        self._clock = clock
+        self._settings = settings
+        self._fatal = fatal
+        self._taker = SnapshotTaker(clock, calls, directory, slices or SliceSettings())
+        self._restorer = SnapshotRestorer(clock, calls, directory, slices or SliceSettings())
+        self._looking = LoopingCall(self.look)
+        self._looking.clock = clock
+        self._first_look: IDelayedCall | None = None
+        self._discarding: IDelayedCall | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Start to look, at a moment that differs from node to node, so that not all take theirs at once."""
+        super().startService()
+        self._calls.start()
+        delay = first_look_seconds(node_id=self._node.node_id, interval_seconds=self._settings.interval_seconds)
+        self._first_look = self._clock.callLater(delay, self._start_looking)
+
+    def _start_looking(self) -> None:
+        self._first_look = None
+        self._looking.start(self._settings.interval_seconds).addErrback(self._disk_failed)
+
+    def stopService(self) -> Deferred[None]:
+        """Give up a snapshot that is being taken; fires once nothing runs any more."""
+        super().stopService()
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        if self._first_look is not None:
+            self._first_look.cancel()
+            self._first_look = None
+        if self._looking.running:
+            self._looking.stop()
+        if self._discarding is not None:
+            self._discarding.cancel()
+            self._discarding = None
+        await self._taker.cancel()
+        await self._calls.stop()
+
+    # -- taking --------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Take a snapshot if one is due."""
+        state_machine = self._state_machine()
+        if self._taker.is_busy or state_machine.is_restoring:
+            return
+        due = snapshot_is_due(
+            log_bytes=self._storage.log_bytes(),
+            threshold_bytes=self._settings.threshold_bytes,
+            stable_applied_index=min(state_machine.store.applied_index, self._node.stable_index),
+            snapshot_index=self._node.snapshot_index,
+        )
+        if due and self._is_stable():
+            # Its failure has stopped the node by the time it comes here.
+            self.take().addErrback(lambda failure: self._log.debug("no snapshot: {reason}", reason=failure.value))
+
+    def _is_stable(self) -> bool:
+        # Entries may be applied before our own disk has them; a snapshot of them would be ahead of our log.
+        return self._state_machine().store.applied_index <= self._node.stable_index
+
+    def take(self) -> Deferred[SnapshotInfo]:
+        """Take a snapshot of the present state.
+
+        :return: fires with its description once it is whole on disk; fails with
+            :exc:`raftkv.errors.Conflict` where one is being taken or restored, or there is nothing new.
+        """
+        store = self._state_machine().store
+        index = store.applied_index
+        term = self._node.term_at(index)
+        refused: Deferred[SnapshotInfo] = Deferred()
+        if self._taker.is_busy or self._state_machine().is_restoring:
+            refused.errback(Conflict("a snapshot is being taken or restored already"))
+            return refused
+        if index <= self._node.snapshot_index or term is None or not self._is_stable():
+            refused.errback(Conflict(f"there is nothing new on disk since the snapshot at {self._node.snapshot_index}"))
+            return refused
+        configuration, configuration_index = self._node.committed_configuration(index)
+        meta = SnapshotMeta(
+            index=index, term=term, configuration=configuration, configuration_index=configuration_index
+        )
+        return self._taker.take(store.capture(), meta, store.revision).addCallbacks(self._took, self._did_not_take)
+
+    def _took(self, info: SnapshotInfo) -> SnapshotInfo:
+        self.taken += 1
+        index = info.meta.index
+        self._log.info(
+            "{node_id}: snapshot at index {index}, revision {revision}, {size} bytes",
+            node_id=self._node.node_id,
+            index=index,
+            revision=info.revision,
+            size=info.size_bytes,
+        )
+        if index > self._node.snapshot_index:
+            self._node.snapshot_taken(index)
+            self._storage.snapshot_taken(index)
+        self.tidy()
+        return info
+
+    def _did_not_take(self, failure: Failure) -> Failure:
+        self.failed += 1
+        if not failure.check(CancelledError):
+            # The disk failed, or the state could not be written: both mean that this node must not go on.
+            self._disk_failed(failure)
+        return failure
+
+    def _disk_failed(self, failure: Failure) -> None:
+        assert failure.value is not None  # for mypy: a failure always holds an exception
+        self._fatal(failure.value)
+
+    def tidy(self) -> None:
+        """Drop log that is covered, then snapshots that are too many."""
+        self._calls.run(self._directory.list).addCallback(self._cut_log).addErrback(self._disk_failed)
+
+    def _cut_log(self, snapshots: Sequence[SnapshotInfo]) -> None:
+        if not self.running or not snapshots:
+            return
+        keeps_several = self._settings.max_snapshots > 1
+        previous = (snapshots[1].meta.index if len(snapshots) > 1 else 0) if keeps_several else None
+        index = compaction_index(
+            snapshot_index=min(snapshots[0].meta.index, self._node.snapshot_index),
+            previous_snapshot_index=previous,
+            trailing_entries=self._settings.trailing_entries,
+        )
+        if index >= self._node.first_index:
+            self._node.compact(index)
+            self._storage.compact(index)
+        self._calls.run(partial(self._directory.prune, self._settings.max_snapshots)).addErrback(self._disk_failed)
+
+    # -- restoring -----------------------------------------------------------------------------------------------
+
+    def load(self, meta: SnapshotMeta) -> Deferred[Store]:
+        """Read the snapshot of this meta into a store of its own; cancel to give up."""
+        # A snapshot of the state that is about to be replaced would hold on to it, and is older than the installed one.
+        self._taker.cancel()
+
+        def found(info: SnapshotInfo) -> Deferred[Store]:
+            return self._restorer.restore(info, Restorer())
+
+        finding: Deferred[SnapshotInfo] = self._calls.run(partial(self._find, meta))
+        return finding.addCallback(found).addCallback(self._check, meta)
+
+    def _find(self, meta: SnapshotMeta) -> SnapshotInfo:
+        for info in self._directory.list():
+            if (info.meta.index, info.meta.term) == (meta.index, meta.term):
+                return info
+        raise CorruptData(f"snapshots at index {meta.index}", 0, "the snapshot that was installed is gone")
+
+    def _check(self, store: Store, meta: SnapshotMeta) -> Store:
+        if store.applied_index != meta.index:
+            raise InvariantViolation(f"the snapshot at index {meta.index} holds the state of {store.applied_index}")
+        return store
+
+    def discard(self, store: Store) -> None:
+        """Free a store that another has replaced, a little in each turn: a million records at once are a pause."""
+        if store.discard(_DISCARDED_AT_ONCE) and self.running:
+            self._discarding = self._clock.callLater(0, self.discard, store)
+        else:
+            self._discarding = None

@@ -1,0 +1,138 @@
+"""The snapshot files of a node as the transfer between members sees them: one side reads, the other receives.
+
+Everything that blocks runs on the worker that also writes our own snapshots, but for opening a file, which is a few
+reads of its ends. Knows files and transfers, not what an installed snapshot means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from raftkv.errors import Conflict, CorruptData, StorageError
+from raftkv.persistence.calls import BlockingCalls
+from raftkv.protocols.snapshots import ISnapshotFile, ISnapshotSink, ISnapshotSource
+from raftkv.raft.messages import SnapshotMeta
+from raftkv.snapshot.files import SnapshotDirectory
+from raftkv.snapshot.reading import SnapshotInfo, SnapshotReader
+from raftkv.snapshot.writing import SnapshotReceiver
+
+T = TypeVar("T")
+
+
+@implementer(ISnapshotFile)
+class OpenSnapshot:
+    """A file that is being sent."""
+
+    def __init__(self, reader: SnapshotReader, calls: BlockingCalls) -> None:
+        self.meta = reader.info.meta
+        self.size = reader.info.size_bytes
+        self.digest = reader.info.digest
+        self._reader = reader
+        self._calls = calls
+
+    def read(self, offset: int, length: int) -> Deferred[bytes]:
+        """See :class:`ISnapshotFile`."""
+        return self._calls.run(partial(self._reader.read_raw, offset, length))
+
+    def close(self) -> None:
+        """See :class:`ISnapshotFile`."""
+        self._reader.close()
+
+
+@implementer(ISnapshotSource)
+class SnapshotSource:
+    """The snapshots that a leader may send."""
+
+    def __init__(self, directory: SnapshotDirectory, calls: BlockingCalls) -> None:
+        self._directory = directory
+        self._calls = calls
+
+    def newest(self) -> OpenSnapshot | None:
+        """See :class:`ISnapshotSource`. The receiver verifies every byte, so only the ends are looked at here."""
+        for info in self._directory.list():
+            return OpenSnapshot(self._directory.open(info), self._calls)
+        return None
+
+
+@implementer(ISnapshotSink)
+class SnapshotSink:
+    """Where the snapshot of a leader arrives.
+
+    :param is_wanted: tells whether a snapshot would bring anything new; one that does not is refused at the offer.
+    :param fatal: called when our own disk fails; what is wrong with the file that arrived is the sender's matter.
+    """
+
+    def __init__(
+        self,
+        directory: SnapshotDirectory,
+        calls: BlockingCalls,
+        *,
+        is_wanted: Callable[[SnapshotMeta], bool],
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._directory = directory
+        self._calls = calls
+        self._is_wanted = is_wanted
+        self._fatal = fatal
+        self._receiver: SnapshotReceiver | None = None
+        self._generation = 0
+
+    def begin(self, meta: SnapshotMeta, size: int, digest: str) -> Deferred[int]:
+        """See :class:`ISnapshotSink`."""
+        if not self._is_wanted(meta):
+            return fail(Conflict(f"the state up to {meta.index} is here already"))
+        self._generation += 1
+        opening = partial(self._directory.receive, index=meta.index, term=meta.term, size_bytes=size, digest=digest)
+        return self._run(opening).addCallback(self._opened, self._generation)
+
+    def _opened(self, receiver: SnapshotReceiver, generation: int) -> int:
+        if generation != self._generation:
+            self._set_aside(receiver)
+            raise Conflict("the transfer was given up")
+        self._receiver = receiver
+        return receiver.offset
+
+    def write(self, offset: int, data: bytes) -> Deferred[None]:
+        """See :class:`ISnapshotSink`."""
+        return self._run(partial(self._current().write, offset, data))
+
+    def finish(self) -> Deferred[SnapshotMeta]:
+        """See :class:`ISnapshotSink`."""
+        receiver = self._current()
+        self._receiver = None
+        return self._run(receiver.install).addCallback(_meta)
+
+    def abort(self) -> None:
+        """See :class:`ISnapshotSink`."""
+        self._generation += 1
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            self._set_aside(receiver)
+
+    def _set_aside(self, receiver: SnapshotReceiver) -> None:
+        # What fails here was fatal already, or is not worth keeping.
+        self._run(receiver.pause).addErrback(lambda failure: None)
+
+    def _run(self, function: Callable[[], T]) -> Deferred[T]:
+        return self._calls.run(function).addErrback(self._judge)
+
+    def _judge(self, failure: Failure) -> Failure:
+        error = failure.value
+        if isinstance(error, StorageError) and not isinstance(error, CorruptData):
+            self._fatal(error)
+        return failure
+
+    def _current(self) -> SnapshotReceiver:
+        if self._receiver is None:
+            raise Conflict("no snapshot is being received")
+        return self._receiver
+
+
+def _meta(info: SnapshotInfo) -> SnapshotMeta:
+    return info.meta
