@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from raftkv.config import NodeConfig, cluster_id_of_peers
 from raftkv.errors import CorruptData
-from raftkv.interfaces import IBatchWorker, Identity, IDisk, IForwarder, IPeerTransport
+from raftkv.interfaces import IBatchWorker, Identity, IDisk, IForwarder, IPeerTransport, IStorage
 from raftkv.kvstore import Store
 from raftkv.membership import Announcer, Directory
 from raftkv.persistence.calls import BlockingCalls
@@ -56,6 +56,8 @@ class Surroundings:
     :ivar fatal: called once, with the error that makes it unsafe to go on; the process must stop.
     :ivar progress: called while the log is read, with bytes done and bytes in all.
     :ivar log_settings: of the durable log; small segments in tests.
+    :ivar unreadable: told of each snapshot file that does not check out.
+    :ivar watch: returns what the driver is to use for the storage: itself, or a test's onlooker around it.
     """
 
     clock: IReactorTime
@@ -71,6 +73,7 @@ class Surroundings:
     progress: Callable[[int, int], None]
     log_settings: LogSettings
     unreadable: Callable[[CorruptData], None]
+    watch: Callable[[IStorage], IStorage] = lambda storage: storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +102,15 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     )
     snapshots = SnapshotDirectory(world.disk, cluster_id=meta.cluster_id, unreadable=world.unreadable)
     snapshots.clean()
-    storage = Storage(
-        world.disk,
-        world.log_worker,
-        meta=meta,
-        newest_snapshot=snapshots.newest_meta,
-        settings=world.log_settings,
-        progress=world.progress,
+    storage = world.watch(
+        Storage(
+            world.disk,
+            world.log_worker,
+            meta=meta,
+            newest_snapshot=snapshots.newest_meta,
+            settings=world.log_settings,
+            progress=world.progress,
+        )
     )
     recovered = storage.recover()
     node = RaftNode(
