@@ -297,7 +297,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         key="limits.maxValueBytes",
         field="max_value_bytes",
-        kind=Whole(1, 64 * MIB),
+        kind=Whole(1, 4 * MIB),  # with a batch, it must fit into one message of 8 MiB between nodes
         unit="bytes",
         doc="Longest value that a write may have; a longer one is `413 too_large`.",
     ),
@@ -369,7 +369,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         key="limits.maxBatchBytes",
         field="max_batch_bytes",
-        kind=Whole(KIB, 64 * MIB),
+        kind=Whole(KIB, 2 * MIB),
         unit="bytes",
         doc="Size at which a log entry takes no further command. One command that is larger by itself still gets an "
         "entry of its own.",

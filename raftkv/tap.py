@@ -7,15 +7,49 @@ ports) is found while there is still a terminal: a service made here may be star
 from __future__ import annotations
 
 import os
+import random
+import secrets
 import sys
+import time
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
+from prometheus_client import ProcessCollector
+from twisted.application.service import IService
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
 from twisted.python import usage
 
-from raftkv.config import NodeConfig, load_config
+from raftkv.config import Address, NodeConfig, load_config
 from raftkv.daemon.logs import OBSERVER_NAME, LogChoice, choose
-from raftkv.errors import ConfigurationError
+from raftkv.daemon.pidfile import PidFile
+from raftkv.daemon.ports import BoundEndpoint
+from raftkv.daemon.process import (
+    Supervisor,
+    freeze_long_lived,
+    raise_descriptor_limit,
+    tune_interpreter,
+    use_monotonic_clock,
+)
+from raftkv.daemon.steps import DirectoryLock, RecoveryProgress, StopStep
+from raftkv.errors import ConfigurationError, CorruptData, StorageError
+from raftkv.interfaces import Identity
+from raftkv.persistence.disk import LocalDisk
+from raftkv.persistence.log import LogSettings
+from raftkv.persistence.worker import ThreadWorker
+from raftkv.protocols.command_rules import CommandRules
+from raftkv.protocols.forwarding import RpcForwarder
+from raftkv.protocols.peer import PeerService, PeerSettings
+from raftkv.protocols.rpc import RpcService, RpcSettings, node_calls
+from raftkv.server.assembly import Surroundings, assemble
+from raftkv.server.services import OrderedServices
+from raftkv.web import Api, ApiSite, HttpService, WebSettings
 
+_log = Logger()
+_DIAL_SECONDS = 1.0
 _TWISTD_PIDFILE = "twistd.pid"
 
 
@@ -71,6 +105,164 @@ class Options(usage.Options):
         path = None if path in (None, "", "-") else os.path.abspath(path)
         choose(LogChoice(level=self.config.log_level, path=path, syslog_prefix=syslog_prefix))
         twistd["logger"] = OBSERVER_NAME
+
+
+def makeService(options: Options) -> IService:
+    """Return the node that the options describe, ready to be started; called by twistd before it forks.
+
+    :raises SystemExit: the start is refused, with one line that says why.
+    """
+    from twisted.internet import reactor
+
+    use_monotonic_clock(reactor)
+    tune_interpreter()
+    raise_descriptor_limit(2 * options.config.limits.max_connections + 512)
+    try:
+        return compose(options.config, reactor, pidfile=options.pidfile)
+    except (ConfigurationError, StorageError) as error:
+        raise SystemExit(f"raftkv: {error}") from None
+
+
+def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> IService:
+    """Put a node together, bottom to top: they start in this order, and stop in the reverse one.
+
+    :param reactor: the real one.
+    :raises raftkv.errors.ConfigurationError: the directory or a port is taken, or not as configured.
+    :raises raftkv.errors.StorageError: the data cannot be read, or cannot be trusted.
+    """
+    _refuse_what_is_not_there_yet(config)
+    disk = LocalDisk(config.data_dir)
+    disk.prepare()
+    raft_port = BoundEndpoint(reactor=reactor, setting="raft.bindAddr", address=config.raft_bind_addr)
+    rpc_port = BoundEndpoint(reactor=reactor, setting="rpcAddr", address=config.rpc_addr)
+    http_port = BoundEndpoint(reactor=reactor, setting="httpAddr", address=config.http_addr)
+    supervisor = Supervisor(reactor=reactor, node_id=config.node_id)
+    dial = partial(_dial, reactor)
+    forwarders: list[RpcForwarder] = []
+
+    def make_transport(identity: Identity, source: Any, sink: Any, current_term: Any) -> PeerService:
+        return PeerService(
+            identity=identity,
+            endpoint=raft_port,
+            connect=dial,
+            clock=reactor,
+            random=random.Random(secrets.randbits(64)),
+            settings=PeerSettings(),
+            source=source,
+            sink=sink,
+            current_term=current_term,
+        )
+
+    def make_forwarder(identity: Identity) -> RpcForwarder:
+        timeout = config.limits.request_timeout_seconds
+        forwarder = RpcForwarder(identity=identity, connect=dial, clock=reactor, request_timeout_seconds=timeout)
+        forwarders.append(forwarder)
+        return forwarder
+
+    node = assemble(
+        config,
+        Surroundings(
+            clock=reactor,
+            random=random.Random(secrets.randbits(64)),
+            wall_seconds=time.time,
+            disk=disk,
+            log_worker=ThreadWorker(reactor, "raftkv-log"),
+            snapshot_worker=ThreadWorker(reactor, "raftkv-snapshot"),
+            transport=make_transport,
+            forwarder=make_forwarder,
+            make_id=lambda: secrets.token_hex(16),
+            fatal=supervisor.fatal,
+            progress=RecoveryProgress(),
+            log_settings=LogSettings(),
+            unreadable=_say_unreadable,
+        ),
+    )
+    api = Api(
+        key_value=node.replica,
+        node=node.replica,
+        settings=_web_settings(config),
+        seconds=reactor.seconds,
+        wall_seconds=time.time,
+        collectors=(ProcessCollector(registry=None),),
+    )
+    rpc = RpcService(
+        identity=node.identity,
+        endpoint=rpc_port,
+        clock=reactor,
+        key_value=node.replica,
+        calls=node_calls(node.replica),
+        settings=_rpc_settings(config),
+    )
+    services = OrderedServices()
+    for service in (
+        supervisor,
+        DirectoryLock(disk),
+        *([PidFile(pidfile)] if pidfile else []),
+        node.transport,
+        *(StopStep(forwarder.stop) for forwarder in forwarders),
+        node.replica,
+        rpc,
+        HttpService(endpoint=http_port, site=ApiSite(reactor=reactor, api=api)),
+    ):
+        IService(service).setServiceParent(services)
+    reactor.callWhenRunning(freeze_long_lived)
+    _say_who_can_reach(config)
+    return services
+
+
+def _dial(reactor: Any, address: str) -> IStreamClientEndpoint:
+    """Return an endpoint for ``host:port``; an IP address is dialled without asking a resolver's thread."""
+    target = Address.parse(address)
+    for is_literal, endpoint in ((isIPAddress, TCP4ClientEndpoint), (isIPv6Address, TCP6ClientEndpoint)):
+        if is_literal(target.host):
+            return endpoint(reactor, target.host, target.port, timeout=_DIAL_SECONDS)
+    return HostnameEndpoint(reactor, target.host, target.port, timeout=_DIAL_SECONDS)
+
+
+def _refuse_what_is_not_there_yet(config: NodeConfig) -> None:
+    if config.join:
+        raise ConfigurationError(
+            f"raft.join: found {', '.join(config.join)}, expected raft.peers: this version cannot join a cluster yet"
+        )
+
+
+def _rpc_settings(config: NodeConfig) -> RpcSettings:
+    limits = config.limits
+    return RpcSettings(
+        rules=CommandRules(max_key_bytes=limits.max_key_bytes, max_value_bytes=limits.max_value_bytes),
+        max_connections=limits.max_connections,
+        drain_seconds=limits.request_timeout_seconds,
+    )
+
+
+def _web_settings(config: NodeConfig) -> WebSettings:
+    limits = config.limits
+    return WebSettings(
+        max_key_bytes=limits.max_key_bytes,
+        max_value_bytes=limits.max_value_bytes,
+        max_body_bytes=limits.max_body_bytes,
+        max_header_bytes=limits.max_header_bytes,
+        header_timeout_seconds=limits.header_timeout_seconds,
+        body_timeout_seconds=limits.body_timeout_seconds,
+        idle_timeout_seconds=limits.idle_timeout_seconds,
+        max_connections=limits.max_connections,
+        max_buffered_body_bytes=limits.max_buffered_body_bytes,
+        access_log=config.http_access_log,
+    )
+
+
+def _say_unreadable(error: CorruptData) -> None:
+    _log.warn("a snapshot cannot be used, looking for an older one: {reason}", reason=error)
+
+
+def _say_who_can_reach(config: NodeConfig) -> None:
+    listeners = {"httpAddr": config.http_addr, "rpcAddr": config.rpc_addr, "raft.bindAddr": config.raft_bind_addr}
+    open_to_others = [f"{key} {address}" for key, address in listeners.items() if not address.is_loopback]
+    if open_to_others:
+        _log.warn(
+            "there is no authentication yet: whoever reaches {listeners} can read and write everything",
+            listeners=", ".join(open_to_others),
+        )
 
 
 def _is_on_command_line(option: str) -> bool:

@@ -1,0 +1,79 @@
+"""Small services that give things a place in the order of starting and stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+_REPORT_FROM_BYTES = 32 * 1024 * 1024
+
+
+class LockedDirectory(Protocol):
+    """A data directory that one process has for itself."""
+
+    def prepare(self) -> None:
+        """Take the lock, unless it is held."""
+
+    def note_holder(self) -> None:
+        """Say who holds it."""
+
+    def release(self) -> None:
+        """Give the lock back."""
+
+
+class DirectoryLock(Service):
+    """Keeps the lock of the data directory until everything that writes there has stopped.
+
+    :param disk: the directory, locked already: whoever finds it taken must hear of it before the process forks.
+    """
+
+    name = "directory"
+
+    def __init__(self, disk: LockedDirectory) -> None:
+        self._disk = disk
+
+    def startService(self) -> None:
+        """Say which process holds it, now that this is final."""
+        super().startService()
+        self._disk.prepare()
+        self._disk.note_holder()
+
+    def stopService(self) -> None:
+        """Let another process have it."""
+        super().stopService()
+        self._disk.release()
+
+
+class StopStep(Service):
+    """Something that starts by itself when it is used, and has to be stopped.
+
+    :param stop: stops it; fires once it has stopped.
+    """
+
+    def __init__(self, stop: Callable[[], Deferred[None]]) -> None:
+        self._stop = stop
+
+    def stopService(self) -> Deferred[None]:
+        """Stop it."""
+        super().stopService()
+        return self._stop()
+
+
+class RecoveryProgress:
+    """Logs how far the reading of a long log has come: each tenth of it, and nothing of a short one."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._tenths = 0
+
+    def __call__(self, done_bytes: int, total_bytes: int) -> None:
+        """Note progress."""
+        tenths = 10 * done_bytes // total_bytes if total_bytes else 10
+        if total_bytes >= _REPORT_FROM_BYTES and tenths > self._tenths:
+            self._tenths = tenths
+            self._log.info("reading the log: {done} of {total} bytes", done=done_bytes, total=total_bytes)
