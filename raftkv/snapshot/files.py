@@ -112,6 +112,8 @@ class SnapshotDirectory:
             self._disk,
             partial=f"{SNAPSHOT_FOLDER}/{partial}",
             name=name,
+            index=index,
+            term=term,
             size_bytes=size_bytes,
             digest=digest,
             cluster_id=self._cluster_id,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import zstandard
 
-from raftkv.errors import CorruptData, InvariantViolation
+from raftkv.errors import CorruptData, InvariantViolation, StorageError
 from raftkv.interfaces import IDisk
 from raftkv.persistence.faults import storage_errors
 from raftkv.snapshot.format import (
@@ -52,8 +52,13 @@ class SnapshotWriter:
         self._raw_bytes = 0
         with storage_errors("create", self._path):
             self._file = disk.open(temporary, create=True)
-            self._file.truncate(0)
-        self._put(encode_head(head))
+        try:
+            with storage_errors("truncate", self._path):
+                self._file.truncate(0)
+            self._put(encode_head(head))
+        except StorageError:
+            self.abort()
+            raise
 
     @property
     def size_bytes(self) -> int:
@@ -101,8 +106,10 @@ class SnapshotReceiver:
     :param disk: the data directory.
     :param partial: name to write under.
     :param name: of the file in the end, without its folder.
-    :param size_bytes: of the whole file, as the sender says.
-    :param digest: hex, of the whole file, as the sender says.
+    :param index: of the last entry that it includes, as the sender says, like the next three.
+    :param term: of that entry.
+    :param size_bytes: of the whole file.
+    :param digest: hex, of the whole file.
     :param cluster_id: of this node.
     :param install: called by :meth:`install`.
     """
@@ -113,6 +120,8 @@ class SnapshotReceiver:
         *,
         partial: str,
         name: str,
+        index: int,
+        term: int,
         size_bytes: int,
         digest: str,
         cluster_id: str,
@@ -123,8 +132,7 @@ class SnapshotReceiver:
         self._name = name
         self._path = f"{disk.root}/{partial}"
         self._size_bytes = size_bytes
-        self._digest = digest
-        self._cluster_id = cluster_id
+        self._announced = (index, term, size_bytes, digest, cluster_id)
         self._install = install
         with storage_errors("open", self._path):
             self._file = disk.open(partial, create=True)
@@ -170,8 +178,8 @@ class SnapshotReceiver:
         self.pause()
         try:
             info = verify_file(self._disk, self._partial, self._name)
-            announced = (self._digest, self._size_bytes, self._cluster_id)
-            if (info.digest, info.size_bytes, info.cluster_id) != announced:
+            found = (info.meta.index, info.meta.term, info.size_bytes, info.digest, info.cluster_id)
+            if found != self._announced:
                 raise CorruptData(self._path, 0, "the snapshot that arrived is not the one that was announced")
         except CorruptData:
             discard(self._disk, self._partial)
