@@ -152,30 +152,27 @@ class OrderedKeys:
             return
         keys = sorted(self._pending)
         self._pending.clear()
-        position = 0
-        i = 0
-        while position < len(keys):
-            i = bisect_right(self._separators, keys[position], i) - 1
-            above = self._separators[i + 1] if i + 1 < len(self._separators) else None
-            position = self._merge_into(i, keys, position, above)
-            self._resize(i)
-            i = max(i - 1, 0)  # the block may have been joined to the one before
-
-    def _merge_into(self, i: int, keys: list[bytes], position: int, above: bytes | None) -> int:
-        """Toggle in block ``i`` the keys from ``position`` that are below ``above``; return where the next starts."""
-        block = self._own(i)
-        place = 0
-        while position < len(keys):
-            key = keys[position]
+        separators = self._separators
+        i = place = 0
+        block = self._blocks[0]
+        above: bytes | None = (
+            b""  # the next separator; the first key is at or above this one, and so looks for its block
+        )
+        for key in keys:
             if above is not None and key >= above:
-                break
+                if not BLOCK_KEYS // 4 <= len(block) < 2 * BLOCK_KEYS:
+                    self._resize(i)
+                    i = max(i - 1, 0)  # it may have been joined to the one before
+                i = bisect_right(separators, key, i) - 1
+                above = separators[i + 1] if i + 1 < len(separators) else None
+                block = self._own(i)
+                place = 0
             place = bisect_left(block, key, place)
             if place < len(block) and block[place] == key:
                 del block[place]
             else:
                 block.insert(place, key)
-            position += 1
-        return position
+        self._resize(i)
 
     def _resize(self, i: int) -> None:
         """Split block ``i`` where it has grown long, join it to a neighbour where it has grown short."""
