@@ -271,8 +271,8 @@ class RaftNode(NodeView):
         accept_heartbeat(self._state, message)
 
     def _on_install_snapshot(self, message: InstallSnapshot) -> None:
-        # It took a while to arrive, and may come from one that no longer leads: what it holds is committed all the same,
-        # and says nothing about who leads now.
+        # It took a while to arrive, and may come from one that no longer leads: what it holds is committed all the
+        # same, and says nothing about who leads now.
         if message.sender == self.leader:
             self._election.leader_heard()
         if self._leadership is None:

@@ -10,6 +10,7 @@ A script is a sequence of blocks with a blank line between two: prose in lines t
 ``tick a 3``                           so many ticks go by on ``a``
 ``deliver [a b]``                      everything under way now (from a to b) arrives, and nothing of what it causes
 ``lose a b``                           what is under way from a to b is lost
+``shorten a b 1``                      AppendEntries under way from a to b carry no more than so many entries
 ``sync a``                             all writes of ``a`` reach its disk
 ``settle``                             deliver and sync until nothing moves
 ``quietly COMMAND``                    carry out a command without a transcript
@@ -29,12 +30,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from raftkv.errors import RaftKVError
 from raftkv.raft.configuration import Configuration
-from raftkv.raft.messages import Entry, EntryKind, HardState, Message
+from raftkv.raft.messages import AppendEntries, Entry, EntryKind, HardState, Message
 from raftkv.raft.ready import Ready, Write
 from tests.raft.cluster import Cluster, MemoryDisk, configuration, log_of
 
@@ -98,6 +99,12 @@ class Script:
     def do_lose(self, sender: str, to: str) -> None:
         for message in self._take(sender, to):
             self._lines.append(f"lost: {said(message)}")
+
+    def do_shorten(self, sender: str, to: str, count: str) -> None:
+        network = self.cluster.network
+        for position, message in enumerate(network):
+            if isinstance(message, AppendEntries) and (message.sender, message.to) == (sender, to):
+                network[position] = replace(message, entries=message.entries[: int(count)])
 
     def do_sync(self, name: str) -> None:
         self.cluster.finish_writes(name)
@@ -179,7 +186,8 @@ class Script:
         if ready.committed:
             say(f"{name}: applies {' '.join(map(short, ready.committed))}")
         for read in ready.reads:
-            say(f"{name}: read {read.context} {'must be asked anew' if read.index is None else f'waits for {read.index}'}")
+            answer = "must be asked anew" if read.index is None else f"waits for {read.index}"
+            say(f"{name}: read {read.context} {answer}")
 
 
 def said(message: Message) -> str:
@@ -214,11 +222,9 @@ def written(write: Write) -> str:
 
 def described(members: Configuration) -> str:
     """Return a configuration in a few words."""
-    parts = [f"voters {','.join(sorted(members.voters))}"]
-    for label in ("outgoing_voters", "learners", "learners_next"):
-        if names := getattr(members, label):
-            parts.append(f"{label.replace('_', ' ')} {','.join(sorted(names))}")
-    return "; ".join(parts)
+    sides = {label: sorted(getattr(members, label)) for label in ("outgoing_voters", "learners", "learners_next")}
+    rest = [f"; {label.replace('_', ' ')} {','.join(names)}" for label, names in sides.items() if names]
+    return f"voters {','.join(sorted(members.voters))}{''.join(rest)}"
 
 
 def rewritten(text: str) -> str:

@@ -186,5 +186,3 @@ class FuzzTests(SynchronousTestCase):
             return lines
 
         self.assertEqual(history(), history())
-
-
