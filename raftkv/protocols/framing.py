@@ -109,6 +109,7 @@ class MessageLineReceiver(Protocol):
         self.closing = False
         self.output_paused = False
         self.reading_paused = False
+        self._lost = False
         self._cut = False  # aborted or lost: the transport is not to be touched
         self._clock = clock
         self._limits = limits
@@ -201,8 +202,11 @@ class MessageLineReceiver(Protocol):
     # -- closing -------------------------------------------------------------------------------------------------
 
     def when_closed(self, callback: Callable[[], None]) -> None:
-        """Call back once the connection is lost, after this protocol has dealt with that."""
-        self._closed_callbacks.append(callback)
+        """Call back once the connection is lost, after this protocol has dealt with that; now, where it is already."""
+        if self._lost:
+            callback()
+        else:
+            self._closed_callbacks.append(callback)
 
     def close(self) -> None:
         """Send what is queued and close; read nothing more. Cut after ``linger_seconds``."""
@@ -259,7 +263,7 @@ class MessageLineReceiver(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything; called by Twisted, once."""
-        self.closing = self._cut = True
+        self.closing = self._cut = self._lost = True
         self._queue.clear()
         self._cancel_timers()
         callbacks, self._closed_callbacks = self._closed_callbacks, []

@@ -180,7 +180,7 @@ class PeerLink:
             return
         frames = _frames(messages)
         if connection.output_paused:
-            self._unsent_bytes += sum(map(len, frames))
+            self._unsent_bytes += sum(map(len, frames)) + len(frames)
         connection.send_packed(frames)
 
     def _build(self) -> MessageLineReceiver:

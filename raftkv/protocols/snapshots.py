@@ -168,7 +168,6 @@ class SnapshotSender(GreetingReceiver):
         self._silence = _Silence(clock, settings.silence_seconds, self._silent)
         self._installed = False
         self._accepted = False
-        self._lost = False
         self._next_offset = 0  # of the next chunk to read
         self._written_offset = 0  # acknowledged
         self._reading = False
@@ -213,7 +212,6 @@ class SnapshotSender(GreetingReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transfer is over, one way or the other; called by Twisted."""
-        self._lost = True
         self._stop_timers()
         super().connectionLost(reason)
         self._report()
