@@ -7,8 +7,6 @@ Sends, waits and hands over; what to send, when to try again and what an answer 
 from __future__ import annotations
 
 import os
-import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from random import Random, SystemRandom
@@ -20,6 +18,7 @@ from twisted.python.failure import Failure
 
 from raftkv.client import operations
 from raftkv.client.answers import Answer
+from raftkv.client.clock import steady_clock
 from raftkv.client.core import Core, Finished, HTTPCall
 from raftkv.client.operations import Operation
 from raftkv.client.results import ClientClosed, Cluster, Consistency, Deleted, Record, Status, Written
@@ -323,18 +322,3 @@ class _Running(Generic[T]):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-
-
-def steady_clock(reactor: Any) -> Callable[[], float]:
-    """Return a clock for deadlines that fits a reactor.
-
-    A test's reactor is its own clock. The real one tells the wall time, which may be set back by hours; a write would
-    then be repeated after the server has forgotten its number. So deadlines are told by a clock that nobody sets and
-    that, where the system has one, goes on while the machine sleeps.
-    """
-    if sys.modules.get("twisted.internet.reactor") is not reactor:
-        seconds: Callable[[], float] = reactor.seconds
-        return seconds
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic

@@ -142,14 +142,19 @@ class Call:
         """
         if now >= self.deadline:
             return GiveUp(self.timed_out())
-        self._attempts += 1
-        self._address = self._route.choose(
+        address = self._route.choose(
             now, prefer_leader=self._prefer_leader, may_ask=lambda address: self._resting_until.get(address, now) <= now
         )
+        self.attempted(address)
         return Attempt(
-            address=self._address,
+            address=address,
             timeout_seconds=min(self._policy.attempt_timeout_seconds, self.deadline - now),
         )
+
+    def attempted(self, address: str) -> None:
+        """Note an attempt at an address that was not chosen here: that of a connection which all calls share."""
+        self._attempts += 1
+        self._address = address
 
     def failed(self, now: float, error: RaftKVError, *, maybe_received: bool) -> Again | GiveUp:
         """Decide what follows a failed attempt.
@@ -172,11 +177,15 @@ class Call:
             return GiveUp(self.timed_out())
         return Again(max(0.0, resume - now))
 
-    def timed_out(self) -> RequestTimeout:
-        """Make the error for a call whose time is over."""
+    def timed_out(self, *, under_way: bool = False) -> RequestTimeout:
+        """Make the error for a call whose time is over.
+
+        :param under_way: whether an attempt is being made just now, so that it may have been received.
+        """
+        self._maybe_received |= under_way and self._is_write
         message = f"{self._description}: no success within {self._policy.timeout_seconds:g} s"
         if self._attempts == 0:
-            message += "; it was never sent, as too many others were under way"
+            message += "; it was never sent"
         else:
             message += f" and {self._attempts} attempt{'s' if self._attempts > 1 else ''}"
         if self._last_error is not None:

@@ -33,19 +33,22 @@ class Session:
         """Return how many numbers are under way."""
         return len(self._under_way)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether :meth:`take` would give a number now."""
-        return self._next - self._lowest < self._window
-
     def take(self) -> int | None:
         """Return a new number, or ``None`` while the window is full."""
-        if not self.has_room:
+        numbers = self.take_many(1)
+        return None if numbers is None else numbers[0]
+
+    def take_many(self, count: int) -> range | None:
+        """Return so many new numbers in a row, or ``None`` while the window has no room for all of them.
+
+        :param count: at most the window, else there will never be room.
+        """
+        if self._next + count - self._lowest > self._window:
             return None
-        number = self._next
-        self._next += 1
-        self._under_way.add(number)
-        return number
+        numbers = range(self._next, self._next + count)
+        self._next += count
+        self._under_way.update(numbers)
+        return numbers
 
     def give_back(self, number: int) -> None:
         """Say that nothing will be sent under this number any more, whatever became of it."""

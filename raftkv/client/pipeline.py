@@ -1,0 +1,326 @@
+"""Requests over one pipelined connection: admitted in order, repeated under the same numbers, ended exactly once.
+
+Knows numbers, deadlines and retries; which connection there is at the moment is the link's matter, and what a request
+means its owner's. Callbacks inside, no Deferred for a request.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from random import Random
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from raftkv.client.link import Link
+from raftkv.client.results import ClientClosed, Consistency, NotReached
+from raftkv.client.retry import Call, GiveUp, RetryPolicy
+from raftkv.client.route import Route
+from raftkv.client.session import Session
+from raftkv.errors import Overloaded, RaftKVError
+from raftkv.kvstore.commands import Command, in_session
+from raftkv.protocols.rpc_client import RpcConnection
+from raftkv.protocols.rpc_errors import Unreachable
+
+Done = Callable[[Any], None]  #: called once with the answer, a tuple with an element for each item, or the error
+
+
+class Request:
+    """Some commands, or some keys, that travel together.
+
+    :param items: commands without their numbers, or keys.
+    :param consistency: of a read; ``None`` for a write.
+    :param done: gets the answer.
+    :ivar is_over: whether ``done`` has been called, or nobody waits for it any more.
+    :ivar is_admitted: whether it counts among the outstanding, and, as a write, has its numbers.
+    """
+
+    __slots__ = (
+        *("call", "commands", "connection", "consistency", "done", "is_admitted", "is_over", "items", "numbers"),
+        "started",
+    )
+
+    def __init__(self, items: tuple[Any, ...], *, consistency: Consistency | None, done: Done, started: float) -> None:
+        self.items = items
+        self.consistency = consistency
+        self.done = done
+        self.started = started
+        self.is_over = False
+        self.is_admitted = False
+        self.numbers = range(0)
+        self.commands: tuple[Command, ...] = ()
+        self.call: Call | None = None  # made when the first attempt fails, which most never do
+        self.connection: RpcConnection | None = None  # that carries it at present
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it may change something."""
+        return self.consistency is None
+
+    def describe(self) -> str:
+        """Say what it is, for messages."""
+        kind = "write" if self.is_write else "read"
+        return f"{kind} of {len(self.items)} keys" if len(self.items) != 1 else kind
+
+
+class Pipeline:
+    """The requests of one client.
+
+    :param max_outstanding: commands and keys under way at once; the rest waits its turn.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        route: Route,
+        session: Session,
+        policy: RetryPolicy,
+        random: Random,
+        reactor: IReactorTime,
+        now: Callable[[], float],
+        max_outstanding: int,
+        make_link: Callable[[Callable[[RpcConnection], None], Callable[[NotReached], None]], Link],
+    ) -> None:
+        self._route = route
+        self._session = session
+        self._client_id = session.client_id.encode("ascii")
+        self._policy = policy
+        self._random = random
+        self._reactor = reactor
+        self._now = now
+        self._max_outstanding = max_outstanding
+        self._outstanding = 0  # commands and keys that have been admitted
+        self._waiting: deque[Request] = deque()  # for admission
+        self._unsent: deque[Request] = deque()  # admitted, and there is no connection
+        self._pending: dict[Request, None] = {}  # all that are not over, in the order of their deadlines
+        self._resting: list[tuple[float, int, Request]] = []  # heap, by when they are tried again
+        self._ties = count()
+        self._deadline_timer: IDelayedCall | None = None
+        self._rest_timer: IDelayedCall | None = None
+        self._not_reached: NotReached | None = None  # why there is no connection
+        self._closed = False
+        self.link = make_link(self._ready, self._cannot_reach)
+
+    def submit(self, request: Request) -> None:
+        """Take a request; its ``done`` is called in any case, possibly at once."""
+        if self._closed:
+            self._end(request, ClientClosed())
+            return
+        self._pending[request] = None
+        self._waiting.append(request)
+        self._watch_deadlines()
+        self._admit()
+
+    def forget(self, request: Request) -> None:
+        """Nobody waits for this request any more; it is not tried again."""
+        if not request.is_over:
+            self._release(request)
+            self._admit()
+
+    def close(self) -> None:
+        """End every request honestly, and leave no timer behind."""
+        self._closed = True
+        for timer in (self._deadline_timer, self._rest_timer):
+            if timer is not None:
+                timer.cancel()
+        self._deadline_timer = self._rest_timer = None
+        for request in list(self._pending):
+            if not request.is_over:
+                call = self._call_of(request)
+                self._finish(request, call.abandoned(under_way=is_under_way(request), otherwise=ClientClosed()))
+        self._waiting.clear()
+        self._unsent.clear()
+        self._resting.clear()
+
+    # -- admission -----------------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Let in what there is room for, in order: one write that must wait for numbers waits before all others."""
+        waiting = self._waiting
+        while waiting and not self._closed:
+            request = waiting[0]
+            if not request.is_over:
+                size = len(request.items)
+                if self._outstanding and self._outstanding + size > self._max_outstanding:
+                    return
+                if request.is_write:
+                    numbers = self._session.take_many(size)
+                    if numbers is None:
+                        return
+                    request.numbers = numbers
+                    client_id = self._client_id
+                    request.commands = tuple(
+                        in_session(client_id, number, command)
+                        for number, command in zip(numbers, request.items, strict=True)
+                    )
+                self._outstanding += size
+                request.is_admitted = True
+            # Only now: to send may end it at once, and call back into here.
+            waiting.popleft()
+            if not request.is_over:
+                self._send(request)
+
+    # -- sending -------------------------------------------------------------------------------------------------
+
+    def _send(self, request: Request) -> None:
+        connection = self.link.connection
+        if connection is None or not connection.is_ready:
+            self._unsent.append(request)
+            self.link.want()
+            return
+        request.connection = connection
+        address = self.link.address
+        if request.call is not None:
+            request.call.attempted(address)
+
+        def answered(answer: Any) -> None:
+            self._answered(request, connection, address, answer)
+
+        if request.consistency is None:
+            connection.write(request.commands, answered)
+        else:
+            connection.get(request.items, request.consistency, answered)
+
+    def _ready(self, _: RpcConnection) -> None:
+        self._not_reached = None
+        unsent, self._unsent = self._unsent, deque()
+        for request in unsent:
+            if not request.is_over:
+                self._send(request)
+
+    def _cannot_reach(self, error: NotReached) -> None:
+        self._not_reached = error
+
+    def _answered(self, request: Request, connection: RpcConnection, address: str, answer: Any) -> None:
+        if request.is_over or request.connection is not connection:
+            return
+        request.connection = None
+        if not isinstance(answer, RaftKVError):
+            self._finish(request, answer)
+            self._admit()
+            return
+        if isinstance(answer, Unreachable):
+            answer = NotReached(str(answer))  # of this connection, which the link will make again
+        call = request.call or self._begin_call(request, address)
+        verdict = call.failed(self._now(), answer, maybe_received=answer.outcome == "unknown")
+        if isinstance(verdict, GiveUp):
+            self._finish(request, verdict.error)
+            self._admit()
+            return
+        if not isinstance(answer, Overloaded):
+            self.link.leave(connection)
+        self._rest(request, verdict.delay_seconds)
+
+    def _begin_call(self, request: Request, address: str) -> Call:
+        call = self._call_of(request)
+        call.attempted(address)
+        return call
+
+    def _call_of(self, request: Request) -> Call:
+        """Return the state of a request's retries, begun where there is none yet."""
+        if request.call is None:
+            request.call = Call(
+                request.describe(),
+                route=self._route,
+                policy=self._policy,
+                random=self._random,
+                is_write=request.is_write,
+                repeatable=True,
+                prefer_leader=True,
+                started=request.started,
+            )
+        return request.call
+
+    # -- trying again ----------------------------------------------------------------------------------------------
+
+    def _rest(self, request: Request, delay_seconds: float) -> None:
+        """Send a request again after a while; never from within the loss of a connection, which is not over yet."""
+        due = self._now() + delay_seconds
+        heapq.heappush(self._resting, (due, next(self._ties), request))
+        if self._rest_timer is None or self._resting[0][2] is request:
+            self._watch_resting()
+
+    def _watch_resting(self) -> None:
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
+        if self._resting and not self._closed:
+            self._rest_timer = self._reactor.callLater(max(0.0, self._resting[0][0] - self._now()), self._rested)
+
+    def _rested(self) -> None:
+        self._rest_timer = None
+        now = self._now()
+        rested: list[Request] = []
+        while self._resting and self._resting[0][0] <= now:
+            rested.append(heapq.heappop(self._resting)[2])
+        self._watch_resting()
+        for request in rested:
+            if request.is_over:
+                continue
+            if now >= self._deadline_of(request):
+                # The timer is late: a repetition might come after the session has ended, and be applied twice.
+                self._finish(request, self._call_of(request).timed_out())
+            else:
+                self._send(request)
+        self._admit()
+
+    # -- ends ----------------------------------------------------------------------------------------------------
+
+    def _watch_deadlines(self) -> None:
+        if self._deadline_timer is None and self._pending and not self._closed:
+            wait = self._deadline_of(next(iter(self._pending))) - self._now()
+            self._deadline_timer = self._reactor.callLater(max(0.0, wait), self._look_at_deadlines)
+
+    def _look_at_deadlines(self) -> None:
+        """End the requests whose time is over; one timer looks after all, since all have the same time."""
+        self._deadline_timer = None
+        now = self._now()
+        late: list[Request] = []
+        for request in self._pending:
+            if self._deadline_of(request) > now:
+                break
+            late.append(request)
+        for request in late:
+            if not request.is_over:
+                error = self._call_of(request).timed_out(under_way=is_under_way(request))
+                if error.__cause__ is None:
+                    error.__cause__ = self._not_reached
+                self._finish(request, error)
+        self._watch_deadlines()
+        self._admit()
+
+    def _deadline_of(self, request: Request) -> float:
+        return request.started + self._policy.timeout_seconds
+
+    def _finish(self, request: Request, answer: Any) -> None:
+        self._release(request)
+        self._end(request, answer)
+
+    def _release(self, request: Request) -> None:
+        """Give back what a request holds."""
+        request.is_over = True
+        request.connection = None
+        del self._pending[request]
+        for number in request.numbers:
+            self._session.give_back(number)
+        if request.is_admitted:
+            self._outstanding -= len(request.items)
+
+    def _end(self, request: Request, answer: Any) -> None:
+        request.is_over = True
+        try:
+            request.done(answer)
+        except Exception:
+            # One caller's mistake must not keep the others from their answers.
+            self._log.failure("the callback of a {what} failed", what=request.describe())
+
+
+def is_under_way(request: Request) -> bool:
+    """Tell whether a connection carries the request just now."""
+    return request.connection is not None
