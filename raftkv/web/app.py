@@ -276,7 +276,6 @@ class ApiKlein(Klein):
 def _make_app(api: Api) -> ApiKlein:
     app = ApiKlein()
     app.url_map.merge_slashes = False
-    app.url_map.strict_slashes = False
     app.url_map.converters["rest"] = _Rest
     for route in api.routes:
         rule = route.template.replace("{key}", "<rest:key>")

@@ -77,6 +77,7 @@ class HttpConnection(Protocol):
         self._keeps_open = False
         self._connection_line = _CLOSE
         self._body = bytearray()
+        self._held_bytes = 0
         self._body_limit = (0, "")
         self._decoder: ChunkedDecoder | None = None
 
@@ -155,7 +156,7 @@ class HttpConnection(Protocol):
             self._refuse(error)
         finally:
             self._is_advancing = False
-        self._flush()
+            self._flush()
         self._choose_to_read()
 
     def _flush(self) -> None:
@@ -265,30 +266,35 @@ class HttpConnection(Protocol):
         piece = self._buffer[self._position : self._position + missing]
         self._position += len(piece)
         self._body += piece
-        self._site.hold_body(len(piece))
         if len(piece) < missing:
+            self._hold_body()
             return False
         self._serve(self._drop_body())
         return True
 
     def _read_chunked(self) -> bool:
-        before = len(self._body)
         decoder = self._decoder
         if decoder is None:
             raise RuntimeError("there is no chunked body to read")
         self._position, is_complete = decoder.decode(self._buffer, self._position, self._body)
-        self._site.hold_body(len(self._body) - before)
         if len(self._body) > self._body_limit[0]:
             raise body_too_large(None, *self._body_limit)
         if not is_complete:
+            self._hold_body()
             return False
         self._serve(self._drop_body())
         return True
 
+    def _hold_body(self) -> None:
+        """Have what has come of the body counted until it is complete."""
+        added, self._held_bytes = len(self._body) - self._held_bytes, len(self._body)
+        self._site.hold_body(added)
+
     def _drop_body(self) -> bytes:
         """Return what there is of the body, and give its memory back."""
         body = bytes(self._body)
-        self._site.release_body(len(body))
+        self._site.release_body(self._held_bytes)
+        self._held_bytes = 0
         self._body = bytearray()
         self._decoder = None
         return body

@@ -106,7 +106,7 @@ class KeyValueOperations:
     def _key_parameter(self, parameters: Parameters) -> tuple[bytes, str]:
         key = parameters.get("key")
         if key is None:
-            raise BadRequest("key: missing; expected the query parameter key=…")
+            raise BadRequest("key: missing; expected the query parameter key=K")
         return checked_key(key, self._max_key_bytes)
 
     def _key_of_path(self, exchange: Exchange) -> tuple[bytes, str]:

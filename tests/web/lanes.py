@@ -19,6 +19,7 @@ from tests.web.fakes import FakeKeyValue, FakeNode
 
 WALL_SECONDS = 1_700_000_000.0
 HOST = b"Host: localhost:8080\r\n"
+GET_STATUS = b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @dataclass(frozen=True, kw_only=True)
