@@ -168,8 +168,10 @@ class RpcConnection(GreetingReceiver):
                 done(value)
                 return
         elif kind == ERROR and len(message) == 6:
-            done(decode_error(*message[2:]))
-            return
+            error = _decode_or_none(message)
+            if error is not None:
+                done(error)
+                return
         done(_lost(changes, "the answer made no sense"))
         raise ProtocolViolation("an answer of unknown type, or with the wrong elements")
 
@@ -208,10 +210,17 @@ class RpcConnection(GreetingReceiver):
         message = f"no answer of {self.peer_name()} within {self._request_timeout_seconds} s"
         for done, changes in expired:
             done(RequestTimeout(message, "unknown" if changes else "not_applied"))
-        if expired and self._last_heard < oldest_sent:
+        if expired and self._last_heard <= oldest_sent:
             # Not a word since: the other side may be gone without a trace, and a new connection would show it.
             self.abort()
 
 
 def _lost(may_have_applied: bool, reason: str) -> RaftKVError:
     return OutcomeUnknown(f"{reason}; the request may have taken effect") if may_have_applied else Unreachable(reason)
+
+
+def _decode_or_none(message: tuple[Any, ...]) -> RaftKVError | None:
+    try:
+        return decode_error(*message[2:])
+    except ProtocolViolation:
+        return None

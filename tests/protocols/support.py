@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.internet.task import Clock
 from twisted.logger import Logger
@@ -95,7 +95,7 @@ class ClientEndpoint:
         factory = network.listening.get(self._address)
         server = None if factory is None else factory.buildProtocol(None)
         if server is None:
-            return fail(ConnectionRefusedError())
+            return fail(ConnectError())
         client = protocolFactory.buildProtocol(None)
         pump = connect(
             server, FakeTransport(server, isServer=True), client, FakeTransport(client, isServer=False), greet=False
