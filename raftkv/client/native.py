@@ -40,6 +40,7 @@ from raftkv.protocols.rpc_client import RpcConnection
 T = TypeVar("T")
 
 _BATCH_ITEMS: Final = 256  # of one request of put_many or get_many: a quarter of the window, so that several overlap
+_BATCHES_UNDER_WAY: Final = 8  # of one call; more than the window holds, so that it is always full
 _BATCH_BYTES: Final = 512 * 1024  # of keys and values in one request of put_many
 
 
@@ -163,7 +164,8 @@ class NativeClient:
         """Set many keys, for bulk loads; fires with the result of each, in order.
 
         Each is a write by itself: they are not applied as one, and where the Deferred fails, with the first error
-        that there was, others may have been applied.
+        that there was, others may have been applied. The time-out of a call counts for each part that travels
+        together, not for the whole.
         """
         try:
             pairs = items.items() if isinstance(items, Mapping) else items
@@ -216,7 +218,7 @@ class NativeClient:
 
         :param read: makes the result from the item and its part of the answer.
         """
-        result: Deferred[T] = Deferred(lambda _: self._pipeline.forget(request))
+        result: Deferred[T] = Deferred(lambda _: self._pipeline.forget([request]))
 
         def done(answer: Any) -> None:
             if isinstance(answer, RaftKVError):
@@ -239,15 +241,16 @@ class NativeClient:
         """Submit several requests whose answers make one result."""
         if not slices:
             return succeed([])
-        gathering = _Gathering(slices, consistency, read, pipeline=self._pipeline, now=self._now())
-        gathering.start()
-        return gathering.result
+        return _Gathering(slices, consistency, read, pipeline=self._pipeline, now=self._now).result
 
 
 class _Gathering:
     """The requests of one call that was cut into several.
 
-    :ivar result: fires with all results, in order, or with the first error.
+    Only some are handed to the pipeline at a time, and the time of each counts from then: a bulk load may take
+    longer than a call may, as long as its parts do not.
+
+    :ivar result: fires with all results, in order, or with the first error, after which nothing more is sent.
     """
 
     def __init__(
@@ -257,46 +260,65 @@ class _Gathering:
         read: Callable[[Any, Any], Any],
         *,
         pipeline: Pipeline,
-        now: float,
+        now: Callable[[], float],
     ) -> None:
         self.result: Deferred[list[Any]] = Deferred(self._cancelled)
-        self._pipeline = pipeline
+        self._slices = slices
+        self._consistency = consistency
         self._read = read
+        self._pipeline = pipeline
+        self._now = now
         self._results: list[list[Any]] = [[] for _ in slices]
+        self._next = 0
         self._missing = len(slices)
-        self._requests = [
-            Request(items, consistency=consistency, done=self._part(number), started=now)
-            for number, items in enumerate(slices)
-        ]
+        self._under_way: set[Request] = set()
+        self._is_over = False
+        for _ in range(min(_BATCHES_UNDER_WAY, len(slices))):
+            self._submit()
 
-    def start(self) -> None:
-        """Submit them all."""
-        for request in self._requests:
-            if not self.result.called:
-                self._pipeline.submit(request)
+    def _submit(self) -> None:
+        if self._is_over or self._next == len(self._slices):
+            return
+        number = self._next
+        self._next += 1
+        request = Request(
+            self._slices[number],
+            consistency=self._consistency,
+            done=lambda answer: self._answered(request, number, answer),
+            started=self._now(),
+        )
+        self._under_way.add(request)
+        self._pipeline.submit(request)
 
-    def _part(self, number: int) -> Callable[[Any], None]:
-        return lambda answer: self._answered(number, answer)
-
-    def _answered(self, number: int, answer: Any) -> None:
-        if self.result.called:
+    def _answered(self, request: Request, number: int, answer: Any) -> None:
+        self._under_way.discard(request)
+        if self._is_over:
             return
         if isinstance(answer, RaftKVError):
-            self.result.errback(answer)
+            self._fail(Failure(answer))
             return
         try:
-            items = self._requests[number].items
-            self._results[number] = [self._read(item, part) for item, part in zip(items, answer, strict=True)]
+            self._results[number] = [self._read(item, part) for item, part in zip(request.items, answer, strict=True)]
         except Exception:
-            self.result.errback(Failure())
+            self._fail(Failure())
             return
         self._missing -= 1
-        if not self._missing:
-            self.result.callback([result for part in self._results for result in part])
+        if self._missing:
+            self._submit()
+            return
+        self._is_over = True
+        self.result.callback([result for part in self._results for result in part])
+
+    def _fail(self, failure: Failure) -> None:
+        self._stop()
+        self.result.errback(failure)
 
     def _cancelled(self, _: Deferred[list[Any]]) -> None:
-        for request in self._requests:
-            self._pipeline.forget(request)
+        self._stop()
+
+    def _stop(self) -> None:
+        self._is_over = True
+        self._pipeline.forget(self._under_way)
 
 
 def parse_rpc_addresses(addresses: Iterable[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from random import Random
 from typing import Any
@@ -117,11 +117,13 @@ class Pipeline:
         self._watch_deadlines()
         self._admit()
 
-    def forget(self, request: Request) -> None:
-        """Nobody waits for this request any more; it is not tried again."""
-        if not request.is_over:
-            self._release(request)
-            self._admit()
+    def forget(self, requests: Iterable[Request]) -> None:
+        """Nobody waits for these requests any more; they are not tried again."""
+        # All of them before anything is admitted, or one of them would be sent in the place of another.
+        for request in requests:
+            if not request.is_over:
+                self._release(request)
+        self._admit()
 
     def close(self) -> None:
         """End every request honestly, and leave no timer behind."""

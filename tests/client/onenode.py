@@ -24,12 +24,20 @@ class OneNode:
     """A cluster of one, without a log: a command is applied as it comes.
 
     :ivar refusals: errors that the next writes get after they have been applied: their answers are lost.
+    :ivar after_write: called once, between applying the next write and answering it.
+    :ivar hold: whether writes wait for :meth:`release`; ``held_commands`` says how many do.
     """
 
     def __init__(self) -> None:
         self.store = Store()
         self.applied = 0
         self.refusals: list[errors.RaftKVError] = []
+        self.leader_rpc_addr = "127.0.0.1:8081"
+        self.leads = False
+        self.after_write: Callable[[], None] | None = None
+        self.hold = False
+        self.held_commands = 0
+        self._held: list[tuple[Sequence[Command], Callable[[Sequence[Result] | errors.RaftKVError], None]]] = []
 
     def treq(self, clock: Clock) -> StubTreq:
         """Return a treq client whose requests all come here."""
@@ -43,9 +51,24 @@ class OneNode:
         *,
         forwarded: bool = False,
     ) -> None:
+        if self.hold:
+            self.held_commands += len(commands)
+            self._held.append((commands, done))
+            return
         self.applied += 1
         results = self.store.apply(self.applied, pack_batch(0, 0, commands))
+        if self.after_write is not None:
+            happening, self.after_write = self.after_write, None
+            happening()
         done(self.refusals.pop(0) if self.refusals else results)
+
+    def release(self) -> None:
+        """Apply and answer what is held."""
+        held, self._held, holding = self._held, [], self.hold
+        self.hold, self.held_commands = False, 0
+        for commands, done in held:
+            self.write(commands, done)
+        self.hold = holding
 
     def barrier(self, consistency: str, done: Callable[[errors.RaftKVError | None], None]) -> None:
         done(None)
@@ -65,8 +88,8 @@ class OneNode:
             term=3,
             leader="node1",
             leader_http_addr="127.0.0.1:8080",
-            leader_rpc_addr="127.0.0.1:8081",
-            is_leader=True,
+            leader_rpc_addr=self.leader_rpc_addr,
+            is_leader=self.leads,
         )
 
     def status(self) -> dict[str, Any]:
