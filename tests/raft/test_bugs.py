@@ -518,7 +518,7 @@ class SnapshotBugs(SynchronousTestCase):
         return InstallSnapshot(term=1, sender="b", to="a", snapshot=meta)
 
     def test_two_snapshots_in_a_row(self) -> None:
-        """B47: a second snapshot takes the place of the first, also before that is on disk; a late one changes nothing."""
+        """B47: a second snapshot takes the place of the first, even before that is on disk; a late one is ignored."""
         node = make_node(term=1)
         node.step(self.snapshot(5))
         first = taken(node)
