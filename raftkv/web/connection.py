@@ -11,7 +11,7 @@ small request.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
@@ -23,7 +23,7 @@ from zope.interface import implementer
 from raftkv.errors import BadRequest, Overloaded, RaftKVError, TooLarge
 from raftkv.web.app import body_too_large
 from raftkv.web.errors import SlowRequest, error_answer, internal_error
-from raftkv.web.exchange import READING_METHODS, Answer, Exchange
+from raftkv.web.exchange import JSON, READING_METHODS, Answer, Exchange
 from raftkv.web.framing import ChunkedDecoder, HeaderBlock, parse_headers, parse_request_line
 from raftkv.web.heads import BODILESS, STATUS_LINES, header_lines
 from raftkv.web.request import ApiRequest
@@ -37,6 +37,7 @@ MAX_REMEMBERED_BYTES: Final = 1024  #: of a header block that is kept to recogni
 
 _CLOSE: Final = b"Connection: close\r\n"
 _KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
+_JSON_LINES: Final = header_lines(JSON)
 _NO_HEADERS: Final = parse_headers(b"")
 
 
@@ -86,7 +87,7 @@ class HttpConnection(Protocol):
     def connectionMade(self) -> None:
         """Begin to read, unless there are too many connections already."""
         # ITransport and IConsumer, with abortConnection; no interface of Twisted has all that TCP and TLS share.
-        self._tcp: Any = self.transport
+        self._tcp = cast(Any, self.transport)
         if ITCPTransport.providedBy(self._tcp):
             self._tcp.setTcpNoDelay(True)
         self._tcp.registerProducer(self, True)
@@ -193,6 +194,8 @@ class HttpConnection(Protocol):
 
     def _read_head(self) -> bool:
         buffer, start = self._buffer, self._position
+        if start == len(buffer):
+            return False
         while buffer.startswith(b"\r\n", start):
             start = self._position = start + 2  # some clients send an empty line after a body (RFC 9112, 2.2)
         end = buffer.find(b"\r\n\r\n", start)
@@ -340,7 +343,7 @@ class HttpConnection(Protocol):
         out = self._out
         out.append(STATUS_LINES[status])
         out.append(self._site.api.common_headers.lines())
-        out.append(header_lines(headers))
+        out.append(_JSON_LINES if headers is JSON else header_lines(headers))
         if status not in BODILESS:
             out.append(b"Content-Length: %d\r\n" % len(body))
         out.append(self._connection_line)
