@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
@@ -228,7 +228,8 @@ class SnapshotSender(GreetingReceiver):
             self._rate_timer = self._clock.callLater(wait, self._rate_allows)
             return
         self._reading = True
-        self._file.read(self._next_offset, length).addCallbacks(self._send_chunk, self._read_failed, (length,))
+        reading = maybeDeferred(self._file.read, self._next_offset, length)
+        reading.addCallbacks(self._send_chunk, self._read_failed, (length,))
 
     def _chunk_bytes(self) -> int:
         """Return the size of a chunk: smaller at a low rate, where a whole one would look like silence."""
@@ -345,8 +346,7 @@ class SnapshotReceiver:
             self._take_chunk(message)
         else:
             raise ProtocolViolation("a message of a snapshot transfer that was not due")
-        if not self._over and not self._finishing:
-            self._silence.restart()
+        self._watch_sender()
 
     def connection_lost(self) -> None:
         """The connection is gone, so the transfer is over."""
@@ -364,7 +364,7 @@ class SnapshotReceiver:
         self._offer = (term, size, meta)
         self._alive.start(self._settings.silence_seconds / 3, now=False)
         self._busy = True
-        self._sink.begin(meta, size, digest).addCallbacks(self._accept, self._failed)
+        maybeDeferred(self._sink.begin, meta, size, digest).addCallbacks(self._accept, self._failed)
 
     def _accept(self, offset: int) -> None:
         self._busy = False
@@ -375,6 +375,7 @@ class SnapshotReceiver:
         self._connection.send_message((ACCEPT, offset))
         if offset == self._offer[1]:
             self._finish()
+        self._watch_sender()
 
     def _take_chunk(self, message: Any) -> None:
         if tuple(map(type, message)) != (int, int, bytes) or self._offer is None:
@@ -399,18 +400,19 @@ class SnapshotReceiver:
             return
         offset, data = self._waiting.popleft()
         self._busy = True
-        self._sink.write(offset, data).addCallbacks(lambda _: self._written(offset + len(data)), self._failed)
+        written = maybeDeferred(self._sink.write, offset, data)
+        written.addCallbacks(lambda _: self._written(offset + len(data)), self._failed)
 
     def _written(self, offset: int) -> None:
         self._busy = False
         if not self._over:
             self._connection.send_message((WRITTEN, offset))
             self._write_next()
+            self._watch_sender()
 
     def _finish(self) -> None:
         self._busy = self._finishing = True
-        self._silence.stop()
-        self._sink.finish().addCallbacks(self._finished, self._failed)
+        maybeDeferred(self._sink.finish).addCallbacks(self._finished, self._failed)
 
     def _finished(self, meta: SnapshotMeta) -> None:
         """Tell the core even where the connection is gone by now: the file is here."""
@@ -448,6 +450,13 @@ class SnapshotReceiver:
         self._over = True
         if self._offer is not None and not self._finishing:
             self._sink.abort()
+
+    def _watch_sender(self) -> None:
+        """Expect the sender to say something, unless it is our own sink that everybody waits for."""
+        if self._over or self._busy:
+            self._silence.stop()
+        else:
+            self._silence.restart()
 
     def _stop_timers(self) -> None:
         self._silence.stop()

@@ -602,7 +602,7 @@ class ForwarderTests(RpcTestCase):
         self.assertEqual(done, [[(0, b"%d" % i) for i in range(2500)]])
         self.forwarder.write("a:rpc", [put(b"%d" % i, b"") for i in range(2500)], done.append)
         self.network.flush()
-        (commands, last, _) = self.key_value.writes.pop()
+        (_, last, _) = self.key_value.writes.pop()
         last(errors.ProposalDropped())
         self.key_value.commit()
         self.network.flush()
