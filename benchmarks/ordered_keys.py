@@ -1,8 +1,9 @@
 """What keys in order cost: the store's own structure beside the others that were considered.
 
 ``python -m benchmarks.ordered_keys [--keys N] [--json]``. Every candidate is a dictionary from key to record with
-some order kept beside it, and gets the same keys in the same random order. Times are CPU seconds of this process; the
-longest step is one operation, or one slice where a candidate works in slices.
+some order kept beside it, and gets the same keys in the same random order. The candidates take turns portion by
+portion, so that a neighbour on the machine disturbs all of them alike, and the best portion of each counts. Times are
+CPU time of this process; the longest step is the longest single operation.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import json
 import random
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from time import process_time, process_time_ns
+from time import process_time_ns
 from typing import Any, Protocol
 
 from sortedcontainers import SortedDict, SortedList
@@ -143,73 +144,93 @@ CANDIDATES: tuple[Callable[[], Candidate], ...] = (
 )
 
 
-def timed(step: Callable[[bytes], object], keys: Iterable[bytes]) -> tuple[float, float]:
-    """Return the microseconds and the longest milliseconds of a step over keys.
+PORTIONS = 16
 
-    The first figure is the mean of the best tenth of the keys, in their order, so that a neighbour who spoils the
-    caches for a while does not count; no candidate saves its work up for longer than a tenth.
+
+class Stopwatch:
+    """The times of one candidate.
+
+    :ivar best_us: by phase, mean microseconds of an operation in the best portion.
+    :ivar longest_ms: the longest single operation after the keys had been filled in.
     """
-    portions: list[int] = []
-    remaining = list(keys)
-    size = max(len(remaining) // 10, 1)
-    longest = 0
-    for at in range(0, len(remaining), size):
-        total = 0
-        for key in remaining[at : at + size]:
+
+    def __init__(self) -> None:
+        self.best_us: dict[str, float] = {}
+        self.longest_ms = 0.0
+
+    def run(self, phase: str, step: Callable[[bytes], object], keys: Sequence[bytes]) -> None:
+        """Time one portion of a phase."""
+        total = longest = 0
+        for key in keys:
             before = process_time_ns()
             step(key)
             spent = process_time_ns() - before
             total += spent
             longest = max(longest, spent)
-        portions.append(total // len(remaining[at : at + size]))
-    return min(portions) / 1000, longest / 1e6
+        mean_us = total / len(keys) / 1000 - EMPTY_STEP_US
+        self.best_us[phase] = min(self.best_us.get(phase, mean_us), mean_us)
+        self.longest_ms = max(self.longest_ms, longest / 1e6)
 
 
-def overhead_us() -> float:
-    """Return what measuring an empty step costs, in microseconds."""
-    return timed(lambda key: None, [b""] * 20_000)[0]
+def empty_step_us() -> float:
+    """Return what measuring a step that does nothing costs, in microseconds."""
+    spent = []
+    for _ in range(20_000):
+        before = process_time_ns()
+        spent.append(process_time_ns() - before)
+    return sorted(spent)[len(spent) // 2] / 1000
 
 
-def measure(make: Callable[[], Candidate], keys: Sequence[bytes], rest: Sequence[bytes]) -> dict[str, Any]:
-    """Return one line of the table.
+EMPTY_STEP_US = empty_step_us()
 
-    :param keys: what the candidate holds when the measurements begin.
-    :param rest: keys that it does not hold then, to be added.
-    """
+
+def bytes_per_key(make: Callable[[], Candidate], keys: Sequence[bytes]) -> float:
+    """Return what a candidate allocates for each key, the keys and records themselves left out."""
     tracemalloc.start()
-    small = make()
-    for key in keys[: len(keys) // 10]:
-        small.set(key)
-    small.range(b"", 1)
-    memory_bytes = tracemalloc.get_traced_memory()[0] / max(len(keys) // 10, 1)
-    tracemalloc.stop()
-    del small
-
     candidate = make()
-    before = process_time()
     for key in keys:
         candidate.set(key)
-    filling = process_time() - before
+    candidate.range(b"", 1)
+    allocated_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return allocated_bytes / len(keys)
+
+
+def measure(keys: Sequence[bytes], rest: Sequence[bytes]) -> list[dict[str, Any]]:
+    """Return the lines of the table.
+
+    :param keys: what the candidates hold when the measurements begin.
+    :param rest: keys that they do not hold then, to be added.
+    """
+    lines: list[dict[str, Any]] = []
+    runners: list[tuple[Candidate, Stopwatch]] = []
+    for make in CANDIDATES:
+        line: dict[str, Any] = {"candidate": getattr(make, "__name__", str(make))}
+        line["bytes_per_key"] = bytes_per_key(make, keys[: len(keys) // 10])
+        candidate = make()
+        before = process_time_ns()
+        for key in keys:
+            candidate.set(key)
+        line["filling_us"] = (process_time_ns() - before) / len(keys) / 1000
+        before = process_time_ns()
+        candidate.range(keys[0], RANGE_KEYS)
+        line["first_range_ms"] = (process_time_ns() - before) / 1e6
+        lines.append(line)
+        runners.append((candidate, Stopwatch()))
     gc.collect()
-    empty = overhead_us()
-    _, first_range_ms = timed(lambda key: candidate.range(key, RANGE_KEYS), keys[:1])
-    new, new_ms = timed(candidate.set, rest)
-    overwrite, overwrite_ms = timed(candidate.set, keys[: len(rest)])
-    ranged, ranged_ms = timed(lambda key: candidate.range(key, RANGE_KEYS), keys[: len(rest) // 10])
-    mixed_new, mixed_ms = timed(lambda key: (candidate.set(key), candidate.range(key, 1)), (b"~" + key for key in rest))
-    deleted, deleted_ms = timed(candidate.delete, keys[-len(rest) :])
-    return {
-        "candidate": getattr(make, "__name__", str(make)),
-        "filling_us": filling / len(keys) * 1e6,
-        "new_key_us": new - empty,
-        "overwrite_us": overwrite - empty,
-        "range_of_100_us": ranged - empty,
-        "new_key_then_range_us": mixed_new - empty,
-        "delete_us": deleted - empty,
-        "first_range_ms": first_range_ms,
-        "longest_step_ms": max(new_ms, overwrite_ms, ranged_ms, mixed_ms, deleted_ms),
-        "bytes_per_key": memory_bytes,
-    }
+    size = len(rest) // PORTIONS
+    for at in range(0, size * PORTIONS, size):
+        for candidate, watch in runners:
+            new, old = rest[at : at + size], keys[at : at + size]
+            watch.run("new_key_us", candidate.set, new)
+            watch.run("overwrite_us", candidate.set, old)
+            watch.run("range_of_100_us", lambda key, c=candidate: c.range(key, RANGE_KEYS), old[: size // 4])
+            watch.run("delete_us", candidate.delete, old)
+            mixed = [b"~" + key for key in new[: size // 4]]
+            watch.run("new_key_then_range_us", lambda key, c=candidate: (c.set(key), c.range(key, 1)), mixed)
+    for line, (_, watch) in zip(lines, runners, strict=True):
+        line.update(watch.best_us, longest_step_ms=watch.longest_ms)
+    return lines
 
 
 COLUMNS = (
@@ -231,18 +252,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--keys", type=int, default=1_000_000, metavar="N", help="keys held (default: a million)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
-    if options.keys < 100:
-        parser.error("--keys must be at least 100")
+    if options.keys < 50_000:
+        parser.error("--keys must be at least 50,000")
 
     chance = random.Random(1)
-    added = max(min(options.keys // 10, 50_000), 10)
+    added = PORTIONS * 2048  # a portion is longer than what any candidate but the lazy one gathers
     everything = [b"/registry/pods/%016x" % chance.getrandbits(64) for _ in range(options.keys + added)]
     gc.collect()
     gc.freeze()
-    lines = []
-    for make in CANDIDATES:
-        lines.append(measure(make, everything[: options.keys], everything[options.keys :]))
-        gc.collect()
+    lines = measure(everything[: options.keys], everything[options.keys :])
     if options.json:
         json.dump({"keys": options.keys, "added": added, "candidates": lines}, sys.stdout, indent=2)
         print()

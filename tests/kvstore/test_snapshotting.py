@@ -124,6 +124,15 @@ class FormatTests(SynchronousTestCase):
             ],
         )
 
+    def test_order_of_events(self) -> None:
+        """B40: equal states give equal bytes and digests, whatever order brought them about."""
+        writes = [in_session(client, n, delete(b"nothing")) for client in (b"c", b"d", b"e") for n in (1, 2, 3)]
+        stores = [Store(), Store()]
+        apply(stores[0], *writes)
+        apply(stores[1], *writes[::-1])
+        self.assertEqual(stores[0].digest(), stores[1].digest())
+        self.assertEqual(snapshot(stores[0]), snapshot(stores[1]))
+
     def test_large_values(self) -> None:
         """Chunks are bounded in bytes too: a large value ends its chunk."""
         store = Store()
