@@ -153,6 +153,7 @@ class Api:
         """
         self.settings = settings
         self.seconds = seconds
+        self._unquestioned_bytes = min(settings.max_value_bytes, settings.max_body_bytes)
         self.metrics = RequestMetrics(seconds)
         self.common_headers = CommonHeaders(node, wall_seconds)
         registry = make_registry(node, self.metrics, *collectors)
@@ -197,7 +198,7 @@ class Api:
                 operation = self._implied(route, exchange)
                 if operation is None:
                     return
-            if len(exchange.body) > self.settings.max_value_bytes:
+            if len(exchange.body) > self._unquestioned_bytes:
                 self._check_body(exchange)
             operation.serve(exchange, query_parameters(exchange.query, operation.query))
         except Exception as error:
@@ -275,7 +276,6 @@ class ApiKlein(Klein):
 
 def _make_app(api: Api) -> ApiKlein:
     app = ApiKlein()
-    app.url_map.merge_slashes = False
     app.url_map.converters["rest"] = _Rest
     for route in api.routes:
         rule = route.template.replace("{key}", "<rest:key>")

@@ -12,8 +12,6 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from raftkv.errors import InvariantViolation
-
 if TYPE_CHECKING:
     from raftkv.web.connection import HttpConnection
 
@@ -43,13 +41,6 @@ class ApiRequest(Request):
         for name, value in headers.items():
             self.requestHeaders.setRawHeaders(name, [value])
         self.content = BytesIO(body)
-
-    def gotLength(self, length: int | None) -> None:
-        """Do nothing: there is no body to come."""
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Refuse: there is no body to come."""
-        raise InvariantViolation("a request that arrived whole got more of its body")
 
     def render_with(self, resource: IResource) -> None:
         """Serve it."""

@@ -235,6 +235,7 @@ class DocumentErrorTests(LaneTestCase):
             (b'{"key":"a","key":"b","value":"c"}', "'key'", "more than once"),
             (b'{"key":"a","k\\u0065y":"b","value":"c"}', "'key'", "more than once"),
             (b'{"key":"a","value":1,"value":"c"}', "'value'", "more than once"),
+            (b'{"key":"a","value":1,"value":2}', "'value'", "more than once"),
             (b'{"key":"a","value":"c","value":{"a":1,"a":2}}', "more than once"),
             (b'{"key":"a","value":"\\"","value":"c"}', "'value'", "more than once"),
         ):

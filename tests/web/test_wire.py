@@ -123,6 +123,32 @@ class PersistenceTests(LaneTestCase):
         self.each(lambda lane: lane.clock.pump([SWEEP_SECONDS] * 77))
         self.each(lambda lane: self.assertTrue(lane.transport.aborted))
 
+    def test_long_answers_pause_with_the_transport(self) -> None:
+        """A producer of a long answer is paused and resumed with its connection, and there is one at a time."""
+
+        class Producer:
+            calls: list[str]
+
+            def pauseProducing(self) -> None:
+                self.calls.append("pause")
+
+            def resumeProducing(self) -> None:
+                self.calls.append("resume")
+
+        for lane in self.lanes:
+            connection, producer = lane.connection, Producer()
+            producer.calls = []
+            connection.pauseProducing()
+            connection.registerProducer(producer, True)
+            connection.resumeProducing()
+            connection.pauseProducing()
+            self.assertEqual(producer.calls, ["pause", "resume", "pause"])
+            self.assertRaises(ValueError, connection.registerProducer, Producer(), True)
+            connection.unregisterProducer()
+            connection.resumeProducing()
+            self.assertEqual(len(producer.calls), 3)
+            self.assertRaises(ValueError, connection.registerProducer, Producer(), False)
+
     def test_read_ahead_is_bounded(self) -> None:
         """What a client sends ahead of its answers is left in the kernel past a bound (B70)."""
         self.each(lambda lane: setattr(lane.key_value, "holds", True))
