@@ -86,6 +86,17 @@ class ElectionBugs(SynchronousTestCase):
             node.tick()
         self.assertEqual((node.role, node.leader), (Role.FOLLOWER, None))
 
+    def test_leader_is_heard_by_itself(self) -> None:
+        """B6: a leader ignores others' requests however long its own campaign took."""
+        node = candidate(make_node(seed=3))
+        ticks = 0
+        while node.role is Role.CANDIDATE and ticks < 10:
+            node.tick()
+            ticks += 1
+        node.step(RequestVoteResponse(term=1, sender="b", to="a", vote_granted=True))
+        node.step(request_vote(7, sender="c", last=(9, 6)))
+        self.assertEqual((ticks, node.role, node.current_term), (10, Role.LEADER, 1))
+
     def test_partial_connection(self) -> None:
         """B6: a server that lost only its link to the leader deposes nobody."""
         cluster = Cluster("a", "b", "c")
@@ -244,6 +255,21 @@ class ReplicationBugs(SynchronousTestCase):
         node = make_node(term=2, entries=log_of(1, 2, 2))
         node.step(append_entries(3, prev=(1, 1), commit=3))
         self.assertEqual(node.commit_index, 1)
+
+    def test_acknowledge_only_what_was_verified(self) -> None:
+        """B16: entries behind those of the message are not acknowledged either."""
+        node = make_node(term=2, entries=log_of(1, 2, 2))
+        node.step(append_entries(3, prev=(1, 1)))
+        answer = persisted(node)[-1]
+        assert isinstance(answer, AppendEntriesResponse)
+        self.assertEqual(answer.match_index, 1)
+
+    def test_acknowledgement_beyond_the_log(self) -> None:
+        """An acknowledgement of entries that the leader does not have counts for nothing."""
+        node = leader(make_node())
+        persisted(node)
+        stored(node, 9)
+        self.assertEqual((node.progress()["b"].match_index, node.commit_index), (0, 0))
 
     def test_commit_index_beyond_the_log(self) -> None:
         """B16: a heartbeat that promises more than there is commits nothing, and harms nobody."""
@@ -558,6 +584,28 @@ class SnapshotBugs(SynchronousTestCase):
         for entries in ([entry(5, 1)], [entry(2, 1)], [entry(3, 2), entry(4, 2)]):
             with self.assertRaises(InvariantViolation):
                 make_node(term=2, snapshot=meta, entries=entries, first_previous_term=1)
+        self.assertRaises(InvariantViolation, make_node, term=1, entries=[entry(5, 1)], first_previous_term=1)
+
+    def test_no_snapshot_for_the_silent(self) -> None:
+        """A peer that is down is owed no snapshot until it is heard."""
+        node = leader(make_node())
+        persisted(node)
+        stored(node, 1, sender="b")
+        stored(node, 1, sender="c")
+        node.propose(b"x")
+        persisted(node)
+        stored(node, 2, sender="b")
+        persisted(node)
+        node.snapshot_taken(2)
+        node.compact(2)
+        for _ in range(20):
+            node.step(HeartbeatResponse(term=1, sender="b", to="a"))
+            node.tick()
+        node.report_unreachable("c")
+        self.assertEqual(taken(node).send_snapshots, ())
+        node.step(HeartbeatResponse(term=1, sender="c", to="a"))
+        self.assertEqual(taken(node).send_snapshots, ("c",))
+        self.assertEqual(node.progress()["c"].state, ProgressState.SNAPSHOT)
 
     def test_snapshot_only_of_what_is_ours(self) -> None:
         """A snapshot may include only what was applied and is on the own disk."""

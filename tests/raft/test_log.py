@@ -131,6 +131,7 @@ class StableTests(SynchronousTestCase):
         self.write(log, 1)
         log.restore(10, 4)
         self.assertEqual((log.first_index, log.last_index, log.last_term, log.snapshot_index), (11, 10, 4, 10))
+        self.assertFalse(log.has_unwritten)
         log.write_done(1)
         self.assertEqual(log.stable_index, 2)
         self.assertEqual(self.write(log, 2), [])
