@@ -5,13 +5,16 @@ Knows the election timer and the ballot of one campaign; the role and the term a
 
 from __future__ import annotations
 
-import random
+from typing import TYPE_CHECKING
 
 from raftkv.raft import quorum
 from raftkv.raft.messages import RequestVote
 from raftkv.raft.quorum import VoteResult
 from raftkv.raft.ready import Role
 from raftkv.raft.state import State
+
+if TYPE_CHECKING:
+    import random  # chance is handed in; only its type is named here
 
 
 def log_is_up_to_date(theirs: RequestVote, *, last_log_term: int, last_log_index: int) -> bool:

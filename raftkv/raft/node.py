@@ -8,9 +8,8 @@ outputs.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raftkv.errors import InvariantViolation, NotLeader
 from raftkv.raft.configuration import Configuration
@@ -39,6 +38,9 @@ from raftkv.raft.ready import ReadState, Ready, Role, SoftState
 from raftkv.raft.recovery import recovered_state
 from raftkv.raft.settings import RaftSettings
 from raftkv.raft.view import NodeView
+
+if TYPE_CHECKING:
+    import random  # chance is handed in; only its type is named here
 
 
 class RaftNode(NodeView):
