@@ -248,6 +248,18 @@ class FaultTests(NativeTestCase):
         self.clock.pump([0.1] * 5)
         self.assertIsNone(self.successResultOf(call))
 
+    def test_node_without_leader(self) -> None:
+        """A node that lives but has no leader is left for one that has, and only what failed is repeated."""
+        self.node.leader_rpc_addr = ""
+        self.run_call(self.client.get("k"))
+        self.network.nodes[B] = other = OneNode()
+        other.leads = True
+        self.node.refusals = [errors.NoLeader() for _ in range(100)]
+        call = self.client.set("k", "v")
+        self.clock.pump([0.1] * 5)
+        self.successResultOf(call)
+        self.assertEqual((other.store.revision, len(self.node.refusals)), (1, 99))
+
     def test_overloaded(self) -> None:
         """An overloaded cluster is left alone for as long as it says."""
         overloaded = errors.Overloaded("full")
