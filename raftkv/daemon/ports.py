@@ -44,9 +44,12 @@ def _listen(host: str, port: int) -> socket.socket:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = found[0]
     # Listening at once, not only bound: between two sockets that are merely bound, Linux sees no conflict.
-    return socket.create_server(
+    listening = socket.create_server(
         address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6()
     )
+    # Twisted takes an adopted socket as it is, and would wait for the second connection with everything else.
+    listening.setblocking(False)
+    return listening
 
 
 @implementer(IStreamServerEndpoint)
