@@ -1,1 +1,5 @@
-"""persistence."""
+"""Bytes on disk: ``directory`` makes or finds a data directory, ``storage`` is what the driver uses.
+
+Below it: ``log`` (segments together), ``segment`` and ``record`` (bytes, pure), ``hardstate``, ``meta``, ``files``.
+``disk`` and ``worker`` are production's; their twins are in :mod:`raftkv.testing`. ``calls`` runs blocking functions.
+"""
