@@ -56,6 +56,7 @@ class Surroundings:
     :ivar fatal: called once, with the error that makes it unsafe to go on; the process must stop.
     :ivar progress: called while the log is read, with bytes done and bytes in all.
     :ivar log_settings: of the durable log; small segments in tests.
+    :ivar trailing_entries: entries kept in the log behind a snapshot; few in tests.
     :ivar unreadable: told of each snapshot file that does not check out.
     :ivar watch: returns what the driver is to use for the storage: itself, or a test's onlooker around it.
     """
@@ -73,6 +74,7 @@ class Surroundings:
     progress: Callable[[int, int], None]
     log_settings: LogSettings
     unreadable: Callable[[CorruptData], None]
+    trailing_entries: int = 1024
     watch: Callable[[IStorage], IStorage] = lambda storage: storage
 
 
@@ -148,6 +150,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
             interval_seconds=config.snapshot_interval_seconds,
             threshold_bytes=config.snapshot_threshold_bytes,
             max_snapshots=config.max_snapshots,
+            trailing_entries=world.trailing_entries,
         ),
         fatal=fatal,
     )

@@ -152,7 +152,7 @@ class Checkers:
         watched, view = self._nodes[name], self._views[name]
         self._hard_state_grows(name, watched.queued.hard_state, write)
         if write.entries:
-            self._append_is_lawful(name, watched, view, write.entries)
+            self._append_is_lawful(name, watched, view, write)
         watched.queued.take(write)
         watched.pending.append(write)
         for entry in write.entries:
@@ -241,19 +241,23 @@ class Checkers:
 
     # -- the log -------------------------------------------------------------------------------------------------
 
-    def _append_is_lawful(self, name: str, watched: _Watched, view: NodeView, entries: tuple[Entry, ...]) -> None:
-        first, log = entries[0].index, watched.queued.log
+    def _append_is_lawful(self, name: str, watched: _Watched, view: NodeView, write: Write) -> None:
+        entries, log = write.entries, watched.queued.log
+        first = entries[0].index
         # The snapshot of the same write takes effect before its entries do.
-        if first > log.last_index + 1 and first > view.first_index:
-            raise Violation("gap in the log", f"{name} appends {first} behind {log.last_index}")
+        last = max(log.last_index, write.snapshot.index if write.snapshot is not None else 0)
+        if first > last + 1:
+            raise Violation("gap in the log", f"{name} appends {first} behind {last}")
         if first <= log.last_index and view.role is Role.LEADER:
             raise Violation("leader append-only", f"{name} leads and overwrites {first}, its last is {log.last_index}")
         for entry in entries:
-            if entry.index > watched.commit_index or entry.index <= log.base_index:
+            if entry.index > log.last_index:
                 break
-            if log.term_at(entry.index) != entry.term:
+            before = log.term_at(entry.index)
+            if before != entry.term and self.committed.get(entry.index) == before:
                 raise Violation(
-                    "committed entry overwritten", f"{name} replaces {entry.index}, committed to {watched.commit_index}"
+                    "committed entry overwritten",
+                    f"{name} replaces entry {entry.index} of term {before}, which is committed, by one of {entry.term}",
                 )
 
     def _log_matching(self, name: str, watched: _Watched, entry: Entry) -> None:
@@ -267,8 +271,10 @@ class Checkers:
             )
 
     def _acknowledged(self, message: AppendEntriesResponse) -> None:
-        log = self._nodes[message.sender].durable.log
-        if log.last_index < message.match_index:
+        durable = self._nodes[message.sender].durable
+        log = durable.log
+        # In a later term a later leader may have cut the log since: what was said to the old one changes nothing.
+        if log.last_index < message.match_index and durable.hard_state.term <= message.term:
             raise Violation(
                 "acknowledged before sync",
                 f"{message.sender} acknowledges {message.match_index}, but its disk has only {log.last_index}",

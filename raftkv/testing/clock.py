@@ -11,11 +11,13 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
+
+_GRAIN_SECONDS: Final = 1e-9
 
 
 @implementer(IDelayedCall)
@@ -193,12 +195,20 @@ class NodeClock:
         return self.own_time(self.world.seconds())
 
     def own_time(self, world_time: float) -> float:
-        """Return what this clock shows at a time of the world."""
-        return world_time * self.rate
+        """Return what this clock shows at a time of the world, in whole nanoseconds.
+
+        Without a grain, what comes back after ``callLater(0.1)`` could be a hair less than 0.1 seconds later, and a
+        LoopingCall would then wait for that hair, for ever.
+        """
+        return round(world_time * self.rate, 9)
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> IDelayedCall:  # noqa: A002  # Twisted's name
         """See :class:`IReactorTime`."""
-        return self.world.call_for(self, delay / self.rate, callable, args, kw)
+        if delay <= 0:
+            return self.world.call_for(self, delay, callable, args, kw)
+        due = round(self.seconds() + max(delay, _GRAIN_SECONDS), 9)
+        # Rounding may put it a hair into the past of the world, where it would have been due already.
+        return self.world.call_for(self, max(0.0, due / self.rate - self.world.seconds()), callable, args, kw)
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
         """See :class:`IReactorTime`."""

@@ -1,26 +1,26 @@
 """A network between simulated nodes: it delays, loses, doubles and reorders, and it can be cut in any direction.
 
-It carries messages, snapshot files and forwarded requests between processes in virtual time, and knows nothing of what
-they mean. A connection that breaks is reported to whoever used it, a link that swallows everything is not: nobody
-learns of that but by waiting.
+It carries messages between processes in virtual time and knows nothing of what they mean; requests with answers, and
+what a node holds in its hands of all this, are in :mod:`raftkv.testing.transport`. A connection that breaks is reported
+to whoever used it, a link that swallows everything is not: nobody learns of that but by waiting.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
-from zope.interface import implementer
-
-from raftkv.errors import NoLeader, OutcomeUnknown, RaftKVError
-from raftkv.interfaces import Command, Identity, IForwarder, IKeyValue, INode, IPeerReceiver, IPeerTransport, Result
-from raftkv.raft.configuration import Configuration
+from raftkv.interfaces import Identity, IKeyValue, INode, IPeerReceiver
+from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
 from raftkv.raft.messages import Message
 from raftkv.testing.clock import NodeClock, VirtualClock
 from raftkv.testing.trace import Trace
+
+_COUNTED = (
+    *("delivered", "lost", "doubled", "reordered", "blocked", "refused", "broken"),
+    *("snapshots", "cut snapshots"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +42,15 @@ class NetworkSettings:
     notice_seconds: float = 1.0
 
 
-Transfer = Callable[[Callable[[bool], None]], None]
-
-
 @dataclass(slots=True, kw_only=True, eq=False)
 class Process:
     """One running process as the network sees it.
 
     :ivar receiver: gets the messages, from the moment its transport is started.
     :ivar key_value: gets the requests.
-    :ivar open_calls: answers that it owes; each is called with ``None`` if the process dies first.
+    :ivar source: the snapshots that it can send, ``sink`` where those of others go; ``incoming`` ends the transfer
+        that is arriving.
+    :ivar open_calls: what to do for each answer that it owes if its connection breaks first, and who waits for it.
     """
 
     identity: Identity
@@ -61,7 +60,11 @@ class Process:
     receiver: IPeerReceiver | None = None
     key_value: IKeyValue | None = None
     node: INode | None = None
-    open_calls: dict[int, Callable[[], None]] = field(default_factory=dict)
+    source: ISnapshotSource | None = None
+    sink: ISnapshotSink | None = None
+    incoming: Callable[[], None] | None = None
+    current_term: Callable[[], int] = lambda: 0
+    open_calls: dict[int, tuple[str, Callable[[], None]]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -89,7 +92,7 @@ class SimulatedNetwork:
         self.processes: dict[str, Process] = {}
         self.on_delivery: Callable[[Message], None] | None = None
         self.on_send: Callable[[Message], None] | None = None
-        self.counts = dict.fromkeys(("delivered", "lost", "doubled", "reordered", "blocked", "refused", "broken"), 0)
+        self.counts = dict.fromkeys(_COUNTED, 0)
         self._random = random
         self._links: dict[tuple[str, str], _Link] = {}
         self._blocked: set[tuple[str, str]] = set()
@@ -118,12 +121,26 @@ class SimulatedNetwork:
         """Tell whether what ``sender`` says to ``to`` vanishes."""
         return (sender, to) in self._blocked
 
+    def generation(self, sender: str, to: str) -> int:
+        """Return a number that changes whenever the connection from one node to another breaks."""
+        return self._link(sender, to).generation
+
     def break_connections(self, one: str, other: str) -> None:
         """Break the connections between two nodes: what is in flight is lost, and both are told."""
         for sender, to in ((one, other), (other, one)):
             self._link(sender, to).generation += 1
             self.counts["broken"] += 1
             self._report_unreachable(sender, to)
+            self._break_calls(sender, to)
+
+    def _break_calls(self, origin: str, to: str) -> None:
+        process = self.processes.get(to)
+        if process is None:
+            return
+        for ticket, (caller, broken) in list(process.open_calls.items()):
+            if caller == origin:
+                del process.open_calls[ticket]
+                broken()
 
     # -- processes -----------------------------------------------------------------------------------------------
 
@@ -137,7 +154,7 @@ class SimulatedNetwork:
         """Take a dead process off the network: whoever waits for it notices."""
         process = self.processes.pop(node_id)
         open_calls, process.open_calls = process.open_calls, {}
-        for broken in open_calls.values():
+        for _, broken in open_calls.values():
             broken()
         for other in self.processes:
             self._link(node_id, other).generation += 1
@@ -250,184 +267,7 @@ class SimulatedNetwork:
 
     # -- requests ------------------------------------------------------------------------------------------------
 
-    def call(
-        self,
-        *,
-        origin: str,
-        clock: NodeClock | None,
-        to: str,
-        ask: Callable[[Process, Callable[[Any], None]], None],
-        answered: Callable[[Any], None],
-    ) -> None:
-        """Carry a request to a process and its answer back.
-
-        :param origin: who asks, for the partitions.
-        :param clock: the asking process, ``None`` for one outside of the cluster.
-        :param ask: runs in the process that is asked, with a callable for the answer.
-        :param answered: gets the answer, :exc:`NoLeader` where the request never arrived, or :exc:`OutcomeUnknown`
-            where contact was lost in between; exactly once, unless the asking process dies.
-        """
-        _Call(self, origin, clock, to, ask, answered).depart()
-
     def next_ticket(self) -> int:
         """Return a number that was not used before."""
         self._tickets += 1
         return self._tickets
-
-
-class _Call:
-    """A request and its answer on their way."""
-
-    def __init__(
-        self,
-        network: SimulatedNetwork,
-        origin: str,
-        clock: NodeClock | None,
-        to: str,
-        ask: Callable[[Process, Callable[[Any], None]], None],
-        answered: Callable[[Any], None],
-    ) -> None:
-        self._network = network
-        self._origin = origin
-        self._clock = clock
-        self._to = to
-        self._ask = ask
-        self._answered = answered
-        self._ended = False
-
-    def depart(self) -> None:
-        if self._network.is_blocked(self._origin, self._to):
-            # Whether the connection was up already (so that the request may have got through) nobody can tell here.
-            self._later(self._network.notice_delay(), NoLeader())
-        else:
-            self._network.clock.callLater(self._network.delay(), self._arrive)
-
-    def _arrive(self) -> None:
-        network = self._network
-        process = network.processes.get(self._to)
-        if process is None or process.key_value is None:
-            self._later(network.delay(), NoLeader())
-            return
-        if network.is_blocked(self._origin, self._to):
-            self._later(network.notice_delay(), OutcomeUnknown())
-            return
-        ticket = network.next_ticket()
-        process.open_calls[ticket] = self._broken
-        network.trace.note(f"{self._origin} calls {self._to}")
-        process.clock.run(lambda: self._ask(process, lambda answer: self._return(process, ticket, answer)))
-
-    def _return(self, process: Process, ticket: int, answer: Any) -> None:
-        if process.open_calls.pop(ticket, None) is None:
-            return
-        if self._network.is_blocked(self._to, self._origin):
-            self._broken()
-        else:
-            self._later(self._network.delay(), answer)
-
-    def _broken(self) -> None:
-        self._later(self._network.notice_delay(), OutcomeUnknown())
-
-    def _later(self, seconds: float, answer: Any) -> None:
-        self._network.clock.callLater(seconds, self._end, answer)
-
-    def _end(self, answer: Any) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        if self._clock is None:
-            self._answered(answer)
-        else:
-            self._clock.run(lambda: self._answered(answer))
-
-
-@implementer(IPeerTransport)
-class SimulatedTransport:
-    """The way of one process to its peers.
-
-    :param copy_snapshot: copies the newest snapshot to a peer in virtual time; see :class:`SnapshotTransfers`.
-    """
-
-    def __init__(
-        self, network: SimulatedNetwork, process: Process, copy_snapshot: Callable[[Process, str], None]
-    ) -> None:
-        self._network = network
-        self._process = process
-        self._copy_snapshot = copy_snapshot
-
-    def start(self, receiver: IPeerReceiver) -> None:
-        """See :class:`IPeerTransport`."""
-        self._process.receiver = receiver
-
-    def send(self, messages: Sequence[Message]) -> None:
-        """See :class:`IPeerTransport`."""
-        self._network.send(self._process, messages)
-
-    def set_members(self, configuration: Configuration) -> None:
-        """See :class:`IPeerTransport`."""
-        process = self._process
-        members = frozenset(configuration.members) - {process.identity.node_id}
-        for peer in sorted(members - process.members):
-            self._network.clock.callLater(self._network.delay(), self._network.greet, process, peer)
-        process.members = members
-
-    def send_snapshot(self, peer: str) -> None:
-        """See :class:`IPeerTransport`."""
-        self._copy_snapshot(self._process, peer)
-
-    def known_peers(self) -> Mapping[str, Identity]:
-        """See :class:`IPeerTransport`."""
-        return self._process.known
-
-
-@implementer(IForwarder)
-class SimulatedForwarder:
-    """Carries one process's requests to the others' RPC ports."""
-
-    def __init__(self, network: SimulatedNetwork, process: Process) -> None:
-        self._network = network
-        self._process = process
-
-    def write(
-        self, rpc_addr: str, commands: Sequence[Command], done: Callable[[Sequence[Result] | RaftKVError], None]
-    ) -> None:
-        """See :class:`IForwarder`."""
-
-        def ask(process: Process, answer: Callable[[Any], None]) -> None:
-            if process.key_value is not None:
-                process.key_value.write(commands, answer, forwarded=True)
-
-        self._call(rpc_addr, ask, done)
-
-    def call(self, rpc_addr: str, name: str, arguments: Mapping[str, Any]) -> Deferred[Any]:
-        """See :class:`IForwarder`."""
-        if name != "cluster":
-            raise ValueError(f"nothing answers to {name!r}")
-        fired: Deferred[Any] = Deferred()
-
-        def ask(process: Process, answer: Callable[[Any], None]) -> None:
-            answer(process.node.local_cluster() if process.node is not None else NoLeader())
-
-        def answered(answer: Any) -> None:
-            if isinstance(answer, RaftKVError):
-                fired.errback(answer)
-            else:
-                fired.callback(answer)
-
-        self._call(rpc_addr, ask, answered)
-        return fired
-
-    def stop(self) -> Deferred[None]:
-        """See :class:`IForwarder`."""
-        return succeed(None)
-
-    def _call(
-        self,
-        rpc_addr: str,
-        ask: Callable[[Process, Callable[[Any], None]], None],
-        answered: Callable[[Any], None],
-    ) -> None:
-        to = next(
-            (name for name, each in self._network.processes.items() if each.identity.rpc_addr == rpc_addr), rpc_addr
-        )
-        origin = self._process.identity.node_id
-        self._network.call(origin=origin, clock=self._process.clock, to=to, ask=ask, answered=answered)

@@ -1,0 +1,422 @@
+"""A whole cluster in one process, on virtual time: real nodes over simulated disks, a simulated network and clocks.
+
+It starts, stops, kills, pauses and restarts nodes, and shows all they do to the checkers. What goes wrong when is drawn
+elsewhere (:mod:`raftkv.testing.faults`); how a node is put together is the product's own business: the composition is
+a callable that is handed in.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from raftkv.config import NodeConfig
+from raftkv.errors import Conflict, CorruptData, NotLeader
+from raftkv.interfaces import Identity, IStorage, Recovered
+from raftkv.persistence.log import LogSettings
+from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
+from raftkv.raft.messages import Message
+from raftkv.raft.node import RaftNode
+from raftkv.raft.ready import Role, Write
+from raftkv.server.assembly import Assembled, Surroundings, assemble
+from raftkv.server.replica import Replica
+from raftkv.testing.checkers import Checkers
+from raftkv.testing.clock import NodeClock, VirtualClock
+from raftkv.testing.disk import MemoryDisk
+from raftkv.testing.network import NetworkSettings, Process, SimulatedNetwork
+from raftkv.testing.trace import Trace
+from raftkv.testing.transport import SimulatedForwarder, SimulatedTransport
+from raftkv.testing.worker import ClockWorker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """The shape of a cluster.
+
+    :ivar nodes: how many members there are.
+    :ivar heartbeat_interval_seconds: also the length of a tick.
+    :ivar election_timeout_seconds: the least one.
+    :ivar snapshot_interval_seconds: between two looks at whether a snapshot is due.
+    :ivar snapshot_threshold_bytes: bytes of log that make one due.
+    :ivar trailing_entries: entries kept in the log behind a snapshot.
+    :ivar segment_bytes: size of a segment of the log.
+    :ivar drift: how far each node's clock may be off, 0.01 being one part in a hundred.
+    :ivar disk_delay_seconds: what a batch takes at most, when nothing is wrong with the disk.
+    """
+
+    nodes: int = 3
+    heartbeat_interval_seconds: float = 0.1
+    election_timeout_seconds: float = 0.6
+    snapshot_interval_seconds: float = 2.0
+    snapshot_threshold_bytes: int = 4096
+    trailing_entries: int = 20
+    segment_bytes: int = 8192
+    drift: float = 0.0
+    disk_delay_seconds: float = 0.004
+
+
+class Composition(Protocol):
+    """Puts one node together, as :func:`raftkv.server.assembly.assemble` does; the cluster starts it."""
+
+    def __call__(self, config: NodeConfig, world: Surroundings) -> Assembled: ...
+
+
+@implementer(IStorage)
+class WatchedStorage:
+    """A node's storage, with the checkers looking on."""
+
+    def __init__(self, inner: IStorage, name: str, checkers: Checkers) -> None:
+        self._inner = inner
+        self._name = name
+        self._checkers = checkers
+        self.recovered: Recovered | None = None
+
+    def recover(self) -> Recovered:
+        """See :class:`IStorage`."""
+        self.recovered = self._inner.recover()
+        return self.recovered
+
+    def start(self, durable: Callable[[int], None], failed: Callable[[BaseException], None]) -> None:
+        """See :class:`IStorage`."""
+
+        def watched(write_id: int) -> None:
+            self._checkers.durable(self._name, write_id)
+            durable(write_id)
+
+        self._inner.start(watched, failed)
+
+    def write(self, write: Write) -> None:
+        """See :class:`IStorage`."""
+        self._checkers.written(self._name, write)
+        self._inner.write(write)
+
+    def compact(self, index: int) -> None:
+        """See :class:`IStorage`."""
+        self._inner.compact(index)
+
+    def snapshot_taken(self, index: int) -> None:
+        """See :class:`IStorage`."""
+        self._inner.snapshot_taken(index)
+
+    def log_bytes(self) -> int:
+        """See :class:`IStorage`."""
+        return self._inner.log_bytes()
+
+    def stop(self) -> Deferred[None]:
+        """See :class:`IStorage`."""
+        return self._inner.stop()
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Life:
+    """One life of a node, from its start to its end."""
+
+    clock: NodeClock
+    workers: list[ClockWorker] = field(default_factory=list)
+    process: Process | None = None
+    storage: WatchedStorage | None = None
+    replica: Replica | None = None
+    stopping: Deferred[Any] | None = None
+
+
+class SimulatedNode:
+    """One machine: a disk, a clock that is off by its own rate, and at most one life at a time.
+
+    :ivar disk_delay_seconds: what a batch takes at most; raise it for a slow disk.
+    :ivar lives: how often it was started.
+    """
+
+    def __init__(self, name: str, *, settings: ClusterSettings, random: random.Random) -> None:
+        self.name = name
+        self.disk = MemoryDisk(name)
+        self.rate = 1.0 + random.uniform(-settings.drift, settings.drift)
+        self.random = random
+        self.disk_delay_seconds = settings.disk_delay_seconds
+        self.lives = 0
+        self.life: Life | None = None
+        self._usual_delay_seconds = settings.disk_delay_seconds
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process, paused or not."""
+        return self.life is not None
+
+    @property
+    def raft(self) -> RaftNode | None:
+        """The core, ``None`` while the node is down."""
+        return self.life.replica.driver.node if self.life is not None and self.life.replica is not None else None
+
+    def draw_disk_delay(self, items: list[Any]) -> float:
+        """Draw how long the disk takes for a batch."""
+        return self.random.uniform(0.1, 1.0) * self.disk_delay_seconds
+
+    def stall_disk(self) -> None:
+        """Let the disk do nothing until :meth:`disk_recovers`."""
+        if self.life is not None:
+            for worker in self.life.workers:
+                worker.stall()
+
+    def disk_recovers(self) -> None:
+        """Let the disk work as usual."""
+        self.disk_delay_seconds = self._usual_delay_seconds
+        if self.life is not None:
+            for worker in self.life.workers:
+                worker.resume()
+
+    def lose_power(self) -> None:
+        """End the life in the middle of whatever the disk is doing; what was not synced may be lost."""
+        self._cut_short()
+        self.disk.crash(self.random)
+
+    def die(self) -> None:
+        """End the life (SIGKILL): the operating system lives on and keeps what was written."""
+        self._cut_short()
+        self.disk.lose_power_after(None)
+
+    def _cut_short(self) -> None:
+        life, self.life = self.life, None
+        if life is None:
+            return
+        life.clock.die()
+        tear = self.random.random() < 0.5
+        for worker in life.workers:
+            self.disk.lose_power_after(self.random.randint(0, 4))
+            worker.crash(tear=tear)
+
+
+class SimulatedCluster:
+    """Some nodes, their network, and the checkers that watch them.
+
+    :param compose: puts a node together.
+    :ivar failure: the first error that stopped a node, or rule that was broken.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: ClusterSettings,
+        network_settings: NetworkSettings,
+        seed: int,
+        compose: Composition = assemble,
+        keep_trace: bool = False,
+    ) -> None:
+        self.clock = VirtualClock(after_event=self._look)
+        self.trace = Trace(self.clock.seconds, keep=keep_trace)
+        self.checkers = Checkers()
+        self.failure: BaseException | None = None
+        self.random = random.Random(seed)
+        self.settings = settings
+        self.network = SimulatedNetwork(
+            clock=self.clock,
+            random=random.Random(self.random.getrandbits(64)),
+            settings=network_settings,
+            trace=self.trace,
+        )
+        self.network.on_send = self._sent
+        self.names = [f"n{number}" for number in range(1, settings.nodes + 1)]
+        self.nodes = {
+            name: SimulatedNode(name, settings=settings, random=random.Random(self.random.getrandbits(64)))
+            for name in self.names
+        }
+        self._compose = compose
+        self._owners: dict[NodeClock, str] = {}
+
+    # -- lives ---------------------------------------------------------------------------------------------------
+
+    def start_all(self) -> None:
+        """Start every node."""
+        for name in self.names:
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        """Start a node on what its disk holds; nothing happens if it runs."""
+        node = self.nodes[name]
+        if node.is_running:
+            return
+        node.lives += 1
+        clock = NodeClock(self.clock, name=name, rate=node.rate)
+        life = node.life = Life(clock=clock)
+        self._owners[clock] = name
+        self.trace.note(f"start {name}")
+        replica = life.replica = self._compose(self._config(name), self._surroundings(node, life)).replica
+        if life.storage is None or life.storage.recovered is None or life.process is None:
+            raise ValueError("the composition did not let the storage be watched, or did not recover it")
+        self.checkers.started(name, replica.driver.node, life.storage.recovered)
+        replica.state_machine.on_applied(lambda entry, results: self.checkers.applied(name, entry))
+        life.process.key_value = life.process.node = replica
+        clock.run(replica.startService)
+
+    def _config(self, name: str) -> NodeConfig:
+        settings = self.settings
+        return NodeConfig(
+            node_id=name,
+            data_dir=name,
+            raft_advertised_addr=f"{name}:8082",
+            rpc_advertised_addr=f"{name}:8081",
+            http_advertised_addr=f"{name}:8080",
+            peers={each: f"{each}:8082" for each in self.names},
+            snapshot_interval_seconds=settings.snapshot_interval_seconds,
+            snapshot_threshold_bytes=settings.snapshot_threshold_bytes,
+            max_snapshots=2,
+            election_timeout_seconds=settings.election_timeout_seconds,
+            heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
+        )
+
+    def _surroundings(self, node: SimulatedNode, life: Life) -> Surroundings:
+        name, settings = node.name, self.settings
+
+        def worker() -> ClockWorker:
+            made = ClockWorker(life.clock, node.draw_disk_delay)
+            life.workers.append(made)
+            return made
+
+        def transport(
+            identity: Identity, source: ISnapshotSource, sink: ISnapshotSink, current_term: Callable[[], int]
+        ) -> SimulatedTransport:
+            process = life.process = self.network.join(identity, life.clock)
+            process.source, process.sink, process.current_term = source, sink, current_term
+            return SimulatedTransport(self.network, process)
+
+        def forwarder(identity: Identity) -> SimulatedForwarder:
+            if life.process is None:
+                raise ValueError("the transport comes before the forwarder")
+            return SimulatedForwarder(self.network, life.process)
+
+        def watch(storage: IStorage) -> IStorage:
+            watched = life.storage = WatchedStorage(storage, name, self.checkers)
+            return watched
+
+        def unreadable(error: CorruptData) -> None:
+            self.trace.note(f"unreadable {name} {error}")
+
+        return Surroundings(
+            clock=life.clock,
+            random=random.Random(node.random.getrandbits(64)),
+            wall_seconds=lambda: 1.7e9 + self.clock.seconds(),
+            disk=node.disk,
+            log_worker=worker(),
+            snapshot_worker=worker(),
+            transport=transport,
+            forwarder=forwarder,
+            make_id=lambda: f"{node.random.getrandbits(128):032x}",
+            fatal=lambda error: self._stopped_by(name, error),
+            progress=lambda done, all_of_it: None,
+            log_settings=LogSettings(
+                segment_bytes=settings.segment_bytes, max_batch_bytes=settings.segment_bytes // 2, zero_ahead_bytes=0
+            ),
+            trailing_entries=settings.trailing_entries,
+            unreadable=unreadable,
+            watch=watch,
+        )
+
+    def crash(self, name: str, *, power_loss: bool) -> None:
+        """End a node's life at once; nothing happens if it is down."""
+        node = self.nodes[name]
+        if not node.is_running:
+            return
+        self.trace.note(f"crash {name} {power_loss}")
+        if power_loss:
+            node.lose_power()
+        else:
+            node.die()
+        self._gone(name)
+
+    def stop(self, name: str) -> None:
+        """Ask a node to stop in order; it is down once it has done so."""
+        life = self.nodes[name].life
+        if life is None or life.replica is None or life.stopping is not None or life.clock.is_paused:
+            return
+        self.trace.note(f"stop {name}")
+        replica = life.replica
+
+        def ask() -> None:
+            life.stopping = replica.stopService()
+            life.stopping.addCallbacks(lambda _: self._stopped(name, life), lambda failure: self._fail(failure.value))
+
+        life.clock.run(ask)
+
+    def _stopped(self, name: str, life: Life) -> None:
+        node = self.nodes[name]
+        if node.life is life:
+            node.life = None
+            life.clock.die()
+            self._gone(name)
+
+    def _gone(self, name: str) -> None:
+        self.network.leave(name)
+        self.checkers.forget(name)
+
+    def mend(self, name: str) -> None:
+        """Bring a node back to work, whatever had befallen it."""
+        node = self.nodes[name]
+        if node.life is not None and node.life.stopping is not None:
+            self.crash(name, power_loss=False)
+        self.resume(name)
+        node.disk_recovers()
+        self.start(name)
+
+    def pause(self, name: str) -> None:
+        """Let a process stand still."""
+        life = self.nodes[name].life
+        if life is not None:
+            life.clock.pause()
+
+    def resume(self, name: str) -> None:
+        """Let a process go on."""
+        life = self.nodes[name].life
+        if life is not None and life.clock.is_paused:
+            life.clock.resume()
+
+    # -- leaders -------------------------------------------------------------------------------------------------
+
+    def leader(self) -> str | None:
+        """Return who leads the latest term, as far as there is somebody."""
+        leading = [
+            (raft.current_term, name)
+            for name, node in self.nodes.items()
+            if (raft := node.raft) is not None and raft.role is Role.LEADER
+        ]
+        return max(leading)[1] if leading else None
+
+    def transfer_leadership(self, to: str | None) -> None:
+        """Ask the leader to hand over."""
+        name = self.leader()
+        life = self.nodes[name].life if name is not None else None
+        if life is None or life.replica is None:
+            return
+        driver = life.replica.driver
+
+        def ask() -> None:
+            try:
+                driver.node.transfer_leadership(to)
+            except (Conflict, NotLeader):
+                return  # it was to hand over to itself, or no longer leads
+            driver.wake()
+
+        life.clock.run(ask)
+
+    # -- what the checkers see -----------------------------------------------------------------------------------
+
+    def _look(self, clock: NodeClock) -> None:
+        name = self._owners[clock]
+        life = self.nodes[name].life
+        if life is not None and life.clock is clock and life.replica is not None and life.storage is not None:
+            self.checkers.look(name, life.replica.state_machine.store)
+        if self.failure is not None:
+            raise self.failure
+
+    def _sent(self, message: Message) -> None:
+        self.checkers.sent(message)
+
+    def _stopped_by(self, name: str, error: BaseException) -> None:
+        self.trace.note(f"fatal {name} {type(error).__name__}")
+        self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self.failure is None:
+            self.failure = error

@@ -1,0 +1,243 @@
+"""What goes wrong in a simulated cluster, and when: one table of faults, drawn one after the other.
+
+Each fault begins at a drawn moment and undoes itself after a drawn while; several may be in force at once.
+:meth:`Faults.end_all` undoes everything, so that liveness can be demanded. It knows how to break a cluster and how to
+mend it, and leaves to others to see what that did.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from raftkv.testing.cluster import SimulatedCluster
+from raftkv.testing.network import NetworkSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultSettings:
+    """How bad it gets.
+
+    :ivar pause_seconds: mean time between two faults.
+    :ivar weights: how often each kind comes, by the name of its method in :class:`Faults`; a kind left out never.
+    """
+
+    pause_seconds: float
+    weights: dict[str, float]
+
+
+class Faults:
+    """Breaks and mends one cluster.
+
+    :ivar counts: how often each kind was begun.
+    """
+
+    def __init__(self, cluster: SimulatedCluster, *, random: random.Random, settings: FaultSettings) -> None:
+        self.counts: dict[str, int] = {}
+        self._cluster = cluster
+        self._random = random
+        self._settings = settings
+        self._is_over = False
+        self._calm = cluster.network.settings
+
+    KINDS = (
+        "crash",
+        "kill",
+        "crash_leader",
+        "crash_all",
+        "stop",
+        "pause",
+        "pause_leader",
+        "isolate",
+        "isolate_leader",
+        "split",
+        "one_way",
+        "bridge",
+        "break_connections",
+        "bad_network",
+        "slow_disk",
+        "stalled_disk",
+        "transfer",
+    )
+
+    def start(self) -> None:
+        """Begin."""
+        self._next()
+
+    def end_all(self) -> None:
+        """Begin no more, and mend everything at once."""
+        self._is_over = True
+        cluster = self._cluster
+        cluster.network.heal()
+        cluster.network.settings = self._calm
+        for name in cluster.names:
+            cluster.mend(name)
+
+    def _next(self) -> None:
+        pause = self._random.expovariate(1 / self._settings.pause_seconds)
+        self._cluster.clock.callLater(pause, self._begin)
+
+    def _begin(self) -> None:
+        if self._is_over:
+            return
+        kinds = list(self._settings.weights)
+        kind = self._random.choices(kinds, [self._settings.weights[each] for each in kinds])[0]
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self._cluster.trace.note(f"fault {kind}")
+        getattr(self, kind)()
+        self._next()
+
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        def unless_over() -> None:
+            if not self._is_over:
+                function()
+
+        self._cluster.clock.callLater(seconds, unless_over)
+
+    def _for_a_while(self) -> float:
+        """Draw a duration: mostly around an election timeout, at times far longer."""
+        return min(8.0, 0.05 + self._random.expovariate(1 / 1.2))
+
+    def _anybody(self) -> str:
+        return self._random.choice(self._cluster.names)
+
+    def _leader_or_anybody(self) -> str:
+        return self._cluster.leader() or self._anybody()
+
+    # -- processes -----------------------------------------------------------------------------------------------
+
+    def crash(self) -> None:
+        """One machine loses its power."""
+        self._crash(self._anybody(), power_loss=True)
+
+    def kill(self) -> None:
+        """One process is killed; what it wrote is with the operating system and will reach the disk."""
+        self._crash(self._anybody(), power_loss=False)
+
+    def crash_leader(self) -> None:
+        """The leader's machine loses its power."""
+        self._crash(self._leader_or_anybody(), power_loss=True)
+
+    def crash_all(self) -> None:
+        """All machines lose their power at once, and come back one after the other."""
+        for name in self._cluster.names:
+            self._crash(name, power_loss=True)
+
+    def _crash(self, name: str, *, power_loss: bool) -> None:
+        self._cluster.crash(name, power_loss=power_loss)
+        self._later(self._for_a_while(), lambda: self._cluster.start(name))
+
+    def stop(self) -> None:
+        """One node is stopped in order, and started again later."""
+        name = self._anybody()
+        self._cluster.stop(name)
+        self._later(3.0 + self._for_a_while(), lambda: self._cluster.mend(name))
+
+    def pause(self) -> None:
+        """One process stands still (SIGSTOP)."""
+        self._pause(self._anybody())
+
+    def pause_leader(self) -> None:
+        """The leader stands still, and still believes in itself when it goes on (B30)."""
+        self._pause(self._leader_or_anybody())
+
+    def _pause(self, name: str) -> None:
+        self._cluster.pause(name)
+        self._later(self._for_a_while(), lambda: self._cluster.resume(name))
+
+    def transfer(self) -> None:
+        """The leader is asked to hand over."""
+        self._cluster.transfer_leadership(self._random.choice((None, self._anybody())))
+
+    # -- the network ---------------------------------------------------------------------------------------------
+
+    def isolate(self) -> None:
+        """One node is cut off."""
+        self._split_off({self._anybody()})
+
+    def isolate_leader(self) -> None:
+        """The leader is cut off."""
+        self._split_off({self._leader_or_anybody()})
+
+    def split(self) -> None:
+        """The cluster falls into two parts, as it comes."""
+        names = self._cluster.names
+        self._split_off(set(self._random.sample(names, self._random.randint(1, len(names) - 1))))
+
+    def _split_off(self, part: set[str]) -> None:
+        self._cluster.network.partition(part, [name for name in self._cluster.names if name not in part])
+        self._later(self._for_a_while(), self._cluster.network.heal)
+
+    def one_way(self) -> None:
+        """Some nodes are heard and do not hear, or the reverse (B6)."""
+        for one in self._random.sample(self._cluster.names, self._random.randint(1, 2)):
+            deaf = self._random.random() < 0.5
+            for other in self._cluster.names:
+                if other != one:
+                    self._cluster.network.block(*((other, one) if deaf else (one, other)))
+        self._later(self._for_a_while(), self._cluster.network.heal)
+
+    def bridge(self) -> None:
+        """Two parts that only one node can reach both of (B6)."""
+        names = list(self._cluster.names)
+        self._random.shuffle(names)
+        middle, others = names[0], names[1:]
+        half = len(others) // 2
+        self._cluster.network.partition([middle, *others[:half]], [middle, *others[half:]])
+        self._later(self._for_a_while(), self._cluster.network.heal)
+
+    def break_connections(self) -> None:
+        """The connections between two nodes break and are made again."""
+        self._cluster.network.break_connections(*self._random.sample(self._cluster.names, 2))
+
+    def bad_network(self) -> None:
+        """For a while messages are late, lost, doubled or out of order."""
+        chance = self._random
+        self._cluster.network.settings = dataclasses.replace(
+            self._calm,
+            max_delay_seconds=chance.choice((0.005, 0.05, 0.3)),
+            loss=chance.choice((0.0, 0.05, 0.3)),
+            duplication=chance.choice((0.0, 0.1)),
+            reordering=chance.choice((0.0, 0.1, 0.5)),
+        )
+        self._later(self._for_a_while(), self._good_network)
+
+    def _good_network(self) -> None:
+        self._cluster.network.settings = self._calm
+
+    # -- disks ---------------------------------------------------------------------------------------------------
+
+    def slow_disk(self) -> None:
+        """The disk of one node takes its time."""
+        node = self._cluster.nodes[self._anybody()]
+        node.disk_delay_seconds = self._random.choice((0.02, 0.1, 0.5))
+        self._later(self._for_a_while(), node.disk_recovers)
+
+    def stalled_disk(self) -> None:
+        """The disk of one node does nothing for a while."""
+        node = self._cluster.nodes[self._anybody()]
+        node.stall_disk()
+        self._later(self._for_a_while(), node.disk_recovers)
+
+
+def draw_network(chance: random.Random) -> NetworkSettings:
+    """Draw the network of a run as it is when nothing is wrong with it."""
+    return NetworkSettings(
+        min_delay_seconds=0.0002,
+        max_delay_seconds=chance.choice((0.001, 0.003, 0.01)),
+        loss=chance.choice((0.0, 0.0, 0.002, 0.02)),
+        duplication=chance.choice((0.0, 0.0, 0.01)),
+        reordering=chance.choice((0.0, 0.0, 0.02)),
+        notice_seconds=chance.choice((0.01, 0.2, 1.0)),
+    )
+
+
+def draw_faults(chance: random.Random) -> FaultSettings:
+    """Draw which faults a run has: a few kinds, so that runs differ, at a pace of their own."""
+    kinds = chance.sample(Faults.KINDS, chance.randint(1, len(Faults.KINDS)))
+    return FaultSettings(
+        pause_seconds=chance.choice((0.5, 1.0, 2.0, 5.0)),
+        weights={kind: chance.uniform(0.2, 1.0) for kind in sorted(kinds)},
+    )

@@ -1,0 +1,253 @@
+"""One seed, one story: a cluster, its clients and its misfortunes, drawn from a number and judged.
+
+First everything may go wrong, and only safety is demanded, after every event. Then everything is mended, and the
+cluster has to make progress. In the end what the clients saw is judged. The same seed gives the same story, event for
+event, in any process.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from zope.interface import implementer
+
+from raftkv.server.assembly import assemble
+from raftkv.testing.checkers import Violation
+from raftkv.testing.cluster import ClusterSettings, Composition, SimulatedCluster
+from raftkv.testing.faults import Faults, draw_faults, draw_network
+from raftkv.testing.history import History, OperationOutcome
+from raftkv.testing.linearizability import check_history
+from raftkv.testing.workload import Workload, WorkloadSettings
+
+STORY_SECONDS = 30.0  #: of faults and clients
+LIVENESS_SECONDS = 20.0  #: within which a mended cluster must agree, and answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one seed.
+
+    :ivar failure: what went wrong, in one line; empty where nothing did.
+    :ivar details: the same at length.
+    :ivar digest: checksum of the whole story.
+    :ivar simulated_seconds: how long it was; ``cpu_seconds`` is what it took to tell.
+    :ivar operations: of the clients, by outcome.
+    :ivar faults: how often each kind was begun; likewise ``network`` for what happened to messages.
+    :ivar lines: the story, where it was asked for.
+    """
+
+    seed: int
+    failure: str = ""
+    details: str = ""
+    digest: str
+    simulated_seconds: float
+    cpu_seconds: float
+    events: int
+    terms: int
+    entries: int
+    operations: dict[str, int]
+    faults: dict[str, int]
+    network: dict[str, int]
+    lines: list[str] = field(default_factory=list)
+
+
+def run_seed(seed: int, compose: Composition = assemble, *, keep_trace: bool = False) -> Outcome:
+    """Tell the story of one seed."""
+    return Simulation(seed, compose, keep_trace=keep_trace).run()
+
+
+class Simulation:
+    """One story.
+
+    :param compose: puts a node together.
+    :param keep_trace: whether to keep every line of the story.
+    """
+
+    def __init__(self, seed: int, compose: Composition = assemble, *, keep_trace: bool = False) -> None:
+        chance = random.Random(f"raftkv {seed}")
+        self.seed = seed
+        self.cluster = SimulatedCluster(
+            settings=draw_cluster(chance),
+            network_settings=draw_network(chance),
+            seed=chance.getrandbits(64),
+            compose=compose,
+            keep_trace=keep_trace,
+        )
+        self.history = History()
+        self.faults = Faults(self.cluster, random=random.Random(chance.getrandbits(64)), settings=draw_faults(chance))
+        self.workload = Workload(
+            network=self.cluster.network,
+            history=self.history,
+            random=random.Random(chance.getrandbits(64)),
+            nodes=self.cluster.names,
+            settings=draw_workload(chance),
+        )
+        self._observer = _LoggedFailures()
+
+    def run(self) -> Outcome:
+        """Tell the story and judge it."""
+        began = time.process_time()
+        failure = details = ""
+        globalLogPublisher.addObserver(self._observer)
+        try:
+            self._tell()
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}".splitlines()[0]
+            details = traceback.format_exc()
+        finally:
+            globalLogPublisher.removeObserver(self._observer)
+        return self._outcome(failure, details, time.process_time() - began)
+
+    def _tell(self) -> None:
+        cluster = self.cluster
+        cluster.start_all()
+        self.workload.start()
+        self.faults.start()
+        cluster.clock.run_until(STORY_SECONDS)
+        self.faults.end_all()
+        self._demand(self._is_settled, "the mended cluster agrees on a leader and a log")
+        self.workload.stop()
+        self._demand(lambda: self.workload.is_idle, "the clients' last operations return")
+        self._everybody_answers()
+        self._demand(self._is_settled, "the cluster is at rest")
+        self._nothing_is_left_over()
+        verdict = check_history(self.history)
+        if not verdict.linearizable:
+            raise Violation("linearizability", verdict.reason)
+        if self._observer.events:
+            raise Violation("logged failure", "; ".join(map(describe_event, self._observer.events)))
+
+    # -- liveness ------------------------------------------------------------------------------------------------
+
+    def _demand(self, condition: Callable[[], bool], what: str) -> None:
+        if not self.cluster.clock.run_while(lambda: not condition(), limit_seconds=LIVENESS_SECONDS):
+            raise Violation("liveness", f"not within {LIVENESS_SECONDS:g} seconds: {what}; {self._describe()}")
+
+    def _is_settled(self) -> bool:
+        leader = self.cluster.leader()
+        first = self.cluster.nodes[leader].raft if leader is not None else None
+        if first is None:
+            return False
+        for node in self.cluster.nodes.values():
+            raft, life = node.raft, node.life
+            if raft is None or life is None or life.replica is None:
+                return False
+            if (raft.leader, raft.current_term, raft.last_index) != (leader, first.current_term, first.last_index):
+                return False
+            if not raft.commit_index == life.replica.state_machine.store.applied_index == first.last_index:
+                return False
+        return True
+
+    def _everybody_answers(self) -> None:
+        """Every node takes a write, and every key can be read through every node."""
+        client = self.workload.clients[0]
+        under_way: list[object] = []
+
+        def finished() -> None:
+            under_way.pop()
+
+        begun = len(self.history)
+        for name in self.cluster.names:
+            under_way.append(name)
+            client.operate("put", b"k0", -1, finished, nodes=[name])
+            self._demand(lambda: not under_way, f"{name} takes a write")
+            for number in range(self.workload.settings.keys):
+                under_way.append(name)
+                client.operate("get", b"k%d" % number, -1, finished, nodes=[name])
+            self._demand(lambda: not under_way, f"{name} answers reads")
+        for operation in list(self.history)[begun:]:
+            if operation.outcome is not OperationOutcome.OK and not self.cluster.network.settings.loss:
+                raise Violation("liveness", f"an operation of a mended cluster failed: {operation}")
+
+    def _nothing_is_left_over(self) -> None:
+        for name, node in self.cluster.nodes.items():
+            if node.life is None or node.life.replica is None:
+                continue
+            pending = node.life.replica.counters()["pending_commands"]
+            if pending:
+                raise Violation("forgotten write", f"{name} still owes answers to {pending:g} commands")
+
+    def _describe(self) -> str:
+        parts = []
+        for name, node in self.cluster.nodes.items():
+            raft, life = node.raft, node.life
+            if raft is None or life is None or life.replica is None:
+                parts.append(f"{name} is down")
+                continue
+            applied = life.replica.state_machine.store.applied_index
+            parts.append(
+                f"{name} {raft.role.value} of {raft.leader} in term {raft.current_term}, log {raft.first_index} to"
+                f" {raft.last_index}, stable {raft.stable_index}, committed {raft.commit_index}, applied {applied}"
+            )
+        return "; ".join(parts)
+
+    # -- the report ----------------------------------------------------------------------------------------------
+
+    def _outcome(self, failure: str, details: str, cpu_seconds: float) -> Outcome:
+        cluster = self.cluster
+        return Outcome(
+            seed=self.seed,
+            failure=failure,
+            details=details,
+            digest=cluster.trace.digest(),
+            simulated_seconds=cluster.clock.seconds(),
+            cpu_seconds=cpu_seconds,
+            events=cluster.clock.events,
+            terms=len(cluster.checkers.leaders),
+            entries=len(cluster.checkers.committed),
+            operations={outcome.value: self.history.count(outcome) for outcome in OperationOutcome},
+            faults=dict(self.faults.counts),
+            network=dict(cluster.network.counts),
+            lines=cluster.trace.lines,
+        )
+
+
+@implementer(ILogObserver)
+class _LoggedFailures:
+    """Keeps what should not happen: log events at error and above."""
+
+    def __init__(self) -> None:
+        self.events: list[LogEvent] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
+            self.events.append(event)
+
+
+def describe_event(event: LogEvent) -> str:
+    """Return a log event in words, with the error that it holds."""
+    failure = event.get("log_failure")
+    return formatEvent(event) + (f" ({failure.getTraceback()})" if failure is not None else "")
+
+
+def draw_cluster(chance: random.Random) -> ClusterSettings:
+    """Draw the shape of a cluster."""
+    return ClusterSettings(
+        nodes=chance.choice((3, 3, 3, 5)),
+        heartbeat_interval_seconds=0.1,
+        election_timeout_seconds=chance.choice((0.5, 0.8)),
+        snapshot_interval_seconds=chance.choice((0.5, 2.0, 10.0)),
+        snapshot_threshold_bytes=chance.choice((1024, 4096, 65536)),
+        trailing_entries=chance.choice((1, 10, 1024)),
+        segment_bytes=chance.choice((4096, 16384)),
+        drift=chance.choice((0.0, 0.01, 0.1)),
+        disk_delay_seconds=chance.choice((0.001, 0.004, 0.02)),
+    )
+
+
+def draw_workload(chance: random.Random) -> WorkloadSettings:
+    """Draw what the clients do: some 300 operations in all."""
+    clients = chance.choice((3, 6, 10))
+    return WorkloadSettings(
+        clients=clients,
+        keys=chance.choice((1, 3, 6)),
+        think_seconds=clients * STORY_SECONDS / 330,
+        patience_seconds=chance.choice((0.5, 2.0, 6.0)),
+        attempts=chance.choice((2, 4, 8)),
+        session_share=chance.choice((0.0, 0.5, 1.0)),
+    )

@@ -1,0 +1,285 @@
+"""Clients of a simulated cluster: what they ask, how they retry, and what they note in the history.
+
+They use the nodes' :class:`~raftkv.interfaces.IKeyValue` over the simulated network, as the RPC and HTTP interfaces
+would, and trust every ``outcome`` they are told. They know nothing of Raft or of faults.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raftkv.errors import Outcome, RaftKVError
+from raftkv.interfaces import Command, Record
+from raftkv.kvstore.commands import ABSENT, ANY, EXISTS, OK, PRECONDITION_FAILED, delete, in_session, put
+from raftkv.testing.checkers import Violation
+from raftkv.testing.history import History, Operation, OperationKind
+from raftkv.testing.network import Process, SimulatedNetwork
+from raftkv.testing.transport import RemoteCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSettings:
+    """What the clients do.
+
+    :ivar clients: how many there are, each with one operation at a time.
+    :ivar keys: how many keys they share.
+    :ivar think_seconds: mean pause of a client between two operations.
+    :ivar patience_seconds: how long a client waits for one answer.
+    :ivar attempts: how often a write in a session is sent before its client gives up.
+    :ivar session_share: share of the writes that are in a session.
+    """
+
+    clients: int = 6
+    keys: int = 6
+    think_seconds: float = 0.5
+    patience_seconds: float = 2.0
+    attempts: int = 4
+    session_share: float = 0.5
+
+
+class Workload:
+    """All clients of one run.
+
+    :param nodes: where they may ask.
+    :ivar seen: the mod revision that some client last saw for each key: what conditions are made of.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: SimulatedNetwork,
+        history: History,
+        random: random.Random,
+        nodes: Sequence[str],
+        settings: WorkloadSettings,
+    ) -> None:
+        self.network = network
+        self.history = history
+        self.random = random
+        self.nodes = nodes
+        self.settings = settings
+        self.seen: dict[bytes, int] = {}
+        self.is_stopped = False
+        self.clients = [Client(self, f"c{number}") for number in range(settings.clients)]
+
+    def start(self) -> None:
+        """Let every client begin, each at a moment of its own."""
+        for client in self.clients:
+            client.think()
+
+    def stop(self) -> None:
+        """Let no client begin anything new."""
+        self.is_stopped = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no operation is under way."""
+        return not any(client.is_busy for client in self.clients)
+
+
+class Client:
+    """One client: one operation at a time, then a pause."""
+
+    def __init__(self, workload: Workload, name: str) -> None:
+        self._workload = workload
+        self._name = name
+        self._sequence = 0
+        self.is_busy = False
+
+    def think(self) -> None:
+        """Do nothing for a while, then begin an operation."""
+        pause = self._workload.random.expovariate(1 / self._workload.settings.think_seconds)
+        self._workload.network.clock.callLater(pause, self._begin)
+
+    def _begin(self) -> None:
+        if self._workload.is_stopped:
+            return
+        chance = self._workload.random
+        kind: OperationKind = chance.choices(("get", "put", "delete"), (45, 40, 15))[0]
+        key = b"k%d" % chance.randrange(self._workload.settings.keys)
+        expect = self._draw_condition(key) if kind != "get" and chance.random() < 0.35 else ANY
+        in_session_too = chance.random() < self._workload.settings.session_share
+        self.operate(kind, key, expect, self._finished, in_session_too=in_session_too)
+
+    def _draw_condition(self, key: bytes) -> int:
+        chance = self._workload.random
+        known = self._workload.seen.get(key, ABSENT)
+        return chance.choices((known, ABSENT, EXISTS, max(1, known - 1)), (6, 2, 1, 1))[0]
+
+    def _finished(self) -> None:
+        self.think()
+
+    def operate(
+        self,
+        kind: OperationKind,
+        key: bytes,
+        expect: int,
+        finished: Callable[[], None],
+        *,
+        in_session_too: bool = False,
+        nodes: Sequence[str] = (),
+    ) -> Operation:
+        """Carry out one operation.
+
+        :param finished: called once it has returned.
+        :param nodes: whom to ask, one after the other; anybody where empty.
+        """
+        workload = self._workload
+        self._sequence += 1
+        value = f"{self._name}-{self._sequence}".encode() if kind == "put" else b""
+        operation = workload.history.invoke(
+            client=self._name, kind=kind, key=key, value=value, expect=expect, now=workload.network.clock.seconds()
+        )
+        workload.network.trace.note(f"invoke {self._name} {kind} {key!r} {value!r} {expect}")
+        self.is_busy = True
+
+        def returned() -> None:
+            self.is_busy = False
+            finished()
+
+        if kind == "get":
+            _Read(workload, operation, returned, nodes).send()
+            return operation
+        command = put(key, value, expect) if kind == "put" else delete(key, expect)
+        if in_session_too:
+            command = in_session(self._name.encode(), self._sequence, command)
+        attempts = workload.settings.attempts if in_session_too else 1
+        _Write(workload, operation, returned, nodes, command, attempts).send()
+        return operation
+
+
+class _Request:
+    """One operation on its way; every attempt may still answer until it has ended."""
+
+    def __init__(
+        self, workload: Workload, operation: Operation, finished: Callable[[], None], nodes: Sequence[str]
+    ) -> None:
+        self._workload = workload
+        self._operation = operation
+        self._finished = finished
+        self._nodes = nodes or workload.nodes
+        self._sent = 0
+        self._ended = False
+
+    def send(self) -> None:
+        """Make an attempt."""
+        workload, attempt = self._workload, self._sent
+        self._sent += 1
+        node = self._nodes[attempt % len(self._nodes)] if self._nodes is not workload.nodes else self._anybody()
+        RemoteCall(
+            workload.network,
+            origin=self._operation.client,
+            clock=None,
+            to=node,
+            ask=self._ask,
+            answered=lambda answer: self._hear(attempt, answer),
+        ).depart()
+        workload.network.clock.callLater(workload.settings.patience_seconds, self._hear, attempt, None)
+
+    def _anybody(self) -> str:
+        return self._workload.random.choice(self._workload.nodes)
+
+    def _ask(self, process: Process, answer: Callable[[Any], None]) -> None:
+        raise NotImplementedError
+
+    def _hear(self, attempt: int, answer: Any) -> None:
+        """An answer came, or (``None``) patience ended, to one of the attempts."""
+        raise NotImplementedError
+
+    def _end(self, note: Callable[[float], None]) -> None:
+        self._ended = True
+        now = self._workload.network.clock.seconds()
+        note(now)
+        self._workload.network.trace.note(f"return {self._operation}")
+        self._finished()
+
+
+class _Read(_Request):
+    """A linearizable get: one attempt."""
+
+    def _ask(self, process: Process, answer: Callable[[Any], None]) -> None:
+        key_value = process.key_value
+        if key_value is None:
+            raise RuntimeError("a process without a store was asked")
+
+        def may_read(error: RaftKVError | None) -> None:
+            # Read in this very call: the barrier promises nothing for later.
+            answer((key_value.get(self._operation.key),) if error is None else error)
+
+        key_value.barrier("linearizable", may_read)
+
+    def _hear(self, attempt: int, answer: Any) -> None:
+        if self._ended:
+            return
+        history, operation = self._workload.history, self._operation
+        if answer is None or isinstance(answer, RaftKVError):
+            self._end(lambda now: history.failed(operation, "not_applied", now=now))
+            return
+        record: Record | None = answer[0]
+        self._workload.seen[operation.key] = record[2] if record is not None else ABSENT
+        self._end(lambda now: history.read(operation, record, now=now))
+
+
+class _Write(_Request):
+    """A put or delete; in a session it is sent again through another node while its outcome is open."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        operation: Operation,
+        finished: Callable[[], None],
+        nodes: Sequence[str],
+        command: Command,
+        attempts: int,
+    ) -> None:
+        super().__init__(workload, operation, finished, nodes)
+        self._command = command
+        self._attempts = attempts
+        self._open: set[int] = set()
+        self._may_be_applied = False
+
+    def send(self) -> None:
+        """Make an attempt."""
+        self._open.add(self._sent)
+        super().send()
+
+    def _ask(self, process: Process, answer: Callable[[Any], None]) -> None:
+        if process.key_value is not None:
+            process.key_value.write([self._command], answer)
+
+    def _hear(self, attempt: int, answer: Any) -> None:
+        if self._ended:
+            return
+        if answer is not None and not isinstance(answer, RaftKVError):
+            self._answered(answer[0])
+        elif attempt in self._open:
+            self._open.discard(attempt)
+            if answer is None or answer.outcome == "unknown":
+                self._may_be_applied = True
+            self._try_again()
+
+    def _answered(self, result: tuple[Any, ...]) -> None:
+        workload, operation = self._workload, self._operation
+        if result[0] not in (OK, PRECONDITION_FAILED):
+            raise Violation("session", f"{operation} was answered {result}: its number was new and is recent")
+        revision = result[1]
+        if operation.kind == "delete" and result[0] == OK:
+            revision = ABSENT
+        workload.seen[operation.key] = revision
+        self._end(lambda now: workload.history.answered(operation, result, now=now))
+
+    def _try_again(self) -> None:
+        if self._sent < self._attempts:
+            self._workload.network.clock.callLater(self._workload.random.uniform(0.0, 0.2), self._send_unless_ended)
+            return
+        if self._open:
+            return
+        outcome: Outcome = "unknown" if self._may_be_applied else "not_applied"
+        self._end(lambda now: self._workload.history.failed(self._operation, outcome, now=now))
+
+    def _send_unless_ended(self) -> None:
+        if not self._ended and self._sent < self._attempts:
+            self.send()
