@@ -161,8 +161,7 @@ class OrderedKeys:
         for key in keys:
             if above is not None and key >= above:
                 if not BLOCK_KEYS // 4 <= len(block) < 2 * BLOCK_KEYS:
-                    self._resize(i)
-                    i = max(i - 1, 0)  # it may have been joined to the one before
+                    self._resize(i)  # however it splits or joins, the key's separator stays at or behind i
                 i = bisect_right(separators, key, i) - 1
                 above = separators[i + 1] if i + 1 < len(separators) else None
                 block = self._own(i)
