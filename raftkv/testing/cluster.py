@@ -8,8 +8,9 @@ a callable that is handed in.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -17,10 +18,10 @@ from zope.interface import implementer
 
 from raftkv.config import NodeConfig
 from raftkv.errors import Conflict, CorruptData, NotLeader
-from raftkv.interfaces import Identity, IStorage, Recovered
+from raftkv.interfaces import Identity, IStorage, Recovered, Result
 from raftkv.persistence.log import LogSettings
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
-from raftkv.raft.messages import Message
+from raftkv.raft.messages import Entry, Message
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, Write
 from raftkv.server.assembly import Assembled, Surroundings, assemble
@@ -31,6 +32,7 @@ from raftkv.testing.disk import MemoryDisk
 from raftkv.testing.network import NetworkSettings, Process, SimulatedNetwork
 from raftkv.testing.trace import Trace
 from raftkv.testing.transport import SimulatedForwarder, SimulatedTransport
+from raftkv.testing.witness import AppliedWrites
 from raftkv.testing.worker import ClockWorker
 
 
@@ -208,6 +210,7 @@ class SimulatedCluster:
         self.clock = VirtualClock(after_event=self._look)
         self.trace = Trace(self.clock.seconds, keep=keep_trace)
         self.checkers = Checkers()
+        self.applied_writes = AppliedWrites()
         self.failure: BaseException | None = None
         self.random = random.Random(seed)
         self.settings = settings
@@ -247,7 +250,7 @@ class SimulatedCluster:
         if life.storage is None or life.storage.recovered is None or life.process is None:
             raise ValueError("the composition did not let the storage be watched, or did not recover it")
         self.checkers.started(name, replica.driver.node, life.storage.recovered)
-        replica.state_machine.on_applied(lambda entry, results: self.checkers.applied(name, entry))
+        replica.state_machine.on_applied(partial(self._applied, name))
         life.process.key_value = life.process.node = replica
         clock.run(replica.startService)
 
@@ -409,6 +412,10 @@ class SimulatedCluster:
             self.checkers.look(name, life.replica.state_machine.store)
         if self.failure is not None:
             raise self.failure
+
+    def _applied(self, name: str, entry: Entry, results: Sequence[Result]) -> None:
+        self.checkers.applied(name, entry)
+        self.applied_writes.note(entry, results)
 
     def _sent(self, message: Message) -> None:
         self.checkers.sent(message)

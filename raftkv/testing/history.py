@@ -35,6 +35,7 @@ class Operation:
     :ivar kind: what it does to ``key``.
     :ivar value: what a put sets, ``b""`` otherwise.
     :ivar expect: the condition of a put or delete, as in :mod:`raftkv.kvstore.commands`.
+    :ivar sequence: its number in the client's session, ``None`` where it is in none.
     :ivar invoked: position in the history's order of events.
     :ivar invoked_at: virtual time in seconds, for people.
     :ivar returned: position of the return, ``None`` while under way.
@@ -50,6 +51,7 @@ class Operation:
     key: bytes
     value: bytes = b""
     expect: int = ANY
+    sequence: int | None = None
     invoked: int
     invoked_at: float
     returned: int | None = None
@@ -84,8 +86,20 @@ class History:
     def __len__(self) -> int:
         return len(self._operations)
 
+    def add(self, operation: Operation) -> None:
+        """Take over an operation of another history."""
+        self._operations.append(operation)
+
     def invoke(
-        self, *, client: str, kind: OperationKind, key: bytes, now: float, value: bytes = b"", expect: int = ANY
+        self,
+        *,
+        client: str,
+        kind: OperationKind,
+        key: bytes,
+        now: float,
+        value: bytes = b"",
+        expect: int = ANY,
+        sequence: int | None = None,
     ) -> Operation:
         """Note that a client begins an operation; the caller ends it with one of the other methods, or never."""
         operation = Operation(
@@ -95,6 +109,7 @@ class History:
             key=key,
             value=value,
             expect=expect,
+            sequence=sequence,
             invoked=self._next_event(),
             invoked_at=now,
         )

@@ -21,6 +21,8 @@ from raftkv.testing.keymodel import EMPTY, KeyState, revision_taken, step
 
 DEFAULT_BUDGET: Final = 300_000  #: configurations that the search for one key may look at
 
+_NEVER: Final = 1 << 62
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -153,7 +155,7 @@ class _Search:
         self._required = len(answered)
         self._optional = self._likeliest_first(operations)
         events = [(operations[number].invoked, number, True) for number in answered]
-        events += [(operations[number].returned or 0, number, False) for number in answered]
+        events += [(_return_position(operations[number]), number, False) for number in answered]
         events.sort()
         # Node 0 is the head; node i is events[i - 1].
         self._events = events
@@ -254,6 +256,11 @@ class _Search:
         """Order the writes of unknown outcome: those whose value somebody read come first."""
         optional = [number for number, each in enumerate(operations) if each.outcome is OperationOutcome.UNKNOWN]
         return sorted(optional, key=lambda number: operations[number].value not in self._hints)
+
+
+def _return_position(operation: Operation) -> int:
+    """Return when an answered operation returned; one whose answer only a witness knows never did."""
+    return _NEVER if operation.returned is None else operation.returned
 
 
 def _observed_revisions(operations: Sequence[Operation]) -> dict[bytes, int]:

@@ -116,7 +116,7 @@ class Simulation:
         self._everybody_answers()
         self._demand(self._is_settled, "the cluster is at rest")
         self._nothing_is_left_over()
-        verdict = check_history(self.history)
+        verdict = check_history(cluster.applied_writes.testify(self.history))
         if not verdict.linearizable:
             raise Violation("linearizability", verdict.reason)
         if self._observer.events:

@@ -81,7 +81,9 @@ class ClockWorker:
             self._call = None
 
     def resume(self) -> None:
-        """Go on after :meth:`stall`; the batch under way takes a new delay."""
+        """Go on after :meth:`stall`; the batch under way takes a new delay. Nothing to do without a stall."""
+        if not self._stalled:
+            return
         self._stalled = False
         if self._under_way:
             self._schedule()

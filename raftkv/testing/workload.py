@@ -131,7 +131,13 @@ class Client:
         self._sequence += 1
         value = f"{self._name}-{self._sequence}".encode() if kind == "put" else b""
         operation = workload.history.invoke(
-            client=self._name, kind=kind, key=key, value=value, expect=expect, now=workload.network.clock.seconds()
+            client=self._name,
+            kind=kind,
+            key=key,
+            value=value,
+            expect=expect,
+            sequence=self._sequence if in_session_too and kind != "get" else None,
+            now=workload.network.clock.seconds(),
         )
         workload.network.trace.note(f"invoke {self._name} {kind} {key!r} {value!r} {expect}")
         self.is_busy = True
