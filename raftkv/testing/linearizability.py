@@ -154,6 +154,10 @@ class _Search:
         answered = [number for number, each in enumerate(operations) if each.outcome is OperationOutcome.OK]
         self._required = len(answered)
         self._optional = self._likeliest_first(operations)
+        # Writes whose revisions are known can only come in the order of these.
+        known = sorted((revision, number) for number in answered if (revision := revision_taken(operations[number])))
+        self._rank = {number: rank for rank, (_, number) in enumerate(known)}
+        self._ranked_done = 0
         events = [(operations[number].invoked, number, True) for number in answered]
         events += [(_return_position(operations[number]), number, False) for number in answered]
         events.sort()
@@ -188,6 +192,7 @@ class _Search:
                 state, done, chosen, tried = trail.pop()
                 if chosen:
                     self._put_back(chosen)
+                    self._ranked_done -= self._events[chosen - 1][1] in self._rank
                     left += 1
                     node = self._next[chosen]
                 else:
@@ -198,6 +203,7 @@ class _Search:
             state, done = after, done | bit
             if chosen:
                 self._take_out(chosen)
+                self._ranked_done += self._events[chosen - 1][1] in self._rank
                 left -= 1
             node, tried = self._next[self._HEAD], 0
         return True
@@ -209,7 +215,8 @@ class _Search:
         events, operations = self._events, self._operations
         while events[node - 1][2]:
             number = events[node - 1][1]
-            after = step(state, operations[number])
+            in_turn = self._rank.get(number, self._ranked_done) == self._ranked_done
+            after = step(state, operations[number]) if in_turn else None
             if after is not None and self._is_new(done | 1 << number, after, seen):
                 return after, 1 << number, node, 0
             node = self._next[node]
