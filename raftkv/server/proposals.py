@@ -212,9 +212,16 @@ class Proposals:
         except Overloaded as error:
             self._finish(batch, error)
         else:
+            self._forget_replaced(entry.index)
             self._proposed[entry.index] = _Proposed(entry.term, batch)
             self.proposed_entries += 1
             self.proposed_commands += len(commands)
+
+    def _forget_replaced(self, index: int) -> None:
+        """An entry of an earlier leadership of ours stood here: our log lost it, others may have it yet and commit it."""
+        replaced = self._proposed.pop(index, None)
+        if replaced is not None:
+            self._finish(replaced.submissions, OutcomeUnknown("leadership was lost before the write was committed"))
 
     def _admit_sessions(self, submission: _Submission) -> bool:
         store = self._store()

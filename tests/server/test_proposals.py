@@ -110,6 +110,20 @@ class LeaderTests(ProposalsTestCase):
         self.proposals.gather()
         self.assertEqual(len(self.node.log), 2)
 
+    def test_own_entry_of_a_later_term_in_its_place(self) -> None:
+        """A write whose entry our own next leadership replaces in the log has an unknown outcome (B65)."""
+        self.submit("a")
+        self.proposals.gather()
+        self.node.log.clear()
+        self.node.current_term = 3
+        self.submit("b")
+        self.proposals.gather()
+        self.assertIsInstance(self.answers["a"], OutcomeUnknown)
+        self.assertNotIn("b", self.answers)
+        self.commit(self.node.log[0])
+        self.assertEqual([(0, 1)], list(self.answers["b"]))
+        self.assertEqual(0, self.proposals.pending_commands)
+
     def test_other_entry_in_place_of_a_forwarded_write(self) -> None:
         """A forwarded write whose entry was replaced goes back to its node with an error that allows to try again."""
         self.submit("x", forwarded=True)
