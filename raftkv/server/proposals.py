@@ -218,7 +218,7 @@ class Proposals:
             self.proposed_commands += len(commands)
 
     def _forget_replaced(self, index: int) -> None:
-        """An entry of an earlier leadership of ours stood here: our log lost it, others may have it yet and commit it."""
+        """An entry of an earlier leadership of ours stood here: our log lost it, others may yet commit it."""
         replaced = self._proposed.pop(index, None)
         if replaced is not None:
             self._finish(replaced.submissions, OutcomeUnknown("leadership was lost before the write was committed"))
