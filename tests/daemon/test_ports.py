@@ -46,6 +46,11 @@ class BindTests(SynchronousTestCase):
         error = self.assertRaises(ConfigurationError, bind, "rpcAddr", Address("192.0.2.1", free_port()))
         self.assertIn("rpcAddr: cannot listen on 192.0.2.1:", str(error))
 
+    def test_does_not_block(self) -> None:
+        """Accepting when nobody comes returns at once, or the reactor would wait there with everything else."""
+        with bind("httpAddr", Address("127.0.0.1", free_port())) as listening:
+            self.assertRaises(BlockingIOError, listening.accept)
+
     def test_name_and_every_interface(self) -> None:
         """A host name is resolved, and every interface includes the loopback."""
         for host in ("localhost", ""):
