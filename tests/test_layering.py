@@ -68,20 +68,20 @@ class LayeringTests(SynchronousTestCase):
         "interfaces": {"errors", "raft"},
         "persistence": {"errors", "interfaces", "raft"},
         "snapshot": {"errors", "interfaces", "raft", "persistence"},
-        "protocols": {"errors", "interfaces", "raft"},
+        "protocols": {"errors", "interfaces", "raft", "kvstore"},
         "membership": {"errors", "interfaces", "raft", "protocols", "config"},
         "server": {
             *("errors", "interfaces", "config", "raft", "kvstore", "persistence", "snapshot", "membership"),
             *("protocols", "__version__"),
         },
         "web": {"errors", "interfaces", "kvstore", "__version__"},
-        "client": {"errors", "protocols", "__version__"},
+        "client": {"errors", "protocols", "kvstore", "__version__"},
         "cli": {"errors", "client", "config", "settings", "__version__"},
         "daemon": {"errors", "config"},
     }
 
     # What a pure room may import from outside; nothing else, not even of the standard library's dangerous part.
-    PURE: ClassVar[dict[str, set[str]]] = {"raft": set(), "kvstore": {"sortedcontainers", "msgpack"}}
+    PURE: ClassVar[dict[str, set[str]]] = {"raft": set(), "kvstore": {"msgpack", "google_crc32c"}}
     IMPURE: ClassVar[set[str]] = {"time", "random", "os", "socket", "threading", "asyncio", "datetime", "secrets"}
 
     # Ends of the arrows: they may use every room, and nobody uses tap.
@@ -96,6 +96,16 @@ class LayeringTests(SynchronousTestCase):
             self.assertIn(here, self.ROOMS, f"{path}: a room that the table does not know")
             used = {name.split(".")[1] for name in imported_by(path) if name.startswith("raftkv.")}
             self.assertEqual(used - self.ROOMS[here] - {here}, set(), f"{path.relative_to(PACKAGE)} looks upward")
+
+    def test_commands_are_vocabulary(self) -> None:
+        """Those who make commands and read answers know their shapes, and nothing of the state machine."""
+        for name in ("protocols", "client", "web"):
+            for path in modules(PACKAGE / name):
+                for node in ast.walk(ast.parse(path.read_text(), str(path))):
+                    if isinstance(node, ast.ImportFrom) and node.module == "raftkv.kvstore":
+                        self.assertEqual([alias.name for alias in node.names], ["commands"], str(path))
+                    elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("raftkv.kvstore."):
+                        self.assertEqual(node.module, "raftkv.kvstore.commands", str(path))
 
     def test_no_cycles(self) -> None:
         """The table itself has no circle."""

@@ -1,0 +1,1 @@
+"""Measurements of raftkv: ``python -m benchmarks.NAME --help``."""
