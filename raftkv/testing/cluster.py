@@ -46,6 +46,7 @@ class ClusterSettings:
     :ivar snapshot_interval_seconds: between two looks at whether a snapshot is due.
     :ivar snapshot_threshold_bytes: bytes of log that make one due.
     :ivar trailing_entries: entries kept in the log behind a snapshot.
+    :ivar max_snapshots: how many snapshots are kept.
     :ivar segment_bytes: size of a segment of the log.
     :ivar drift: how far each node's clock may be off, 0.01 being one part in a hundred.
     :ivar disk_delay_seconds: what a batch takes at most, when nothing is wrong with the disk.
@@ -57,6 +58,7 @@ class ClusterSettings:
     snapshot_interval_seconds: float = 2.0
     snapshot_threshold_bytes: int = 4096
     trailing_entries: int = 20
+    max_snapshots: int = 2
     segment_bytes: int = 8192
     drift: float = 0.0
     disk_delay_seconds: float = 0.004
@@ -265,7 +267,7 @@ class SimulatedCluster:
             peers={each: f"{each}:8082" for each in self.names},
             snapshot_interval_seconds=settings.snapshot_interval_seconds,
             snapshot_threshold_bytes=settings.snapshot_threshold_bytes,
-            max_snapshots=2,
+            max_snapshots=settings.max_snapshots,
             election_timeout_seconds=settings.election_timeout_seconds,
             heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
         )

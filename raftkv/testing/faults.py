@@ -21,10 +21,12 @@ class FaultSettings:
     """How bad it gets.
 
     :ivar pause_seconds: mean time between two faults.
+    :ivar mean_seconds: how long a fault lasts, in the mean.
     :ivar weights: how often each kind comes, by the name of its method in :class:`Faults`; a kind left out never.
     """
 
     pause_seconds: float
+    mean_seconds: float
     weights: dict[str, float]
 
 
@@ -97,8 +99,8 @@ class Faults:
         self._cluster.clock.callLater(seconds, unless_over)
 
     def _for_a_while(self) -> float:
-        """Draw a duration: mostly around an election timeout, at times far longer."""
-        return min(8.0, 0.05 + self._random.expovariate(1 / 1.2))
+        """Draw a duration: often around an election timeout, at times far longer."""
+        return min(12.0, 0.05 + self._random.expovariate(1 / self._settings.mean_seconds))
 
     def _anybody(self) -> str:
         return self._random.choice(self._cluster.names)
@@ -239,5 +241,6 @@ def draw_faults(chance: random.Random) -> FaultSettings:
     kinds = chance.sample(Faults.KINDS, chance.randint(1, len(Faults.KINDS)))
     return FaultSettings(
         pause_seconds=chance.choice((0.5, 1.0, 2.0, 5.0)),
+        mean_seconds=chance.choice((0.5, 1.2, 4.0)),
         weights={kind: chance.uniform(0.2, 1.0) for kind in sorted(kinds)},
     )
