@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
+from raftkv.errors import ShuttingDown
 from raftkv.interfaces import IBatchWorker
 
 T = TypeVar("T")
@@ -45,19 +46,28 @@ class BlockingCalls:
 
     def __init__(self, worker: IBatchWorker) -> None:
         self._worker = worker
+        self._is_stopping = False
 
     def start(self) -> None:
         """Begin to take calls."""
+        self._is_stopping = False
         self._worker.start(_process, _report)
 
     def run(self, function: Callable[[], T]) -> Deferred[T]:
-        """Run a function away from the reactor; fires in the reactor with its result or error."""
+        """Run a function away from the reactor; fires in the reactor with its result or error.
+
+        Once :meth:`stop` was called it fails with :exc:`raftkv.errors.ShuttingDown`: a connection may still bring
+        something to do.
+        """
+        if self._is_stopping:
+            return fail(ShuttingDown())
         call = _Call(function)
         self._worker.submit(call)
         return call.done
 
     def stop(self) -> Deferred[None]:
-        """Fire once every call has been run and reported."""
+        """Take no more; fire once every call has been run and reported."""
+        self._is_stopping = True
         return self._worker.stop()
 
 

@@ -108,13 +108,17 @@ class Driver(Service):
 
     def stopService(self) -> Deferred[None]:
         """Stop time, then wait for the disk; fires once all that was queued is durable."""
+        self.take_nothing_more()
+        return self._storage.stop()
+
+    def take_nothing_more(self) -> None:
+        """Stop time and turns: what arrives from now on is lost, as with a dead process."""
         maybeDeferred(super().stopService)
         if self._ticking.running:
             self._ticking.stop()
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        return self._storage.stop()
 
     # -- what arrives --------------------------------------------------------------------------------------------
 

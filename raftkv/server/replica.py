@@ -106,8 +106,11 @@ class Replica(Service):
             await self._until(lambda: finished.called, self._stop_wait_seconds)
             await self._hand_over()
         self._proposals.abandon()
-        await self.snapshotter.stopService()
+        # First nothing may begin any more (a leader may send a snapshot at any moment), then a restore ends while its
+        # worker still runs, then the worker, and last the disk that both use.
+        self.driver.take_nothing_more()
         self.state_machine.stop()
+        await self.snapshotter.stopService()
         await self.driver.stopService()
 
     async def _hand_over(self) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from raftkv.errors import InvariantViolation
+from raftkv.errors import InvariantViolation, ShuttingDown
 from raftkv.persistence.calls import BlockingCalls
 from raftkv.snapshot.files import SnapshotDirectory
 from raftkv.snapshot.reading import SnapshotInfo, SnapshotReader
@@ -154,4 +154,10 @@ class _Restoring(Generic[T]):
     def _close(self) -> None:
         if self._reader is None:
             raise InvariantViolation("a snapshot was to be closed before it was open")
-        self._calls.run(self._reader.close)  # behind the reads that are still under way
+        # Behind the reads that are still under way.
+        self._calls.run(self._reader.close).addErrback(self._close_here, self._reader)
+
+    def _close_here(self, failure: Failure, reader: SnapshotReader) -> None:
+        """The worker takes nothing more, for the node stops: so nothing reads any more either."""
+        failure.trap(ShuttingDown)
+        reader.close()

@@ -107,7 +107,7 @@ class _Transfer:
         reading.addCallbacks(lambda data: self._hop(partial(self._write, offset, data), arriving=True), self._unread)
 
     def _unread(self, failure: Failure) -> None:
-        failure.trap(StorageError, OSError)
+        failure.trap(RaftKVError, StorageError, OSError)
         self._break()
 
     def _report(self, delivered: bool) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from raftkv.errors import InvariantViolation
+from raftkv.errors import InvariantViolation, ShuttingDown
 from raftkv.interfaces import IBatchWorker
 from raftkv.persistence.calls import BlockingCalls
 from raftkv.persistence.worker import ThreadWorker
@@ -238,3 +238,19 @@ class BlockingCallsTests(SynchronousTestCase):
         self.assertEqual((self.successResultOf(first), self.successResultOf(third)), (1, 3))
         self.failureResultOf(second, IndexError)
         self.successResultOf(stopped)
+
+    def test_call_while_stopping(self) -> None:
+        """A call that comes once the stop was asked for fails and is not run; the next life takes calls again."""
+        clock = Clock()
+        calls = BlockingCalls(ClockWorker(clock, lambda _items: 0.0))
+        calls.start()
+        ran: list[int] = []
+        stopped = calls.stop()
+        self.failureResultOf(calls.run(lambda: ran.append(1)), ShuttingDown)
+        clock.pump([0.0] * 6)
+        self.successResultOf(stopped)
+        calls.start()
+        again = calls.run(lambda: ran.append(2))
+        clock.pump([0.0] * 6)
+        self.successResultOf(again)
+        self.assertEqual(ran, [2])
