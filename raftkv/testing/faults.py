@@ -33,14 +33,23 @@ class FaultSettings:
 class Faults:
     """Breaks and mends one cluster.
 
+    :param burst: makes somebody write to a node several times, given its name and how often.
     :ivar counts: how often each kind was begun.
     """
 
-    def __init__(self, cluster: SimulatedCluster, *, random: random.Random, settings: FaultSettings) -> None:
+    def __init__(
+        self,
+        cluster: SimulatedCluster,
+        *,
+        random: random.Random,
+        settings: FaultSettings,
+        burst: Callable[[str, int], None],
+    ) -> None:
         self.counts: dict[str, int] = {}
         self._cluster = cluster
         self._random = random
         self._settings = settings
+        self._burst = burst
         self._is_over = False
         self._calm = cluster.network.settings
 
@@ -57,6 +66,7 @@ class Faults:
         "split",
         "one_way",
         "bridge",
+        "usurp",
         "break_connections",
         "bad_network",
         "slow_disk",
@@ -171,6 +181,21 @@ class Faults:
     def _split_off(self, part: set[str]) -> None:
         self._cluster.network.partition(part, [name for name in self._cluster.names if name not in part])
         self._later(self._for_a_while(), self._cluster.network.heal)
+
+    def usurp(self) -> None:
+        """Leaders are cut off one after the other, each in the middle of its writes (Figures 7 and 8)."""
+        self._usurp(self._random.randint(2, 4))
+
+    def _usurp(self, rounds: int) -> None:
+        cluster, chance = self._cluster, self._random
+        cluster.network.heal()
+        leader = cluster.leader()
+        if rounds and leader is not None:
+            self._burst(leader, chance.randint(1, 8))
+            others = [name for name in cluster.names if name != leader]
+            self._later(chance.uniform(0.0, 0.02), lambda: cluster.network.partition([leader], others))
+        if rounds:
+            self._later(chance.uniform(0.5, 2.0), lambda: self._usurp(rounds - 1))
 
     def one_way(self) -> None:
         """Some nodes are heard and do not hear, or the reverse (B6)."""

@@ -79,13 +79,19 @@ class Simulation:
             keep_trace=keep_trace,
         )
         self.history = History()
-        self.faults = Faults(self.cluster, random=random.Random(chance.getrandbits(64)), settings=draw_faults(chance))
+        faults, workload = draw_faults(chance), draw_workload(chance)
         self.workload = Workload(
             network=self.cluster.network,
             history=self.history,
             random=random.Random(chance.getrandbits(64)),
             nodes=self.cluster.names,
-            settings=draw_workload(chance),
+            settings=workload,
+        )
+        self.faults = Faults(
+            self.cluster,
+            random=random.Random(chance.getrandbits(64)),
+            settings=faults,
+            burst=self.workload.burst,
         )
         self._observer = _LoggedFailures()
 

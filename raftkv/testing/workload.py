@@ -64,11 +64,22 @@ class Workload:
         self.seen: dict[bytes, int] = {}
         self.is_stopped = False
         self.clients = [Client(self, f"c{number}") for number in range(settings.clients)]
+        self._hasty = Client(self, "hasty")
 
     def start(self) -> None:
         """Let every client begin, each at a moment of its own."""
         for client in self.clients:
             client.think()
+
+    def burst(self, node: str, count: int) -> None:
+        """Let somebody write to one node several times in quick succession, so that its log grows entry by entry."""
+        for number in range(count):
+            self.network.clock.callLater(0.004 * number, self._write_to, node)
+
+    def _write_to(self, node: str) -> None:
+        if not self.is_stopped:
+            key = b"k%d" % self.random.randrange(self.settings.keys)
+            self._hasty.operate("put", key, ANY, lambda: None, nodes=[node])
 
     def stop(self) -> None:
         """Let no client begin anything new."""
@@ -77,17 +88,20 @@ class Workload:
     @property
     def is_idle(self) -> bool:
         """Whether no operation is under way."""
-        return not any(client.is_busy for client in self.clients)
+        return not any(client.busy for client in (*self.clients, self._hasty))
 
 
 class Client:
-    """One client: one operation at a time, then a pause."""
+    """One client: one operation at a time, then a pause.
+
+    :ivar busy: how many of its operations are under way.
+    """
 
     def __init__(self, workload: Workload, name: str) -> None:
         self._workload = workload
         self._name = name
         self._sequence = 0
-        self.is_busy = False
+        self.busy = 0
 
     def think(self) -> None:
         """Do nothing for a while, then begin an operation."""
@@ -140,10 +154,10 @@ class Client:
             now=workload.network.clock.seconds(),
         )
         workload.network.trace.note(f"invoke {self._name} {kind} {key!r} {value!r} {expect}")
-        self.is_busy = True
+        self.busy += 1
 
         def returned() -> None:
-            self.is_busy = False
+            self.busy -= 1
             finished()
 
         if kind == "get":
