@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -85,6 +85,8 @@ class Driver(Service):
         self._ticking.clock = clock
         self._turn: IDelayedCall | None = None
         self._draining = False
+        self._wanted_again = False
+        self._on_failure: Callable[[], None] = lambda: None
         self.messages_received = 0
         self.messages_sent = 0
 
@@ -95,6 +97,10 @@ class Driver(Service):
     def deliver_reads_to(self, receiver: Callable[[tuple[ReadState, ...]], None]) -> None:
         """Say who gets the read states."""
         self._on_reads = receiver
+
+    def when_failed(self, give_up: Callable[[], None]) -> None:
+        """Say who answers those that wait, for a node that has failed moves nothing on."""
+        self._on_failure = give_up
 
     def startService(self) -> None:
         """Start the disk, the network and time, in this order."""
@@ -113,7 +119,10 @@ class Driver(Service):
 
     def take_nothing_more(self) -> None:
         """Stop time and turns: what arrives from now on is lost, as with a dead process."""
-        maybeDeferred(super().stopService)
+        super().stopService()
+        self._stop_turning()
+
+    def _stop_turning(self) -> None:
         if self._ticking.running:
             self._ticking.stop()
         if self._turn is not None:
@@ -124,7 +133,9 @@ class Driver(Service):
 
     def wake(self) -> None:
         """Make sure that a turn comes; cheap, called for everything that arrives."""
-        if self._turn is None and not self._draining and self.running and self.failure is None:
+        if self._draining:
+            self._wanted_again = True
+        elif self._turn is None and self.running and self.failure is None:
             self._turn = self._clock.callLater(0, self._run_turn)
 
     def step(self, message: Message) -> None:
@@ -154,7 +165,11 @@ class Driver(Service):
     def _durable(self, write_id: int) -> None:
         if self.failure is not None:
             return
-        self.node.advance(write_id)
+        try:
+            self.node.advance(write_id)
+        except Exception as error:
+            self.fail(error)
+            return
         if self.running and not self._draining:
             # At once rather than in a turn of its own: acknowledgements and commits wait for nothing else.
             self._run_turn()
@@ -162,7 +177,8 @@ class Driver(Service):
     def _tick(self) -> None:
         self._feed(self.node.tick)
         for participant in self._participants:
-            participant.tick()
+            if self.failure is None:
+                participant.tick()
 
     # -- the turn ------------------------------------------------------------------------------------------------
 
@@ -172,6 +188,7 @@ class Driver(Service):
                 self._turn.cancel()
             self._turn = None
         self._draining = True
+        self._wanted_again = False
         try:
             for participant in self._participants:
                 participant.gather()
@@ -181,7 +198,7 @@ class Driver(Service):
             self.fail(error)
         finally:
             self._draining = False
-        if self.node.has_ready():
+        if self._wanted_again or self.node.has_ready():
             self.wake()
 
     def _carry_out(self, ready: Ready) -> None:
@@ -226,6 +243,7 @@ class Driver(Service):
         if self.failure is not None:
             return
         self.failure = error
-        if self._ticking.running:
-            self._ticking.stop()
+        # A turn that is due would carry out what a core in an unknown state asks for.
+        self._stop_turning()
         self._fatal(error)
+        self._on_failure()

@@ -1,0 +1,305 @@
+"""The driver: one turn at a time, in the order of ``Ready``, and not one step after a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from raftkv.errors import InvariantViolation, StorageError
+from raftkv.interfaces import Identity, IPeerReceiver, IPeerTransport, IStorage, Recovered
+from raftkv.raft.configuration import Configuration
+from raftkv.raft.messages import Entry, EntryKind, Heartbeat, Message, SnapshotMeta
+from raftkv.raft.ready import ReadState, Ready, Role, SoftState, Write
+from raftkv.server.driver import Driver
+
+TICK_SECONDS = 0.1
+BEAT = Heartbeat(term=1, sender="a", to="b", commit_index=0, read_round=0)
+ENTRY = Entry(index=1, term=1, kind=EntryKind.NOOP, payload=b"")
+META = SnapshotMeta(index=9, term=1, configuration=Configuration(), configuration_index=0)
+
+
+class ScriptedNode:
+    """A core that returns what a test has laid ready, and notes what it is told."""
+
+    def __init__(self, events: list[Any]) -> None:
+        self.node_id = "a"
+        self.configuration = Configuration()
+        self.events = events
+        self.ready: list[Ready] = []
+        self.refusal: Exception | None = None
+
+    def has_ready(self) -> bool:
+        return bool(self.ready)
+
+    def take_ready(self) -> Ready:
+        return self.ready.pop(0)
+
+    def tick(self) -> None:
+        self._note("tick")
+
+    def step(self, message: Message) -> None:
+        self._note("step")
+
+    def advance(self, write_id: int) -> None:
+        self._note(("advance", write_id))
+
+    def report_unreachable(self, peer: str) -> None:
+        self._note("unreachable")
+
+    def _note(self, what: Any) -> None:
+        self.events.append(what)
+        if self.refusal is not None:
+            raise self.refusal
+
+
+@implementer(IStorage)
+class NotedStorage:
+    """A disk that finishes when a test says so."""
+
+    def __init__(self, events: list[Any]) -> None:
+        self._events = events
+
+    def recover(self) -> Recovered:
+        raise NotImplementedError
+
+    def start(self, durable: Callable[[int], None], failed: Callable[[BaseException], None]) -> None:
+        self.durable, self.failed = durable, failed
+
+    def write(self, write: Write) -> None:
+        self._events.append(("write", write.write_id))
+
+    def compact(self, index: int) -> None:
+        raise NotImplementedError
+
+    def snapshot_taken(self, index: int) -> None:
+        raise NotImplementedError
+
+    def log_bytes(self) -> int:
+        return 0
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
+
+
+@implementer(IPeerTransport)
+class NotedTransport:
+    """A way to other members that notes what goes out."""
+
+    def __init__(self, events: list[Any]) -> None:
+        self._events = events
+
+    def start(self, receiver: IPeerReceiver) -> None:
+        pass
+
+    def send(self, messages: Sequence[Message]) -> None:
+        self._events.append("send")
+
+    def set_members(self, configuration: Configuration) -> None:
+        self._events.append("members")
+
+    def send_snapshot(self, peer: str) -> None:
+        self._events.append(("snapshot for", peer))
+
+    def known_peers(self) -> Mapping[str, Identity]:
+        return {}
+
+
+class NotedApplier:
+    """A state machine that notes what it is given, and breaks when told to."""
+
+    def __init__(self, events: list[Any]) -> None:
+        self._events = events
+        self.refusal: Exception | None = None
+
+    def apply(self, entries: tuple[Entry, ...]) -> None:
+        self._events.append("apply")
+        if self.refusal is not None:
+            raise self.refusal
+
+    def restore(self, snapshot: SnapshotMeta) -> None:
+        self._events.append("restore")
+
+
+class NotedParticipant:
+    """Takes part in turns; may want something in one."""
+
+    def __init__(self, events: list[Any]) -> None:
+        self._events = events
+        self.on_gather: Callable[[], None] = lambda: None
+
+    def gather(self) -> None:
+        self._events.append("gather")
+        self.on_gather()
+
+    def tick(self) -> None:
+        self._events.append("participant ticks")
+
+    def soft_state_changed(self, state: SoftState) -> None:
+        self._events.append("role")
+
+
+class DriverTestCase(SynchronousTestCase):
+    """A driver among stand-ins that note everything in one list."""
+
+    def setUp(self) -> None:
+        self.events: list[Any] = []
+        self.clock = Clock()
+        self.node = ScriptedNode(self.events)
+        self.storage = NotedStorage(self.events)
+        self.applier = NotedApplier(self.events)
+        self.participant = NotedParticipant(self.events)
+        self.fatal: list[BaseException] = []
+        self.driver = Driver(
+            node=self.node,  # type: ignore[arg-type]
+            clock=self.clock,
+            storage=self.storage,
+            transport=NotedTransport(self.events),
+            applier=self.applier,
+            tick_interval_seconds=TICK_SECONDS,
+            fatal=self.fatal.append,
+        )
+        self.driver.add_participant(self.participant)
+        self.driver.deliver_reads_to(lambda reads: self.events.append("reads"))
+        self.driver.startService()
+        self.clock.advance(0)
+        self.events.clear()
+        self.addCleanup(self._stop)
+
+    def _stop(self) -> None:
+        self.successResultOf(self.driver.stopService())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class TurnTests(DriverTestCase):
+    """What happens in a turn, and when there is one."""
+
+    def test_order(self) -> None:
+        """A ``Ready`` is carried out in its own order: messages that promise nothing, the disk, the state, reads."""
+        self.node.ready = [
+            Ready(
+                configuration_changed=True,
+                messages=(BEAT,),
+                send_snapshots=("b",),
+                write=Write(write_id=1, snapshot=META, entries=(ENTRY,)),
+                soft_state=SoftState(role=Role.FOLLOWER, term=1, leader="b"),
+                committed=(ENTRY,),
+                reads=(ReadState(context=1, index=1),),
+            )
+        ]
+        self.driver.wake()
+        self.clock.advance(0)
+        wanted = ["gather", "members", "send", ("snapshot for", "b"), ("write", 1), "restore", "role", "apply", "reads"]
+        self.assertEqual(self.events, wanted)
+
+    def test_one_turn_for_all(self) -> None:
+        """Everything that arrives in one turn of the reactor shares one turn of the driver."""
+        for _ in range(3):
+            self.driver.step(BEAT)
+        self.driver.wake()
+        self.clock.advance(0)
+        self.assertEqual(self.events, ["step", "step", "step", "gather"])
+
+    def test_finished_write_is_a_turn(self) -> None:
+        """A write that is done moves the core on at once: what waited for the disk waits for nothing else."""
+        self.node.ready = [Ready(messages=(BEAT,))]
+        self.storage.durable(7)
+        self.assertEqual(self.events, [("advance", 7), "gather", "send"])
+
+    def test_wanted_within_a_turn(self) -> None:
+        """What asks for a turn while one runs gets the next one, and does not have to wait for a tick."""
+        wanted = [self.driver.wake]
+        self.participant.on_gather = lambda: wanted.pop()() if wanted else None
+        self.driver.wake()
+        self.clock.advance(0)
+        self.assertEqual(self.events, ["gather", "gather"])
+
+    def test_missed_ticks(self) -> None:
+        """A process that stood still lives through one tick, not through all that it has missed."""
+        self.clock.advance(50 * TICK_SECONDS)
+        self.assertEqual(self.events.count("tick"), 1)
+        self.assertEqual(self.events.count("participant ticks"), 1)
+
+    def test_stopped(self) -> None:
+        """A driver that was stopped takes nothing more."""
+        self.driver.stopService()
+        self.driver.step(BEAT)
+        self.driver.wake()
+        self.clock.advance(1)
+        self.assertEqual(self.events, [])
+
+
+class FailureTests(DriverTestCase):
+    """A silent node is safe and a wrong one is not."""
+
+    def failed_with(self, error: Exception) -> None:
+        """Assert that the node has stopped for good: told once, and silent whatever happens next."""
+        self.assertEqual(self.fatal, [error])
+        self.events.clear()
+        self.node.refusal = self.applier.refusal = None
+        self.node.ready = [Ready(messages=(BEAT,), committed=(ENTRY,), write=Write(write_id=2))]
+        self.driver.step(BEAT)
+        self.driver.wake()
+        self.driver.peer_unreachable("b")
+        self.storage.durable(1)
+        self.storage.failed(StorageError("fdatasync", "log", "again"))
+        self.clock.advance(10 * TICK_SECONDS)
+        self.assertEqual(self.events, [])
+        self.assertEqual(self.fatal, [error])
+
+    def test_core_refuses_a_message(self) -> None:
+        """A core that raises has failed, whoever called it."""
+        self.node.refusal = InvariantViolation("two leaders")
+        self.driver.step(BEAT)
+        self.failed_with(self.node.refusal)
+
+    def test_turn_that_was_due(self) -> None:
+        """A turn that was due when the core failed is not taken: nobody knows what such a core would ask for."""
+        self.driver.step(BEAT)
+        self.node.ready = [Ready(messages=(BEAT,))]
+        error = self.node.refusal = InvariantViolation("two leaders")
+        self.driver.step(BEAT)
+        self.clock.advance(0)
+        self.assertNotIn("send", self.events)
+        self.failed_with(error)
+
+    def test_core_refuses_a_finished_write(self) -> None:
+        """A core that raises when a write is done has failed too, though nobody but a worker is told."""
+        self.node.refusal = InvariantViolation("never asked for")
+        self.storage.durable(1)
+        self.failed_with(self.node.refusal)
+
+    def test_core_refuses_a_tick(self) -> None:
+        """A core that raises at a tick has failed, and nobody else is given that tick."""
+        self.node.refusal = InvariantViolation("no")
+        self.clock.advance(TICK_SECONDS)
+        self.assertEqual(self.events, ["tick"])
+        self.failed_with(self.node.refusal)
+
+    def test_state_machine_fails(self) -> None:
+        """An entry that cannot be applied stops the node in the middle of the turn: no read is answered after it."""
+        error = self.applier.refusal = InvariantViolation("unknown command")
+        self.node.ready = [Ready(committed=(ENTRY,), reads=(ReadState(context=1, index=1),))]
+        self.driver.wake()
+        self.clock.advance(0)
+        self.assertEqual(self.events, ["gather", "apply"])
+        self.failed_with(error)
+
+    def test_disk_fails(self) -> None:
+        """A disk that fails stops the node (B43)."""
+        error = StorageError("fdatasync", "log", "input/output error")
+        self.storage.failed(error)
+        self.failed_with(error)
+
+    def test_who_waits_is_told(self) -> None:
+        """Whoever looks after those that wait hears of the failure, once, when it is known to all."""
+        told: list[BaseException | None] = []
+        self.driver.when_failed(lambda: told.append(self.driver.failure))
+        error = StorageError("fdatasync", "log", "input/output error")
+        self.driver.fail(error)
+        self.driver.fail(InvariantViolation("a consequence"))
+        self.assertEqual(told, [error])
