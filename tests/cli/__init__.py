@@ -1,0 +1,1 @@
+"""Tests of the ``raftkv`` command; its conversations with real nodes are in ``tests/functional``."""
