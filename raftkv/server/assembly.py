@@ -6,8 +6,8 @@ What differs between the two is handed in: the clock, chance, the disk, its work
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -57,6 +57,7 @@ class Surroundings:
     :ivar progress: called while the log is read, with bytes done and bytes in all.
     :ivar log_settings: of the durable log; small segments in tests.
     :ivar trailing_entries: entries kept in the log behind a snapshot; few in tests.
+    :ivar raft_bounds: bounds of :class:`~raftkv.raft.RaftSettings` that differ from their defaults; small in tests.
     :ivar unreadable: told of each snapshot file that does not check out.
     :ivar watch: returns what the driver is to use for the storage: itself, or a test's onlooker around it.
     """
@@ -75,6 +76,7 @@ class Surroundings:
     log_settings: LogSettings
     unreadable: Callable[[CorruptData], None]
     trailing_entries: int = 1024
+    raft_bounds: Mapping[str, int] = field(default_factory=dict)
     watch: Callable[[IStorage], IStorage] = lambda storage: storage
 
 
@@ -118,7 +120,9 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     node = RaftNode(
         node_id=config.node_id,
         incarnation=meta.incarnation,
-        settings=RaftSettings(election_ticks=config.election_ticks, vote_grace_ticks=config.election_ticks),
+        settings=RaftSettings(
+            election_ticks=config.election_ticks, vote_grace_ticks=config.election_ticks, **world.raft_bounds
+        ),
         random=world.random,
         hard_state=recovered.hard_state,
         snapshot=recovered.snapshot,

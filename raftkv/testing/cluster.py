@@ -8,7 +8,7 @@ a callable that is handed in.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from raftkv.config import NodeConfig
+from raftkv.config import Limits, NodeConfig
 from raftkv.errors import Conflict, CorruptData, NotLeader
 from raftkv.interfaces import Identity, IStorage, Recovered, Result
 from raftkv.persistence.log import LogSettings
@@ -48,6 +48,9 @@ class ClusterSettings:
     :ivar trailing_entries: entries kept in the log behind a snapshot.
     :ivar max_snapshots: how many snapshots are kept.
     :ivar segment_bytes: size of a segment of the log.
+    :ivar raft_bounds: bounds of the core that differ from their defaults.
+    :ivar max_batch_commands: commands in one entry at most.
+    :ivar request_timeout_seconds: how long a node lets a request wait.
     :ivar drift: how far each node's clock may be off, 0.01 being one part in a hundred.
     :ivar disk_delay_seconds: what a batch takes at most, when nothing is wrong with the disk.
     """
@@ -60,6 +63,9 @@ class ClusterSettings:
     trailing_entries: int = 20
     max_snapshots: int = 2
     segment_bytes: int = 8192
+    raft_bounds: Mapping[str, int] = field(default_factory=dict)
+    max_batch_commands: int = 4096
+    request_timeout_seconds: float = 5.0
     drift: float = 0.0
     disk_delay_seconds: float = 0.004
 
@@ -270,6 +276,11 @@ class SimulatedCluster:
             max_snapshots=settings.max_snapshots,
             election_timeout_seconds=settings.election_timeout_seconds,
             heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
+            limits=Limits(
+                request_timeout_seconds=settings.request_timeout_seconds,
+                leader_wait_seconds=0.6 * settings.request_timeout_seconds,
+                max_batch_commands=settings.max_batch_commands,
+            ),
         )
 
     def _surroundings(self, node: SimulatedNode, life: Life) -> Surroundings:
@@ -315,6 +326,7 @@ class SimulatedCluster:
                 segment_bytes=settings.segment_bytes, max_batch_bytes=settings.segment_bytes // 2, zero_ahead_bytes=0
             ),
             trailing_entries=settings.trailing_entries,
+            raft_bounds=settings.raft_bounds,
             unreadable=unreadable,
             watch=watch,
         )

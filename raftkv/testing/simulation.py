@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
@@ -26,6 +27,16 @@ from raftkv.testing.workload import Workload, WorkloadSettings
 
 STORY_SECONDS = 30.0  #: of faults and clients
 LIVENESS_SECONDS = 20.0  #: within which a mended cluster must agree, and answer
+
+
+#: A few small entries in each message, few messages under way, few entries applied at once, some writes refused.
+_NARROW_BOUNDS: Final = {
+    "max_append_bytes": 200,
+    "max_inflight_messages": 3,
+    "max_inflight_bytes": 500,
+    "max_committed_bytes": 300,
+    "max_uncommitted_bytes": 2000,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +250,9 @@ def draw_cluster(chance: random.Random) -> ClusterSettings:
         trailing_entries=chance.choice((0, 2, 10, 1024)),
         max_snapshots=chance.choice((1, 2)),
         segment_bytes=chance.choice((4096, 16384)),
+        raft_bounds=chance.choice(({}, _NARROW_BOUNDS)),
+        max_batch_commands=chance.choice((4096, 1)),
+        request_timeout_seconds=chance.choice((5.0, 1.5)),
         drift=chance.choice((0.0, 0.01, 0.1)),
         disk_delay_seconds=chance.choice((0.001, 0.004, 0.02)),
     )
