@@ -130,7 +130,6 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         first_previous_term=recovered.first_previous_term,
         configuration=initial_configuration(config),
     )
-    fatal = _Once(world.fatal)
     calls = BlockingCalls(world.snapshot_worker)
 
     def is_wanted(snapshot: SnapshotMeta) -> bool:
@@ -139,7 +138,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     transport = world.transport(
         identity,
         SnapshotSource(snapshots, calls),
-        SnapshotSink(snapshots, calls, is_wanted=is_wanted, fatal=fatal),
+        SnapshotSink(snapshots, calls, is_wanted=is_wanted, fatal=lambda error: driver.fail(error)),
         lambda: node.current_term,
     )
     forwarder = world.forwarder(identity)
@@ -156,9 +155,15 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
             max_snapshots=config.max_snapshots,
             trailing_entries=world.trailing_entries,
         ),
-        fatal=fatal,
+        fatal=lambda error: driver.fail(error),
     )
-    state_machine = StateMachine(store=Store(), load=snapshotter.load, discard=snapshotter.discard, fatal=fatal)
+    state_machine = StateMachine(
+        store=Store(),
+        clock=world.clock,
+        load=snapshotter.load,
+        discard=snapshotter.discard,
+        fatal=lambda error: driver.fail(error),
+    )
     driver = Driver(
         node=node,
         clock=world.clock,
@@ -166,7 +171,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         transport=transport,
         applier=state_machine,
         tick_interval_seconds=config.tick_interval_seconds,
-        fatal=fatal,
+        fatal=world.fatal,
     )
     directory = Directory(identity=identity, configuration=lambda: node.configuration, met=transport.known_peers)
     proposals = Proposals(
@@ -226,19 +231,6 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         stop_wait_seconds=config.limits.request_timeout_seconds,
     )
     return Assembled(replica=replica, identity=identity, transport=transport)
-
-
-class _Once:
-    """Passes on the first error only: what fails afterwards is a consequence of it."""
-
-    def __init__(self, fatal: Callable[[BaseException], None]) -> None:
-        self._fatal = fatal
-        self._called = False
-
-    def __call__(self, error: BaseException) -> None:
-        if not self._called:
-            self._called = True
-            self._fatal(error)
 
 
 def _open(config: NodeConfig, world: Surroundings) -> Meta:

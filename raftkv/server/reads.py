@@ -90,10 +90,10 @@ class Reads:
     def barrier(self, consistency: Consistency, done: Done) -> None:
         """Wait until a read may be served; see :meth:`raftkv.interfaces.IKeyValue.barrier`."""
         self.barriers += 1
-        if consistency == "stale":
-            done(NoLeader() if self._state_machine.is_restoring else None)
-        elif self._refusing:
+        if self._refusing:
             done(ShuttingDown())
+        elif consistency == "stale":
+            done(NoLeader() if self._state_machine.is_restoring else None)
         elif self._pending >= self._limits.max_pending_reads:
             done(Overloaded(f"{self._pending} reads wait already; the limit is {self._limits.max_pending_reads}"))
         else:

@@ -82,6 +82,7 @@ class Replica(Service):
         self._election_timeout_seconds = election_timeout_seconds
         self._stop_wait_seconds = stop_wait_seconds
         self._started = clock.seconds()
+        driver.when_failed(self._give_up)
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -112,6 +113,12 @@ class Replica(Service):
         self.state_machine.stop()
         await self.snapshotter.stopService()
         await self.driver.stopService()
+
+    def _give_up(self) -> None:
+        """Answer everybody who waits: nothing moves any more, and nothing here is to be read."""
+        self._proposals.abandon()
+        self._reads.refuse()
+        self.state_machine.stop()
 
     async def _hand_over(self) -> None:
         others = self._node.configuration.voters - {self._node.node_id}

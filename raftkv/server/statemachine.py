@@ -12,12 +12,16 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from raftkv.errors import InvariantViolation
 from raftkv.interfaces import Result
 from raftkv.kvstore import Store
 from raftkv.raft.messages import Entry, EntryKind, SnapshotMeta
+
+_SLICE_BYTES = 256 * 1024  # of entries that waited for a restore, applied in one turn: some milliseconds' worth
 
 AppliedListener = Callable[[Entry, Sequence[Result]], None]
 
@@ -26,6 +30,7 @@ class StateMachine:
     """The store of one node, and everybody who waits for it to reach an index.
 
     :param store: the state to begin with, usually empty.
+    :param clock: the reactor, or a test's clock: what waited for a restore is applied in slices.
     :param load: starts to read the installed snapshot of that meta; fires with the store that it holds.
     :param discard: frees a store that a restored one has replaced.
     :param fatal: called with an error that makes it unsafe to go on.
@@ -38,6 +43,7 @@ class StateMachine:
         self,
         *,
         store: Store,
+        clock: IReactorTime,
         load: Callable[[SnapshotMeta], Deferred[Store]],
         discard: Callable[[Store], None],
         fatal: Callable[[BaseException], None],
@@ -45,13 +51,16 @@ class StateMachine:
         self.store = store
         self.applied_entries = 0
         self.applied_commands = 0
+        self._clock = clock
         self._load = load
         self._discard = discard
         self._fatal = fatal
         self._listeners: list[AppliedListener] = []
         self._restored: list[Callable[[int], None]] = []
         self._loading: Deferred[Store] | None = None
-        self._backlog: deque[Entry] = deque()
+        self._backlog: deque[Entry] = deque()  # committed, behind a restore that is not done
+        self._next_slice: IDelayedCall | None = None
+        self._stopped = False
         self._readers: list[tuple[int, int, Callable[[], None]]] = []
         self._tickets = count()
 
@@ -69,15 +78,38 @@ class StateMachine:
         self._restored.append(listener)
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """Apply committed entries in order; they wait while a snapshot is being restored."""
-        if self._loading is not None:
+        """Apply committed entries in order; they wait while a snapshot is being restored.
+
+        :raises InvariantViolation: they do not follow what was applied, or one cannot be applied.
+        """
+        if self._stopped:
+            return
+        if self._loading is not None or self._backlog:
             self._backlog.extend(entries)
             return
         for entry in entries:
             self._apply_one(entry)
         self._serve_readers()
 
+    def _work_off(self) -> None:
+        """Apply some of what waited: all of it at once could keep the reactor for seconds."""
+        self._next_slice = None
+        room = _SLICE_BYTES
+        try:
+            while self._backlog and room > 0:
+                entry = self._backlog.popleft()
+                room -= len(entry.payload) + 1
+                self._apply_one(entry)
+            self._serve_readers()
+        except Exception as error:
+            self._fatal(error)
+            return
+        if self._backlog and self._next_slice is None and self._loading is None:
+            self._next_slice = self._clock.callLater(0, self._work_off)
+
     def _apply_one(self, entry: Entry) -> None:
+        if entry.index != self.store.applied_index + 1:
+            raise InvariantViolation(f"entry {entry.index} cannot follow the state at {self.store.applied_index}")
         results: Sequence[Result] = ()
         if entry.kind == EntryKind.COMMANDS:
             results = self.store.apply(entry.index, entry.payload)
@@ -107,6 +139,9 @@ class StateMachine:
         if self._loading is not None:
             superseded, self._loading = self._loading, None
             superseded.cancel()
+        if self._next_slice is not None:
+            self._next_slice.cancel()
+            self._next_slice = None
         self._backlog = deque(entry for entry in self._backlog if entry.index > snapshot.index)
         loading = self._load(snapshot)
         self._loading = loading
@@ -127,10 +162,10 @@ class StateMachine:
         try:
             for listener in self._restored:
                 listener(snapshot.index)
-            backlog, self._backlog = self._backlog, deque()
-            self.apply(backlog)
         except Exception as error:
             self._fatal(error)
+        else:
+            self._work_off()
 
     def _load_failed(self, failure: Failure, loading: Deferred[Store]) -> None:
         if self._loading is loading:
@@ -138,8 +173,13 @@ class StateMachine:
             self._fatal(failure.value)
 
     def stop(self) -> None:
-        """Give up a restore that is under way and forget whoever waits."""
+        """Give up a restore that is under way and forget whoever waits; nothing is applied any more."""
+        self._stopped = True
         self._readers.clear()
+        self._backlog.clear()
+        if self._next_slice is not None:
+            self._next_slice.cancel()
+            self._next_slice = None
         if self._loading is not None:
             loading, self._loading = self._loading, None
             loading.cancel()

@@ -29,7 +29,7 @@ class ReadsTests(SynchronousTestCase):
         self.loading: list[Deferred[Store]] = []
         self.discarded: list[Store] = []
         self.state_machine = StateMachine(
-            store=Store(), load=self._load, discard=self.discarded.append, fatal=self.fail
+            store=Store(), clock=self.clock, load=self._load, discard=self.discarded.append, fatal=self.fail
         )
         self.reads = Reads(
             node=self.node,  # type: ignore[arg-type]

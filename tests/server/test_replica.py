@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from raftkv.config import Limits, NodeConfig
-from raftkv.errors import Conflict, OutcomeUnknown, ShuttingDown, StorageError
+from raftkv.errors import Conflict, InvariantViolation, OutcomeUnknown, ShuttingDown, StorageError
 from raftkv.interfaces import Identity, IPeerReceiver, IPeerTransport
 from raftkv.kvstore.commands import in_session, put
 from raftkv.persistence.log import LogSettings
@@ -168,10 +168,45 @@ class DurabilityTests(ReplicaTestCase):
         self.run_for(2)
         (error,) = self.fatal
         self.assertIsInstance(error, StorageError)
-        self.assertEqual(answers, [])
         self.assertFalse(self.replica.is_ready()[0])
+        (answer,) = answers
+        self.assertIsInstance(answer, OutcomeUnknown)
         self.stop()
-        self.assertIsInstance(answers[0], OutcomeUnknown)
+
+    def test_nobody_waits_for_a_failed_node(self) -> None:
+        """A node that has failed answers all who wait, at once and truly, and refuses who comes later, also those who
+        would be content with an old state: nobody knows what it holds."""
+        self.run_for(3)
+        self.log_worker.stall()
+        proposed = self.write(put(b"k", b"v"))
+        self.clock.advance(0)
+        answers: list[Any] = []
+        self.replica.barrier("linearizable", answers.append)
+        gathered = self.write(put(b"k", b"v"))
+        self.replica.driver.fail(InvariantViolation("for this test"))
+        late = self.write(put(b"k", b"v"))
+        for consistency in ("linearizable", "stale"):
+            self.replica.barrier(consistency, answers.append)  # type: ignore[arg-type]
+        self.assertEqual([each[0].outcome for each in (proposed, gathered, late)], ["unknown"] + ["not_applied"] * 2)
+        self.assertEqual([type(answer) for answer in answers], [ShuttingDown] * 3)
+        self.log_worker.resume()
+        self.successResultOf(self.stop())
+        self.assertEqual([len(each) for each in (proposed, gathered, late)], [1, 1, 1])
+
+    def test_whatever_fails(self) -> None:
+        """What fails elsewhere in the node, such as the disk under a snapshot, silences the whole node."""
+        self.run_for(3)
+        self.write(put(b"k", b"v"))
+        self.run_for(0.1)
+        self.disk.fail_next("sync", "snapshots")
+        self.failureResultOf(self._take(), StorageError)
+        self.assertEqual([type(error) for error in self.fatal], [StorageError])
+        self.assertIs(self.replica.driver.failure, self.fatal[0])
+
+    def _take(self) -> Deferred[Any]:
+        taking = self.replica.snapshotter.take()
+        self.run_for(0.5)
+        return taking
 
 
 class SnapshotTests(ReplicaTestCase):
