@@ -11,15 +11,16 @@ import random
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from prometheus_client import ProcessCollector
 from twisted.application.service import IService
 from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -42,8 +43,11 @@ from raftkv.persistence.log import LogSettings
 from raftkv.persistence.worker import ThreadWorker
 from raftkv.protocols.command_rules import CommandRules
 from raftkv.protocols.forwarding import RpcForwarder
+from raftkv.protocols.framing import FrameLimits
 from raftkv.protocols.peer import PeerService, PeerSettings
 from raftkv.protocols.rpc import RpcService, RpcSettings, node_calls
+from raftkv.protocols.rpc_frames import RPC_LIMITS
+from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
 from raftkv.server.assembly import Surroundings, assemble
 from raftkv.server.services import OrderedServices
 from raftkv.web import Api, ApiSite, HttpService, WebSettings
@@ -133,57 +137,26 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
     _refuse_what_is_not_there_yet(config)
     disk = LocalDisk(config.data_dir)
     disk.prepare()
-    raft_port = BoundEndpoint(reactor=reactor, setting="raft.bindAddr", address=config.raft_bind_addr)
-    rpc_port = BoundEndpoint(reactor=reactor, setting="rpcAddr", address=config.rpc_addr)
-    http_port = BoundEndpoint(reactor=reactor, setting="httpAddr", address=config.http_addr)
+    raft_port, rpc_port, http_port = _bind(config, reactor)
     supervisor = Supervisor(reactor=reactor, node_id=config.node_id)
-    dial = partial(_dial, reactor)
-    forwarders: list[RpcForwarder] = []
-
-    def make_transport(identity: Identity, source: Any, sink: Any, current_term: Any) -> PeerService:
-        return PeerService(
-            identity=identity,
-            endpoint=raft_port,
-            connect=dial,
-            clock=reactor,
-            random=random.Random(secrets.randbits(64)),
-            settings=PeerSettings(),
-            source=source,
-            sink=sink,
-            current_term=current_term,
-        )
-
-    def make_forwarder(identity: Identity) -> RpcForwarder:
-        timeout = config.limits.request_timeout_seconds
-        forwarder = RpcForwarder(identity=identity, connect=dial, clock=reactor, request_timeout_seconds=timeout)
-        forwarders.append(forwarder)
-        return forwarder
-
+    others = _OtherNodes(config, reactor, raft_port)
     node = assemble(
         config,
         Surroundings(
             clock=reactor,
-            random=random.Random(secrets.randbits(64)),
+            random=_random(),
             wall_seconds=time.time,
             disk=disk,
             log_worker=ThreadWorker(reactor, "raftkv-log"),
             snapshot_worker=ThreadWorker(reactor, "raftkv-snapshot"),
-            transport=make_transport,
-            forwarder=make_forwarder,
+            transport=others.make_transport,
+            forwarder=others.make_forwarder,
             make_id=lambda: secrets.token_hex(16),
             fatal=supervisor.fatal,
             progress=RecoveryProgress(),
             log_settings=LogSettings(),
             unreadable=_say_unreadable,
         ),
-    )
-    api = Api(
-        key_value=node.replica,
-        node=node.replica,
-        settings=_web_settings(config),
-        seconds=reactor.seconds,
-        wall_seconds=time.time,
-        collectors=(ProcessCollector(registry=None),),
     )
     rpc = RpcService(
         identity=node.identity,
@@ -193,13 +166,21 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
         calls=node_calls(node.replica),
         settings=_rpc_settings(config),
     )
+    api = Api(
+        key_value=node.replica,
+        node=node.replica,
+        settings=_web_settings(config),
+        seconds=reactor.seconds,
+        wall_seconds=time.time,
+        collectors=(ProcessCollector(registry=None),),
+    )
     services = OrderedServices()
     for service in (
         supervisor,
         DirectoryLock(disk),
         *([PidFile(pidfile)] if pidfile else []),
         node.transport,
-        *(StopStep(forwarder.stop) for forwarder in forwarders),
+        StopStep(others.stop_forwarding),
         node.replica,
         rpc,
         HttpService(endpoint=http_port, site=ApiSite(reactor=reactor, api=api)),
@@ -210,13 +191,67 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
     return services
 
 
-def _dial(reactor: Any, address: str) -> IStreamClientEndpoint:
-    """Return an endpoint for ``host:port``; an IP address is dialled without asking a resolver's thread."""
-    target = Address.parse(address)
-    for is_literal, endpoint in ((isIPAddress, TCP4ClientEndpoint), (isIPv6Address, TCP6ClientEndpoint)):
-        if is_literal(target.host):
-            return endpoint(reactor, target.host, target.port, timeout=_DIAL_SECONDS)
-    return HostnameEndpoint(reactor, target.host, target.port, timeout=_DIAL_SECONDS)
+class _OtherNodes:
+    """The ways to the other members and to the leader, made once it is known who we are."""
+
+    def __init__(self, config: NodeConfig, reactor: Any, endpoint: IStreamServerEndpoint) -> None:
+        self._limits = config.limits
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._forwarder: RpcForwarder | None = None
+
+    def make_transport(
+        self, identity: Identity, source: ISnapshotSource, sink: ISnapshotSink, current_term: Callable[[], int]
+    ) -> PeerService:
+        """Return what carries Raft's messages."""
+        return PeerService(
+            identity=identity,
+            endpoint=self._endpoint,
+            connect=self._dial,
+            clock=self._reactor,
+            random=_random(),
+            settings=PeerSettings(limits=FrameLimits(hello_seconds=self._limits.header_timeout_seconds)),
+            source=source,
+            sink=sink,
+            current_term=current_term,
+        )
+
+    def make_forwarder(self, identity: Identity) -> RpcForwarder:
+        """Return what carries writes to the leader."""
+        self._forwarder = RpcForwarder(
+            identity=identity,
+            connect=self._dial,
+            clock=self._reactor,
+            request_timeout_seconds=self._limits.request_timeout_seconds,
+        )
+        return self._forwarder
+
+    def stop_forwarding(self) -> Deferred[None]:
+        """Close the connections to leaders."""
+        return succeed(None) if self._forwarder is None else self._forwarder.stop()
+
+    def _dial(self, address: str) -> IStreamClientEndpoint:
+        target = Address.parse(address)
+        # An IP address is dialled as it is, without a resolver's thread.
+        for is_literal, endpoint in ((isIPAddress, TCP4ClientEndpoint), (isIPv6Address, TCP6ClientEndpoint)):
+            if is_literal(target.host):
+                return endpoint(self._reactor, target.host, target.port, timeout=_DIAL_SECONDS)
+        return HostnameEndpoint(self._reactor, target.host, target.port, timeout=_DIAL_SECONDS)
+
+
+def _random() -> random.Random:
+    """Return a source of chance that no other node has."""
+    return random.Random(secrets.randbits(64))
+
+
+def _listeners(config: NodeConfig) -> dict[str, Address]:
+    return {"raft.bindAddr": config.raft_bind_addr, "rpcAddr": config.rpc_addr, "httpAddr": config.http_addr}
+
+
+def _bind(config: NodeConfig, reactor: Any) -> list[BoundEndpoint]:
+    """Return the endpoints for Raft, RPC and HTTP, in this order."""
+    listeners = _listeners(config).items()
+    return [BoundEndpoint(reactor=reactor, setting=setting, address=address) for setting, address in listeners]
 
 
 def _refuse_what_is_not_there_yet(config: NodeConfig) -> None:
@@ -229,6 +264,7 @@ def _refuse_what_is_not_there_yet(config: NodeConfig) -> None:
 def _rpc_settings(config: NodeConfig) -> RpcSettings:
     limits = config.limits
     return RpcSettings(
+        limits=replace(RPC_LIMITS, hello_seconds=limits.header_timeout_seconds),
         rules=CommandRules(max_key_bytes=limits.max_key_bytes, max_value_bytes=limits.max_value_bytes),
         max_connections=limits.max_connections,
         drain_seconds=limits.request_timeout_seconds,
@@ -256,8 +292,8 @@ def _say_unreadable(error: CorruptData) -> None:
 
 
 def _say_who_can_reach(config: NodeConfig) -> None:
-    listeners = {"httpAddr": config.http_addr, "rpcAddr": config.rpc_addr, "raft.bindAddr": config.raft_bind_addr}
-    open_to_others = [f"{key} {address}" for key, address in listeners.items() if not address.is_loopback]
+    listeners = _listeners(config).items()
+    open_to_others = [f"{setting} {address}" for setting, address in listeners if not address.is_loopback]
     if open_to_others:
         _log.warn(
             "there is no authentication yet: whoever reaches {listeners} can read and write everything",
