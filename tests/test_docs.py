@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import ModuleType
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.config import load_config
+from raftkv.config import Limits, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,6 +32,16 @@ class ManualTests(SynchronousTestCase):
         """The reference page holds every setting as the source has it (else: python docs/tables.py)."""
         page = (ROOT / "docs" / "configuration.md").read_text()
         self.assertEqual(page, tables().with_configuration(page))
+
+    def test_every_limit_is_kept(self) -> None:
+        """Each setting of a limit is read by some part of the package, so none is documented and does nothing."""
+        source = "".join(
+            path.read_text()
+            for path in (ROOT / "raftkv").rglob("*.py")
+            if path.name not in ("config.py", "settings.py")
+        )
+        for entry in dataclasses.fields(Limits):
+            self.assertRegex(source, rf"limits\.{entry.name}\b")
 
     def test_every_bug_has_a_line(self) -> None:
         """The page of bugs has each number once, in order."""

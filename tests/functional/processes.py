@@ -25,7 +25,7 @@ from twisted.trial.unittest import TestCase
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TWISTD = [sys.executable, "-c", "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"]
-RAFTKV = [sys.executable, "-c", "from raftkv.cli import main; main(prog_name='raftkv')"]
+RAFTKV = [sys.executable, "-m", "raftkv.cli"]
 
 # Below the range that outgoing connections draw theirs from, so that no dialling node can take a chosen port first.
 _ports = itertools.cycle(random.SystemRandom().sample(range(20_000, 32_000), 12_000))
