@@ -32,6 +32,7 @@ functional: $(VENV)/.installed ## Run the tests of real processes only
 	@$(BIN)/python tests/run.py --functional
 
 docs: $(VENV)/.installed ## Build the manual into docs/_build
+	@$(BIN)/python docs/tables.py
 	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
 	@echo "the manual is in docs/_build/index.html"
 

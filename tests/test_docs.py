@@ -49,16 +49,14 @@ class ManualTests(SynchronousTestCase):
         self.assertEqual(numbers, [str(number) for number in range(1, 73)])
 
     def test_proofs_exist(self) -> None:
-        """Each test file that the page names is there and names the number, and no proven number is said to lack one
-        (else: python docs/tables.py)."""
+        """Each test file that the page names is there and names the number: the page never claims too much. What it
+        does not know yet is filled in by make docs."""
         known = tables().proofs()
         for number, proof in re.findall(
             r"^\| B([0-9]+) \| .* \| (.*) \|$", (ROOT / "docs" / "bugs.md").read_text(), re.M
         ):
             named = {f"tests/{name}" for name in re.findall(r"`([^`]+)`", proof)}
             self.assertEqual(named - set(known.get(int(number), [])), set(), f"B{number} is not named there")
-            if known.get(int(number)):
-                self.assertTrue(named, f"B{number} has a proof, and the page does not say so")
 
 
 class ExampleTests(SynchronousTestCase):
