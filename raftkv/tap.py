@@ -153,7 +153,7 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
             forwarder=others.make_forwarder,
             make_id=lambda: secrets.token_hex(16),
             fatal=supervisor.fatal,
-            progress=RecoveryProgress(),
+            progress=RecoveryProgress(reactor.seconds),
             log_settings=LogSettings(),
             unreadable=_say_unreadable,
         ),

@@ -7,7 +7,6 @@ and a node that stopped because it could not go on safely is a failure.
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import signal
@@ -21,12 +20,13 @@ from twisted.application.service import Service
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from zope.interface import implementer
 
+from raftkv.daemon.collector import freeze_long_lived as freeze_long_lived
+from raftkv.daemon.collector import tune_collector
 from raftkv.errors import InvariantViolation, StorageError
 
 EXIT_FATAL: Final = 70  #: EX_SOFTWARE of sysexits.h: the node stopped itself because going on would not be safe
 _STOP_LIMIT_SECONDS: Final = 60.0
 _SWITCH_INTERVAL_SECONDS: Final = 0.0005
-_GC_THRESHOLDS: Final = (50_000, 25, 100)
 
 
 def use_monotonic_clock(reactor: Any) -> None:
@@ -43,15 +43,7 @@ def tune_interpreter() -> None:
     """Set the interpreter's knobs for a process whose reactor shares the interpreter with a thread that syncs."""
     # The default of 5 ms is how long the thread that came back from a sync may wait for the reactor to let it go on.
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
-    # Messages and requests are freed by their reference counts; the collector only finds cycles, which are few, and
-    # each of its passes over a young generation is a pause. So: seldom, and the oldest generation hardly ever.
-    gc.set_threshold(*_GC_THRESHOLDS)
-
-
-def freeze_long_lived() -> None:
-    """Take everything that exists now out of the collector's sight: modules, classes, the restored state."""
-    gc.collect()
-    gc.freeze()
+    tune_collector()
 
 
 def raise_descriptor_limit(wanted: int) -> None:

@@ -9,7 +9,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-_REPORT_FROM_BYTES = 32 * 1024 * 1024
+_REPORT_SECONDS = 1.0
 
 
 class LockedDirectory(Protocol):
@@ -64,16 +64,20 @@ class StopStep(Service):
 
 
 class RecoveryProgress:
-    """Logs how far the reading of a long log has come: each tenth of it, and nothing of a short one."""
+    """Logs how far the reading of a long log has come: a line every second, and nothing of what takes less.
+
+    :param seconds: a monotonic clock.
+    """
 
     _log = Logger()
 
-    def __init__(self) -> None:
-        self._tenths = 0
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._next_report = seconds() + _REPORT_SECONDS
 
     def __call__(self, done_bytes: int, total_bytes: int) -> None:
         """Note progress."""
-        tenths = 10 * done_bytes // total_bytes if total_bytes else 10
-        if total_bytes >= _REPORT_FROM_BYTES and tenths > self._tenths:
-            self._tenths = tenths
+        now = self._seconds()
+        if now >= self._next_report:
+            self._next_report = now + _REPORT_SECONDS
             self._log.info("reading the log: {done} of {total} bytes", done=done_bytes, total=total_bytes)
