@@ -13,10 +13,11 @@ from collections.abc import Iterable, Sequence
 import msgpack
 
 from raftkv.interfaces import Command, Result
-from raftkv.kvstore.commands import OK, PUT, SESSION
+from raftkv.kvstore.commands import ANY, DELETE, OK, PUT, SESSION
 from raftkv.raft.messages import Entry, EntryKind
 from raftkv.testing.checkers import Violation
 from raftkv.testing.history import History, Operation, OperationOutcome
+from raftkv.testing.keymodel import revision_taken
 
 
 class AppliedWrites:
@@ -26,6 +27,8 @@ class AppliedWrites:
         self._index = 0
         self._by_value: dict[bytes, Result] = {}
         self._by_session: dict[tuple[bytes, int], Result] = {}
+        # Revisions of deletes outside of sessions that found something, by key and condition: they bear no name.
+        self._deletes: dict[tuple[bytes, int], list[int]] = {}
 
     def note(self, entry: Entry, results: Sequence[Result]) -> None:
         """Take note of an applied entry; each index counts once, whichever node is first.
@@ -47,6 +50,9 @@ class AppliedWrites:
             if command[3] in self._by_value:
                 raise Violation("applied twice", f"the write of {command[3]!r} is in the log twice")
             self._by_value[command[3]] = result
+        elif command[0] == DELETE and result[0] == OK and result[2]:
+            expect = command[3] if len(command) > 3 else ANY
+            self._deletes.setdefault((command[2], expect), []).append(result[1])
 
     def testify(self, history: Iterable[Operation]) -> History:
         """Compare what clients were told with what happened, and settle what they were not told.
@@ -55,9 +61,13 @@ class AppliedWrites:
         :raises Violation: a client was told something else.
         """
         settled = History()
+        nameless: dict[tuple[bytes, int], list[Operation]] = {}
         for operation in history:
-            if operation.kind == "get" or (operation.kind == "delete" and operation.sequence is None):
+            if operation.kind == "get":
                 settled.add(operation)
+                continue
+            if operation.kind == "delete" and operation.sequence is None:
+                nameless.setdefault((operation.key, operation.expect), []).append(operation)
                 continue
             result = self._find(operation)
             if operation.outcome is OperationOutcome.OK:
@@ -70,7 +80,28 @@ class AppliedWrites:
                 settled.add(
                     dataclasses.replace(operation, outcome=OperationOutcome.OK, result=tuple(result), returned=None)
                 )
+        for what in sorted({*nameless, *self._deletes}):
+            self._settle_deletes(nameless.get(what, []), self._deletes.get(what, []), settled)
         return settled
+
+    def _settle_deletes(self, asked: list[Operation], revisions: list[int], settled: History) -> None:
+        """Give each delete of the log to who was told of it, and the rest to the first who may have asked."""
+        left = sorted(revisions)
+        unknown = []
+        for operation in asked:
+            if operation.outcome is OperationOutcome.OK:
+                if (revision := revision_taken(operation)) and revision not in left:
+                    raise Violation("wrong answer", f"the log has no such delete: {operation}")
+                left = [each for each in left if each != revision]
+                settled.add(operation)
+            elif operation.outcome is OperationOutcome.UNKNOWN:
+                unknown.append(operation)
+        if len(left) > len(unknown):
+            raise Violation("applied after all", f"the log has deletes with revisions {left}, asked by {asked}")
+        # Who asked first may have been served at any time since: a fit for the others fits in this order too.
+        for operation, revision in zip(unknown, left, strict=False):
+            result = (OK, revision, True)
+            settled.add(dataclasses.replace(operation, outcome=OperationOutcome.OK, result=result, returned=None))
 
     def _find(self, operation: Operation) -> Result | None:
         if operation.sequence is not None:

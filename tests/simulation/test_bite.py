@@ -14,10 +14,10 @@ from raftkv.config import NodeConfig
 from raftkv.errors import OutcomeUnknown
 from raftkv.interfaces import Command, IStorage, Recovered, Result
 from raftkv.kvstore.store import Store
-from raftkv.raft import follower, node, quorum
+from raftkv.raft import follower, quorum
 from raftkv.raft.election import Election
 from raftkv.raft.leadership import Leadership
-from raftkv.raft.messages import AppendEntries, HardState, RequestVote
+from raftkv.raft.messages import HardState, RequestVote
 from raftkv.raft.ready import Write
 from raftkv.raft.replication import Replication
 from raftkv.raft.state import State
@@ -187,23 +187,6 @@ class BiteTests(SynchronousTestCase):
         self.patch(follower, "_take_over", take_over)
         self.assert_caught(
             "committed", "durable", "acknowledged", "InvariantViolation", "leader completeness", within=60
-        )
-
-    def test_commit_past_the_message(self) -> None:
-        """A follower that believes the leader's commit index for entries not yet compared is found (B16)."""
-
-        def accept_entries(state: State, message: AppendEntries) -> None:
-            if follower._matches(state, message.prev_log_index, message.prev_log_term):
-                follower._take_over(state, message.entries)
-                state.commit_to(max(state.commit_index, min(message.leader_commit, state.log.last_index)))
-                last = message.prev_log_index + len(message.entries)
-                follower.acknowledge(state, message.sender, last, read_round=message.read_round)
-            else:
-                follower._reject(state, message)
-
-        self.patch(node, "accept_entries", accept_entries)
-        self.assert_caught(
-            *("leader completeness", "state machine safety", "committed", "InvariantViolation"), start=95, within=200
         )
 
     def test_reads_without_confirmation(self) -> None:

@@ -1,0 +1,45 @@
+"""The command line of the simulator."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from raftkv.raft.election import Election
+from raftkv.testing.__main__ import main
+
+
+class CommandLineTests(SynchronousTestCase):
+    """``python -m raftkv.testing``."""
+
+    def run_main(self, *arguments: str) -> tuple[int, str, str]:
+        """Run it; return its exit status and what it printed."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            status = main(list(arguments))
+        return status, out.getvalue(), err.getvalue()
+
+    def test_good_seeds(self) -> None:
+        """Seeds that keep every promise exit 0, with a summary."""
+        status, out, _ = self.run_main("--seeds", "2", "--start", "7", "--json")
+        summary = json.loads(out)
+        self.assertEqual((0, 2, []), (status, summary["seeds"], summary["failures"]))
+        self.assertGreater(summary["operations"]["ok"], 100)
+
+    def test_failing_seed(self) -> None:
+        """A failing seed is named, with what went wrong, and the exit status says so."""
+        self.patch(Election, "tick", lambda election: False)
+        status, out, err = self.run_main("--seeds", "1", "--start", "7")
+        self.assertEqual(1, status)
+        self.assertIn("failed seeds: 7", out)
+        self.assertIn("seed 7 failed: Violation: liveness", err)
+
+    def test_trace(self) -> None:
+        """The story of a seed can be read line by line."""
+        status, out, _ = self.run_main("--seeds", "1", "--start", "7", "--trace")
+        self.assertEqual(0, status)
+        self.assertIn("AppendEntries(term=", out)
+        self.assertIn("seed 7: nothing wrong", out)
