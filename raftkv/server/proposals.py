@@ -22,16 +22,17 @@ from raftkv.errors import (
     RaftKVError,
     RequestTimeout,
     ShuttingDown,
+    TooLarge,
 )
 from raftkv.interfaces import Command, IForwarder, Result
 from raftkv.kvstore import Store
 from raftkv.kvstore.commands import SESSION, pack_batch
+from raftkv.protocols.rpc_frames import MAX_ITEMS
 from raftkv.raft.messages import Entry
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, SoftState
+from raftkv.server.batching import MAX_ENTRY_BYTES, MAX_WRITE_BYTES, Done, Submission, batches, commands_of, size_of
 from raftkv.server.clustertime import ClusterClock
-
-Done = Callable[[Sequence[Result] | RaftKVError], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +57,10 @@ class WriteLimits:
     max_sessions: int
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Submission:
-    commands: Sequence[Command]
-    done: Done
-    forwarded: bool
-    size_bytes: int
-    arrived: float
-
-
 @dataclass(frozen=True, slots=True)
 class _Proposed:
     term: int
-    submissions: list[_Submission]
+    submissions: list[Submission]
 
 
 class Proposals:
@@ -105,10 +97,10 @@ class Proposals:
         self._seconds = seconds
         self._wake = wake
         self._limits = limits
-        self._gathered: list[_Submission] = []
-        self._waiting: list[_Submission] = []
+        self._gathered: list[Submission] = []
+        self._waiting: list[Submission] = []
         self._proposed: dict[int, _Proposed] = {}
-        self._forwarding = 0
+        self._clock_term = 0
         self._pending_commands = 0
         self._pending_bytes = 0
         self._refusing = False
@@ -124,7 +116,7 @@ class Proposals:
 
     def submit(self, commands: Sequence[Command], done: Done, *, forwarded: bool = False) -> None:
         """Take a write; see :meth:`raftkv.interfaces.IKeyValue.write`."""
-        size_bytes = _size(commands)
+        size_bytes = size_of(commands)
         refusal = self._refusal(len(commands), size_bytes)
         if refusal is not None:
             done(refusal)
@@ -132,7 +124,7 @@ class Proposals:
         self._pending_commands += len(commands)
         self._pending_bytes += size_bytes
         self._gathered.append(
-            _Submission(
+            Submission(
                 commands=commands, done=done, forwarded=forwarded, size_bytes=size_bytes, arrived=self._seconds()
             )
         )
@@ -142,6 +134,8 @@ class Proposals:
         limits = self._limits
         if self._refusing:
             return ShuttingDown()
+        if size_bytes > MAX_WRITE_BYTES:
+            return TooLarge(f"the keys and values of a write are {size_bytes} bytes, at most {MAX_WRITE_BYTES} fit")
         if self._pending_commands + commands > limits.max_pending_writes:
             return Overloaded(f"{self._pending_commands} writes wait already; the limit is {limits.max_pending_writes}")
         if self._pending_bytes + size_bytes > limits.max_pending_bytes:
@@ -165,7 +159,7 @@ class Proposals:
     def soft_state_changed(self, state: SoftState) -> None:
         """A change of leader gives those who wait for one another try."""
         if state.role is Role.LEADER:
-            self._cluster_clock.restart()
+            self._continue_cluster_time()
         self._try_again()
 
     def tick(self) -> None:
@@ -183,27 +177,28 @@ class Proposals:
 
     # -- leading -------------------------------------------------------------------------------------------------
 
-    def _propose(self, submissions: list[_Submission]) -> None:
-        for batch in self._batches([s for s in submissions if self._admit_sessions(s)]):
+    def _propose(self, submissions: list[Submission]) -> None:
+        self._continue_cluster_time()
+        admitted = [s for s in submissions if self._admit_sessions(s)]
+        for batch in self._batches(admitted, self._limits.max_batch_commands):
             self._propose_batch(batch)
 
-    def _batches(self, submissions: list[_Submission]) -> Iterator[list[_Submission]]:
-        limits = self._limits
-        batch: list[_Submission] = []
-        commands = size_bytes = 0
-        for submission in submissions:
-            commands += len(submission.commands)
-            size_bytes += submission.size_bytes
-            if batch and (size_bytes > limits.max_batch_bytes or commands > limits.max_batch_commands):
-                yield batch
-                batch, commands, size_bytes = [], len(submission.commands), submission.size_bytes
-            batch.append(submission)
-        if batch:
-            yield batch
+    def _continue_cluster_time(self) -> None:
+        # Once in a leadership, whichever comes first: its first entries can be proposed in the very turn in which it
+        # began, and that is announced at the end of the turn.
+        if self._clock_term != self._node.current_term:
+            self._clock_term = self._node.current_term
+            self._cluster_clock.restart()
 
-    def _propose_batch(self, batch: list[_Submission]) -> None:
-        commands = [command for submission in batch for command in submission.commands]
+    def _batches(self, submissions: list[Submission], max_commands: int) -> Iterator[list[Submission]]:
+        return batches(submissions, max_bytes=self._limits.max_batch_bytes, max_commands=max_commands)
+
+    def _propose_batch(self, batch: list[Submission]) -> None:
+        commands = commands_of(batch)
         payload = pack_batch(self._cluster_clock.now_ms(), self._cluster_clock.wall_ms(), commands)
+        if len(payload) > MAX_ENTRY_BYTES:
+            self._propose_in_parts(batch, len(payload))
+            return
         try:
             entry = self._node.propose(payload)
         except (NotLeader, ProposalDropped):
@@ -217,13 +212,22 @@ class Proposals:
             self.proposed_entries += 1
             self.proposed_commands += len(commands)
 
+    def _propose_in_parts(self, batch: list[Submission], payload_bytes: int) -> None:
+        """Small commands in large wrappings (sessions) can exceed an entry though their keys and values do not."""
+        if len(batch) == 1:
+            self._finish(batch, TooLarge(f"the write takes {payload_bytes} bytes, at most {MAX_ENTRY_BYTES} fit"))
+            return
+        middle = len(batch) // 2
+        self._propose_batch(batch[:middle])
+        self._propose_batch(batch[middle:])
+
     def _forget_replaced(self, index: int) -> None:
         """An entry of an earlier leadership of ours stood here: our log lost it, others may yet commit it."""
         replaced = self._proposed.pop(index, None)
         if replaced is not None:
             self._finish(replaced.submissions, OutcomeUnknown("leadership was lost before the write was committed"))
 
-    def _admit_sessions(self, submission: _Submission) -> bool:
+    def _admit_sessions(self, submission: Submission) -> bool:
         store = self._store()
         if store.session_count < self._limits.max_sessions:
             return True
@@ -253,13 +257,13 @@ class Proposals:
                 proposed.submissions, OutcomeUnknown("the entry was covered by a snapshot from another leader")
             )
 
-    def _dropped(self, submissions: list[_Submission]) -> None:
+    def _dropped(self, submissions: list[Submission]) -> None:
         self._finish([s for s in submissions if s.forwarded], ProposalDropped())
         self._wait([s for s in submissions if not s.forwarded])
 
     # -- following -----------------------------------------------------------------------------------------------
 
-    def _pass_on(self, submissions: list[_Submission]) -> None:
+    def _pass_on(self, submissions: list[Submission]) -> None:
         # A write that was forwarded once is never forwarded again: its first node tries anew (B64).
         not_leader = NotLeader(self._node.leader, self._node.current_term)
         self._finish([s for s in submissions if s.forwarded], not_leader)
@@ -270,17 +274,16 @@ class Proposals:
         if not address or self._node.leader in (None, self._node.node_id):
             self._wait(own)
         else:
-            for batch in self._batches(own):
+            # One request each, so that each has one outcome.
+            for batch in self._batches(own, min(self._limits.max_batch_commands, MAX_ITEMS)):
                 self._forward(address, batch)
 
-    def _forward(self, address: str, submissions: list[_Submission]) -> None:
-        commands = [command for submission in submissions for command in submission.commands]
-        self._forwarding += 1
+    def _forward(self, address: str, submissions: list[Submission]) -> None:
+        commands = commands_of(submissions)
         self.forwarded_commands += len(commands)
 
         def answered(outcome: Sequence[Result] | RaftKVError) -> None:
-            self._forwarding -= 1
-            if isinstance(outcome, NoLeader):
+            if isinstance(outcome, NoLeader) and outcome.outcome == "not_applied":
                 self._wait(submissions)
             elif isinstance(outcome, RaftKVError):
                 self._finish(submissions, outcome)
@@ -289,7 +292,7 @@ class Proposals:
 
         self._forwarder.write(address, commands, answered)
 
-    def _share_out(self, submissions: list[_Submission], results: Sequence[Result]) -> None:
+    def _share_out(self, submissions: list[Submission], results: Sequence[Result]) -> None:
         start = 0
         for submission in submissions:
             stop = start + len(submission.commands)
@@ -298,7 +301,7 @@ class Proposals:
 
     # -- waiting and giving up -----------------------------------------------------------------------------------
 
-    def _wait(self, submissions: list[_Submission]) -> None:
+    def _wait(self, submissions: list[Submission]) -> None:
         if self._refusing:
             self._finish(submissions, ShuttingDown())
         else:
@@ -322,11 +325,11 @@ class Proposals:
             message = f"the write was not committed within {limit:g} seconds (limits.requestTimeout); it may be yet"
             self._finish(proposed.submissions, RequestTimeout(message, "unknown"))
 
-    def _finish(self, submissions: list[_Submission], error: RaftKVError) -> None:
+    def _finish(self, submissions: list[Submission], error: RaftKVError) -> None:
         for submission in submissions:
             self._answer(submission, error)
 
-    def _answer(self, submission: _Submission, outcome: Sequence[Result] | RaftKVError) -> None:
+    def _answer(self, submission: Submission, outcome: Sequence[Result] | RaftKVError) -> None:
         self._pending_commands -= len(submission.commands)
         self._pending_bytes -= submission.size_bytes
         try:
@@ -361,14 +364,3 @@ class Proposals:
         proposed, self._proposed = self._proposed, {}
         for each in proposed.values():
             self._finish(each.submissions, OutcomeUnknown("the node stopped before the write was committed"))
-
-
-def _size(commands: Sequence[Command]) -> int:
-    size = 0
-    for command in commands:
-        inner = command[4] if command[0] == SESSION else command
-        if len(inner) > 3 and isinstance(inner[3], bytes):
-            size += len(inner[3])
-        if len(inner) > 2:
-            size += len(inner[2])
-    return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgpack
@@ -16,10 +17,13 @@ from raftkv.errors import (
     ProposalDropped,
     RequestTimeout,
     ShuttingDown,
+    TooLarge,
 )
 from raftkv.kvstore import Store
-from raftkv.kvstore.commands import in_session, put
-from raftkv.raft.messages import Entry, EntryKind
+from raftkv.kvstore.commands import delete, in_session, pack_batch, put
+from raftkv.protocols.codec import encode
+from raftkv.protocols.framing import KIB, MIB, FrameLimits, pack
+from raftkv.raft.messages import AppendEntries, Entry, EntryKind
 from raftkv.raft.ready import Role, SoftState
 from raftkv.server.clustertime import ClusterClock
 from raftkv.server.proposals import Proposals, WriteLimits
@@ -184,6 +188,46 @@ class LeaderTests(ProposalsTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
 
+class TimeTests(ProposalsTestCase):
+    """What a leader stamps on its entries."""
+
+    def stamps(self) -> list[int]:
+        """Return the cluster times of the log."""
+        return [msgpack.unpackb(entry.payload)[1] for entry in self.node.log]
+
+    def test_first_turn_of_a_leadership(self) -> None:
+        """An entry that is proposed before the change of role was announced bears the cluster's time too, and not
+        how long the machine has been up: an hour of that would end every session."""
+        self.clock.advance(10_000)
+        self.store.apply(1, pack_batch(7_000, 0, []))
+        self.submit("x")
+        self.proposals.gather()
+        self.proposals.soft_state_changed(SoftState(role=Role.LEADER, term=1, leader="a"))
+        self.clock.advance(2)
+        self.submit("y")
+        self.proposals.gather()
+        self.assertEqual(self.stamps(), [7_000, 9_000])
+
+    def test_announced_first(self) -> None:
+        """Time runs from the beginning of a leadership, not from its first write."""
+        self.clock.advance(10_000)
+        self.proposals.soft_state_changed(SoftState(role=Role.LEADER, term=1, leader="a"))
+        self.clock.advance(3)
+        self.submit("x")
+        self.proposals.gather()
+        self.assertEqual(self.stamps(), [3_000])
+
+    def test_second_leadership(self) -> None:
+        """The time between two leaderships does not count."""
+        self.submit("x")
+        self.proposals.gather()
+        self.clock.advance(5_000)
+        self.node.current_term = 3
+        self.submit("y")
+        self.proposals.gather()
+        self.assertEqual(self.stamps(), [0, 0])
+
+
 class BoundsTests(ProposalsTestCase):
     """Nothing waits without bound."""
 
@@ -216,6 +260,57 @@ class BoundsTests(ProposalsTestCase):
         self.assertIsInstance(self.answers["new"], Overloaded)
         self.commit(self.node.log[1])
         self.assertEqual(self.answers["old"], [(0, 2)])
+
+
+class SizeTests(ProposalsTestCase):
+    """No entry is larger than what one message between nodes can carry: it could never be replicated."""
+
+    limits = dataclasses.replace(ProposalsTestCase.limits, max_pending_bytes=2**30, max_batch_bytes=2 * MIB)
+
+    def test_too_large(self) -> None:
+        """A write that would not fit into a message is refused, whoever leads, and the others go on."""
+        self.submit("large", *[put(b"k", b"v" * MIB)] * 8)
+        self.submit("small")
+        self.proposals.gather()
+        self.assertIsInstance(self.answers["large"], TooLarge)
+        self.assertEqual(self.answers["large"].outcome, "not_applied")
+        self.commit(self.node.log[0])
+        self.assertEqual(self.answers["small"], [(0, 1)])
+        self.assertEqual(self.proposals.pending_commands, 0)
+
+    def test_largest(self) -> None:
+        """The largest write that is taken fits."""
+        self.submit("large", *[put(b"k" * KIB, b"v" * (MIB - KIB))] * 7)
+        self.proposals.gather()
+        (entry,) = self.node.log
+        self.commit(entry)
+        self.assertEqual(len(self.answers["large"]), 7)
+        message = AppendEntries(
+            term=2**62,
+            sender="a",
+            to="b",
+            prev_log_index=0,
+            prev_log_term=2**62,
+            leader_commit=2**62,
+            entries=(entry,),
+            read_round=2**62,
+        )
+        self.assertLess(len(pack(encode(message))), FrameLimits().max_message_bytes)
+
+    def test_wrapping_counts(self) -> None:
+        """Small commands in large wrappings are spread over more entries rather than refused."""
+        limits = dataclasses.replace(self.limits, max_pending_writes=10**6, max_batch_commands=10**6)
+        self.proposals._limits = dataclasses.replace(limits, max_sessions=10**6)
+        client = b"c" * 256
+        for number in range(40):
+            commands = [in_session(client, 1000 * number + each, delete(b"k")) for each in range(1000)]
+            self.submit(f"w{number}", *commands)
+        self.proposals.gather()
+        self.assertGreater(len(self.node.log), 1)
+        for entry in self.node.log:
+            self.assertLess(len(entry.payload), 8 * MIB)
+            self.commit(entry)
+        self.assertEqual(sum(map(len, self.answers.values())), 40_000)
 
 
 class FollowerTests(ProposalsTestCase):
@@ -261,6 +356,27 @@ class FollowerTests(ProposalsTestCase):
         self.proposals.tick()
         self.proposals.gather()
         self.assertEqual(len(self.forwarder.sent), 1)
+
+    def test_leader_that_may_have_begun(self) -> None:
+        """A forwarded write is tried again only where it certainly did not take effect, whatever class of error says
+        so: of a write that travelled in parts some may have (B63)."""
+        self.submit("x")
+        self.proposals.gather()
+        error = NoLeader()
+        error.outcome = "unknown"
+        self.forwarder.sent[0][2](error)
+        self.proposals.tick()
+        self.proposals.gather()
+        self.assertIs(self.answers["x"], error)
+        self.assertEqual(len(self.forwarder.sent), 1)
+
+    def test_one_request_for_one_outcome(self) -> None:
+        """Writes of a turn that do not fit into one request become several, each with an outcome of its own."""
+        self.proposals._limits = dataclasses.replace(self.limits, max_batch_commands=4096, max_pending_writes=4096)
+        for name in ("x", "y", "z"):
+            self.submit(name, *[put(b"", b"")] * 500)
+        self.proposals.gather()
+        self.assertEqual([len(commands) for _, commands, _ in self.forwarder.sent], [1000, 500])
 
     def test_no_leader(self) -> None:
         """Without a leader a write waits for one, for a bounded time, and then certainly did not take effect."""

@@ -1,0 +1,71 @@
+"""Which writes share an entry or a request, and how large a write may be.
+
+Knows sizes and nothing of the log. The bounds of the wire are counted here, before anything is proposed or forwarded:
+an entry that no message can carry would be in the leader's log for good, and nothing behind it could be replicated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from raftkv.errors import RaftKVError
+from raftkv.interfaces import Command, Result
+from raftkv.kvstore.commands import SESSION
+from raftkv.protocols.framing import KIB, MIB, FrameLimits
+
+Done = Callable[[Sequence[Result] | RaftKVError], None]
+
+#: Payload of an entry: one message between nodes must hold it together with what stands around it.
+MAX_ENTRY_BYTES: Final = FrameLimits().max_message_bytes - 64 * KIB
+#: Keys and values of one write: with what a command adds to them it must fit into an entry, and into one request.
+MAX_WRITE_BYTES: Final = 7 * MIB
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Submission:
+    """A write that somebody waits for.
+
+    :ivar forwarded: another node sent it here.
+    :ivar size_bytes: of its keys and values.
+    :ivar arrived: when, on the monotonic clock.
+    """
+
+    commands: Sequence[Command]
+    done: Done
+    forwarded: bool
+    size_bytes: int
+    arrived: float
+
+
+def batches(submissions: Sequence[Submission], *, max_bytes: int, max_commands: int) -> Iterator[list[Submission]]:
+    """Yield all submissions in their order, in groups within bounds; one that exceeds them alone is a group too."""
+    batch: list[Submission] = []
+    commands = size_bytes = 0
+    for submission in submissions:
+        commands += len(submission.commands)
+        size_bytes += submission.size_bytes
+        if batch and (size_bytes > max_bytes or commands > max_commands):
+            yield batch
+            batch, commands, size_bytes = [], len(submission.commands), submission.size_bytes
+        batch.append(submission)
+    if batch:
+        yield batch
+
+
+def commands_of(batch: Sequence[Submission]) -> list[Command]:
+    """Return the commands of a batch, in order."""
+    return [command for submission in batch for command in submission.commands]
+
+
+def size_of(commands: Sequence[Command]) -> int:
+    """Return the bytes of all keys and values."""
+    size = 0
+    for command in commands:
+        inner = command[4] if command[0] == SESSION else command
+        if len(inner) > 3 and isinstance(inner[3], bytes):
+            size += len(inner[3])
+        if len(inner) > 2:
+            size += len(inner[2])
+    return size
