@@ -25,12 +25,12 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from raftkv.config import Address, NodeConfig, load_config
+from raftkv.daemon.collector import freeze_long_lived
 from raftkv.daemon.logs import OBSERVER_NAME, LogChoice, choose
 from raftkv.daemon.pidfile import PidFile
 from raftkv.daemon.ports import BoundEndpoint
 from raftkv.daemon.process import (
     Supervisor,
-    freeze_long_lived,
     raise_descriptor_limit,
     tune_interpreter,
     use_monotonic_clock,
@@ -122,9 +122,11 @@ def makeService(options: Options) -> IService:
     tune_interpreter()
     raise_descriptor_limit(2 * options.config.limits.max_connections + 512)
     try:
-        return compose(options.config, reactor, pidfile=options.pidfile)
+        service = compose(options.config, reactor, pidfile=options.pidfile)
     except (ConfigurationError, StorageError) as error:
         raise SystemExit(f"raftkv: {error}") from None
+    freeze_long_lived()
+    return service
 
 
 def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> IService:
@@ -186,7 +188,6 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
         HttpService(endpoint=http_port, site=ApiSite(reactor=reactor, api=api)),
     ):
         IService(service).setServiceParent(services)
-    reactor.callWhenRunning(freeze_long_lived)
     _say_who_can_reach(config)
     return services
 

@@ -20,7 +20,6 @@ from twisted.application.service import Service
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from zope.interface import implementer
 
-from raftkv.daemon.collector import freeze_long_lived as freeze_long_lived
 from raftkv.daemon.collector import tune_collector
 from raftkv.errors import InvariantViolation, StorageError
 
