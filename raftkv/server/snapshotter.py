@@ -23,6 +23,7 @@ from raftkv.kvstore import Restorer, Store
 from raftkv.persistence.calls import BlockingCalls
 from raftkv.raft.messages import SnapshotMeta
 from raftkv.raft.node import RaftNode
+from raftkv.server.chores import Chores
 from raftkv.server.statemachine import StateMachine
 from raftkv.snapshot.files import SnapshotDirectory
 from raftkv.snapshot.policy import compaction_index, first_look_seconds, snapshot_is_due
@@ -31,7 +32,8 @@ from raftkv.snapshot.restoring import SnapshotRestorer
 from raftkv.snapshot.slices import SliceSettings
 from raftkv.snapshot.taking import SnapshotTaker
 
-_DISCARDED_AT_ONCE = 20_000  # records of a replaced store that are freed in one turn, a few milliseconds' worth
+_DISCARDED_AT_ONCE = 5_000  # records of a replaced store that are freed in one turn, a few milliseconds' worth
+_FORGOTTEN_AT_ONCE = 10_000  # likewise, entries of the log in memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ class Snapshotter(Service):
         self._looking = LoopingCall(self.look)
         self._looking.clock = clock
         self._first_look: IDelayedCall | None = None
-        self._discarding: IDelayedCall | None = None
+        self._chores = Chores(clock)
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -114,9 +116,7 @@ class Snapshotter(Service):
             self._first_look = None
         if self._looking.running:
             self._looking.stop()
-        if self._discarding is not None:
-            self._discarding.cancel()
-            self._discarding = None
+        self._chores.stop()
         await self._taker.cancel()
         await self._calls.stop()
 
@@ -205,9 +205,15 @@ class Snapshotter(Service):
             trailing_entries=self._settings.trailing_entries,
         )
         if index >= self._node.first_index:
-            self._node.compact(index)
             self._storage.compact(index)
+            # Half a million entries at once are a pause.
+            self._chores.add(partial(self._forget_some, index))
         self._calls.run(partial(self._directory.prune, self._settings.max_snapshots)).addErrback(self._disk_failed)
+
+    def _forget_some(self, index: int) -> bool:
+        # A snapshot that is installed meanwhile drops everything in front of it, and then nothing is left to do here.
+        self._node.compact(min(index, self._node.first_index + _FORGOTTEN_AT_ONCE - 1))
+        return self._node.first_index <= index
 
     # -- restoring -----------------------------------------------------------------------------------------------
 
@@ -235,7 +241,4 @@ class Snapshotter(Service):
 
     def discard(self, store: Store) -> None:
         """Free a store that another has replaced, a little in each turn: a million records at once are a pause."""
-        if store.discard(_DISCARDED_AT_ONCE) and self.running:
-            self._discarding = self._clock.callLater(0, self.discard, store)
-        else:
-            self._discarding = None
+        self._chores.add(partial(store.discard, _DISCARDED_AT_ONCE))
