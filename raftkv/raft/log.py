@@ -15,6 +15,7 @@ from raftkv.errors import InvariantViolation
 from raftkv.raft.messages import Entry
 
 ENTRY_OVERHEAD_BYTES = 32  #: counted beside an entry's payload, so that many empty entries have a size too
+_REAPED_AT_ONCE = 1000  # entries that a snapshot has replaced, freed with each append: all of them at once are a pause
 
 
 def entry_size(entry: Entry) -> int:
@@ -46,6 +47,7 @@ class Log:
         self._previous_index = previous_index
         self._previous_term = previous_term
         self._entries: list[Entry] = []
+        self._replaced: list[Entry] = []  # by a snapshot, and not freed yet
         self.snapshot_index = snapshot_index
         self.append(entries)
         self.stable_index = self._written_index = self.last_index
@@ -122,6 +124,8 @@ class Log:
                 raise InvariantViolation(f"entry {entry.index} cannot follow entry {expected - 1}")
             expected += 1
         self._entries.extend(entries)
+        if self._replaced:
+            del self._replaced[-_REAPED_AT_ONCE:]
 
     def truncate_from(self, index: int) -> None:
         """Drop the entry at ``index`` and all that follow."""
@@ -135,7 +139,7 @@ class Log:
         """Drop everything: a snapshot up to ``index`` stands in its place (section 7)."""
         # What older writes bring to the disk is no longer part of the log.
         self._clamp_stable(self.stable_index)
-        self._entries.clear()
+        self._replaced, self._entries = self._entries, []
         self._previous_index, self._previous_term = index, term
         self._written_index = index
         self.snapshot_index = index

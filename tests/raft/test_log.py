@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -39,6 +40,19 @@ class LogTests(SynchronousTestCase):
         """Entries that do not follow each other are refused (B45)."""
         self.assertRaises(InvariantViolation, Log().append, log_of(1, 1)[1:])
         self.assertRaises(InvariantViolation, Log, entries=(entry(1, 1), entry(3, 1)))
+
+    def test_replaced_by_a_snapshot(self) -> None:
+        """What a snapshot replaces is gone at once, but freed in portions: very much at once would be a pause."""
+        payloads = [b"%04d" % index for index in range(1, 2501)]
+        log = Log(entries=[entry(index, 1, payload) for index, payload in enumerate(payloads, 1)])
+        held = max(map(sys.getrefcount, payloads))
+        log.restore(9000, 2)
+        self.assertEqual((log.first_index, log.last_index, log.last_term), (9001, 9000, 2))
+        freed = []
+        for index in range(9001, 9004):
+            log.append([entry(index, 2)])
+            freed.append(sum(count < held for count in map(sys.getrefcount, payloads)))
+        self.assertTrue(0 < freed[0] < freed[1] < freed[2] == 2500, freed)
 
     def test_last_index_of_term(self) -> None:
         """The last index whose term is no later, up to a bound, is the one a plain search finds."""
