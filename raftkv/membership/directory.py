@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from raftkv.config import Address
 from raftkv.interfaces import Identity
 from raftkv.raft.configuration import Configuration, Member
 
@@ -40,7 +41,7 @@ class Directory:
 
     def addresses(self, member_id: str | None) -> MemberAddresses:
         """Return where a member is; all empty for ``None`` and for a stranger."""
-        known = self._known(member_id)
+        known = self._credible(member_id)
         if known is not None:
             return MemberAddresses(raft_addr=known.raft_addr, rpc_addr=known.rpc_addr, http_addr=known.http_addr)
         member = self._configuration().members.get(member_id) if member_id is not None else None
@@ -61,8 +62,8 @@ class Directory:
         return dataclasses.replace(configuration, members=members)
 
     def _renew(self, member: Member) -> Member:
-        known = self._known(member.id)
-        if known is None or (member.incarnation and member.incarnation != known.incarnation):
+        known = self._credible(member.id)
+        if known is None:
             return member
         return Member(
             id=member.id,
@@ -76,3 +77,20 @@ class Directory:
         if member_id is None:
             return None
         return self._identity if member_id == self._identity.node_id else self._met().get(member_id)
+
+    def _credible(self, member_id: str | None) -> Identity | None:
+        """Return what a member said of itself, unless that cannot be true: anybody can connect and give its name."""
+        known = self._known(member_id)
+        if known is None or not all(map(_is_reachable, (known.raft_addr, known.rpc_addr, known.http_addr))):
+            return None
+        member = self._configuration().members.get(known.node_id)
+        if member is not None and member.incarnation not in ("", known.incarnation):
+            return None
+        return known
+
+
+def _is_reachable(address: str) -> bool:
+    try:
+        return bool(Address.parse(address).host)
+    except ValueError:
+        return False

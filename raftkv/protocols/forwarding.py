@@ -162,7 +162,8 @@ class RpcForwarder:
         """Take what is needed.
 
         :param identity: who this node is.
-        :param connect: makes an endpoint for a ``host:port``; its attempts should end within about a second.
+        :param connect: makes an endpoint for a ``host:port``, or raises :exc:`ValueError` for what is none. Its
+            attempts should end within about a second.
         :param clock: the reactor.
         :param request_timeout_seconds: from sending a request to giving it up.
         :param max_waiting: requests that may wait for one connection that is being made.
@@ -237,8 +238,13 @@ class RpcForwarder:
             return
         line = self._lines.get(rpc_addr)
         if line is None:
+            try:
+                endpoint = self._connect(rpc_addr)
+            except ValueError as reason:
+                request(None, Unreachable(f"there is no way to {rpc_addr!r}: {reason}"))
+                return
             line = self._lines[rpc_addr] = _Line(
-                address=rpc_addr, endpoint=self._connect(rpc_addr), build=self._build, max_waiting=self._max_waiting
+                address=rpc_addr, endpoint=endpoint, build=self._build, max_waiting=self._max_waiting
             )
         line.use(request)
 

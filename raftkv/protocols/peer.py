@@ -314,7 +314,8 @@ class PeerService(Service):
 
         :param identity: who this node is.
         :param endpoint: listens on ``raft.bindAddr``: anything with ``listen(factory)``.
-        :param connect: makes an endpoint for a member's ``host:port``; its attempts should end within about a second.
+        :param connect: makes an endpoint for a member's ``host:port``, or raises :exc:`ValueError` for what is none.
+            Its attempts should end within about a second.
         :param clock: the reactor.
         :param random: draws the waits between attempts.
         :param source: the snapshot files to send.
@@ -409,7 +410,7 @@ class PeerService(Service):
         """Send the newest snapshot file; the receiver hears of the end by ``snapshot_sent``."""
         address = self._address_of(peer)
         known = bool(address) and peer != self._identity.node_id and bool(self.running)
-        self._outgoing_snapshots.send(peer, self._connect(address) if known else None)
+        self._outgoing_snapshots.send(peer, self._endpoint(peer, address) if known else None)
 
     def known_peers(self) -> Mapping[str, Identity]:
         """Return what each peer last said of itself, by member id."""
@@ -522,11 +523,22 @@ class PeerService(Service):
             return None
         return self._open_link(peer, identity.raft_addr)
 
-    def _open_link(self, peer: str, address: str) -> PeerLink:
+    def _endpoint(self, peer: str, address: str) -> IStreamClientEndpoint | None:
+        try:
+            return self._connect(address)
+        except ValueError as reason:
+            # A stranger may call itself what it likes; who has no address cannot be answered, that is all.
+            self._warnings.warn("there is no way to {peer}: {reason}", peer=peer, reason=reason)
+            return None
+
+    def _open_link(self, peer: str, address: str) -> PeerLink | None:
+        endpoint = self._endpoint(peer, address)
+        if endpoint is None:
+            return None
         link = self._links[peer] = PeerLink(
             peer=peer,
             address=address,
-            endpoint=self._connect(address),
+            endpoint=endpoint,
             identity=self._identity,
             settings=self._settings,
             clock=self._clock,

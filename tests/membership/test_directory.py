@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.interfaces import Identity
@@ -67,6 +69,23 @@ class DirectoryTests(SynchronousTestCase):
         renewed = self.directory.renewed()
         assert renewed is not None
         self.assertEqual(renewed.members["b"].raft_addr, "b:50")
+
+    def test_address_of_another_incarnation(self) -> None:
+        """Where a member is is not taken from somebody else who gives its name: writes would be sent there."""
+        self.met["b"] = identity("b")
+        self.configuration = self.directory.renewed() or self.configuration
+        self.met["b"] = identity("b", incarnation="another", port=50)
+        self.assertEqual(self.directory.addresses("b").rpc_addr, "b:2")
+
+    def test_nonsense(self) -> None:
+        """What is no address does not come into the log, where every node would have to live with it."""
+        for nonsense in ("", "nonsense", ":1", "b:", "b:99999", "b c:1"):
+            for name in ("raft_addr", "rpc_addr", "http_addr"):
+                self.met["b"] = dataclasses.replace(identity("b"), **{name: nonsense})
+                renewed = self.directory.renewed()
+                assert renewed is not None  # for it holds our own addresses
+                self.assertEqual(renewed.members["b"], self.configuration.members["b"])
+                self.assertEqual(self.directory.addresses("b"), MemberAddresses(raft_addr="b:1"))
 
     def test_other_incarnation(self) -> None:
         """A member with another incarnation than the configuration's is a stranger under an old name (B24)."""

@@ -119,6 +119,8 @@ class Network:
 
     def client(self, address: str) -> ClientEndpoint:
         """Return where to connect."""
+        if ":" not in address:
+            raise ValueError(f"{address!r} is no address")
         return ClientEndpoint(self, address)
 
     def flush(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import Any
 
@@ -437,6 +438,21 @@ class HostileMemberTests(PeerTestCase):
         self.assertEqual(self.receivers["a"].messages, [])
         self.assertLessEqual(len(self.lines["a"].events), 200)
         self.assertFalse(self.dial("a", hello("b")).lost)
+
+    def test_nonsense_for_an_address(self) -> None:
+        """Who gives no usable address of itself is not answered; neither that nor a configuration that holds such an
+        address stops the node."""
+        node = self.node("a")
+        stranger = dataclasses.replace(identity("x"), raft_addr="nonsense")
+        self.dial("a", encode_hello(Hello(identity=stranger, purpose=Purpose.RAFT)), encode(heartbeat("x", "a")))
+        self.assertEqual(len(self.receivers["a"].messages), 1)
+        node.send([heartbeat("a", "x")])
+        node.set_members(members("a", "b", "c", b="nonsense"))
+        self.node("c")
+        node.send_snapshot("b")
+        self.network.advance(1)
+        self.assertEqual(self.receivers["a"].snapshots, [("b", 0, False)])
+        self.assertEqual(node.connected_peers(), {"c"})
 
     def test_talk_on_our_connection(self) -> None:
         """The other side of our own connection says nothing behind its hello."""

@@ -619,6 +619,13 @@ class ForwarderTests(RpcTestCase):
         failure = self.failureResultOf(self.forwarder.call("z:rpc", "cluster", {}))
         self.assertIsInstance(failure.value, errors.NoLeader)
 
+    def test_nonsense_for_an_address(self) -> None:
+        """What is no address cannot be reached: the request was certainly not sent."""
+        done: list[Any] = []
+        self.forwarder.write("nonsense", [put(b"k", b"")], done.append)
+        self.assertIsInstance(done[0], errors.NoLeader)
+        self.assertEqual(done[0].outcome, "not_applied")
+
     def test_break_after_sending(self) -> None:
         """A connection that breaks after sending leaves the outcome unknown; the next request makes a new one."""
         done: list[Any] = []
