@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help cluster test unit functional docs lint format clean distclean
+.PHONY: help cluster test unit functional mutants docs lint format clean distclean
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,10 @@ unit: $(VENV)/.installed ## Run the unit tests only
 
 functional: $(VENV)/.installed ## Run the tests of real processes only
 	@$(BIN)/python tests/run.py --functional
+
+mutants: $(VENV)/.installed ## Break the rules one by one, and see that the tests notice (an hour; goes on where it was)
+	@mkdir -p _trial_temp
+	@$(BIN)/python -m tests.mutants --jobs $(JOBS) --resume _trial_temp/mutants.jsonl
 
 docs: $(VENV)/.installed ## Build the manual into docs/_build
 	@$(BIN)/python docs/tables.py

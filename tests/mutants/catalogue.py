@@ -1,0 +1,29 @@
+"""All mutants, in the order in which a reader of the paper meets their rules."""
+
+from __future__ import annotations
+
+from tests.mutants import durability, elections, leadership, reads, replication, services, snapshots, state_machine
+from tests.mutants.mutant import Mutant
+
+#: What each part of the package is tested by, beside the simulation.
+SUITES: dict[str, tuple[str, ...]] = {
+    "raft": ("tests.raft", "tests.interaction"),
+    "kvstore": ("tests.kvstore",),
+    "persistence": ("tests.persistence",),
+    "snapshot": ("tests.snapshot",),
+    "protocols": ("tests.protocols",),
+    "server": ("tests.server",),
+}
+
+CHAPTERS: dict[str, tuple[Mutant, ...]] = {
+    "Elections": elections.MUTANTS,
+    "Replication and commitment": replication.MUTANTS,
+    "Leadership and membership": leadership.MUTANTS,
+    "Reads": reads.MUTANTS,
+    "The disk": durability.MUTANTS,
+    "Snapshots": snapshots.MUTANTS,
+    "The state machine": state_machine.MUTANTS,
+    "Services": services.MUTANTS,
+}
+
+MUTANTS: tuple[Mutant, ...] = tuple(mutant for chapter in CHAPTERS.values() for mutant in chapter)

@@ -1,0 +1,210 @@
+"""Violations of what the services around the core promise: who is answered what, and when a node must stop."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Edit, Mutant
+
+DRIVER = "raftkv/server/driver.py"
+FORWARDING = "raftkv/protocols/forwarding.py"
+HELLO = "raftkv/protocols/hello.py"
+PEER = "raftkv/protocols/peer.py"
+PROPOSALS = "raftkv/server/proposals.py"
+RPC = "raftkv/protocols/rpc.py"
+
+PROPOSAL_TESTS = ("tests.server.test_proposals",)
+
+MUTANTS = (
+    Mutant(
+        name="acknowledged-when-proposed",
+        rule="A write is answered once its entry has been applied, not when it is proposed.",
+        reference="section 5.3, B4",
+        edits=(
+            Edit(
+                PROPOSALS,
+                "            self._proposed[entry.index] = _Proposed(entry.term, batch)\n",
+                "            self._share_out(batch, [(0, entry.index)] * len(commands))\n",
+            ),
+        ),
+        hints=PROPOSAL_TESTS,
+    ),
+    Mutant(
+        name="waiter-ignores-the-term",
+        rule="A waiter is answered by the entry at its index only if that is of its term, too.",
+        reference="B65",
+        edits=(Edit(PROPOSALS, "        if proposed.term != entry.term:\n", "        if False:\n"),),
+        hints=PROPOSAL_TESTS,
+    ),
+    Mutant(
+        name="waiter-of-the-wrong-index",
+        rule="The answers of an entry go to those who proposed it.",
+        reference="B65",
+        edits=(
+            Edit(
+                PROPOSALS,
+                "        proposed = self._proposed.pop(entry.index, None)\n        if proposed is None:\n",
+                "        proposed = self._proposed.pop(entry.index + 1, None)\n        if proposed is None:\n",
+            ),
+        ),
+        hints=PROPOSAL_TESTS,
+    ),
+    Mutant(
+        name="replaced-write-called-not-applied",
+        rule="A write that a later leadership of ours replaced has an unknown outcome: others may yet commit it.",
+        reference="B63, B65",
+        edits=(
+            Edit(
+                PROPOSALS,
+                'OutcomeUnknown("leadership was lost before the write was committed")',
+                "ProposalDropped()",
+            ),
+        ),
+        hints=PROPOSAL_TESTS,
+    ),
+    Mutant(
+        name="replaced-write-never-answered",
+        rule="Every write is answered, also one that a later leadership of ours replaced.",
+        reference="B65",
+        edits=(Edit(PROPOSALS, "            self._forget_replaced(entry.index)\n", ""),),
+        hints=PROPOSAL_TESTS,
+    ),
+    Mutant(
+        name="covered-write-called-not-applied",
+        rule="A write that a snapshot covered has an unknown outcome.",
+        reference="B63",
+        edits=(
+            Edit(
+                PROPOSALS,
+                'OutcomeUnknown("the entry was covered by a snapshot from another leader")',
+                "ProposalDropped()",
+            ),
+        ),
+        hints=PROPOSAL_TESTS,
+    ),
+    Mutant(
+        name="late-write-called-not-applied",
+        rule="A write that was not committed in time has an unknown outcome.",
+        reference="B63",
+        edits=(Edit(PROPOSALS, 'RequestTimeout(message, "unknown")', 'RequestTimeout(message, "not_applied")'),),
+        hints=PROPOSAL_TESTS,
+    ),
+    Mutant(
+        name="abandoned-write-called-not-applied",
+        rule="A write in the log of a node that stops has an unknown outcome.",
+        reference="B63",
+        edits=(
+            Edit(
+                PROPOSALS,
+                'OutcomeUnknown("the node stopped before the write was committed")',
+                "ShuttingDown()",
+            ),
+        ),
+        hints=PROPOSAL_TESTS,
+    ),
+    Mutant(
+        name="unknown-outcome-tried-again",
+        rule="A write whose outcome is unknown is not sent again by itself.",
+        reference="B63",
+        edits=(
+            Edit(
+                PROPOSALS,
+                'if isinstance(outcome, NoLeader) and outcome.outcome == "not_applied":',
+                "if isinstance(outcome, NoLeader | OutcomeUnknown):",
+            ),
+        ),
+        hints=PROPOSAL_TESTS,
+    ),
+    Mutant(
+        name="forwarded-twice",
+        rule="A write that was forwarded once is never forwarded again.",
+        reference="B64",
+        edits=(
+            Edit(PROPOSALS, "        self._finish([s for s in submissions if s.forwarded], not_leader)\n", ""),
+            Edit(PROPOSALS, "own = [s for s in submissions if not s.forwarded]", "own = submissions"),
+        ),
+        hints=PROPOSAL_TESTS,
+    ),
+    Mutant(
+        name="forwarding-not-marked",
+        rule="A forwarded write says so.",
+        reference="B64",
+        edits=(
+            Edit(
+                FORWARDING,
+                "connection.write(commands, done, forwarded=True)",
+                "connection.write(commands, done, forwarded=False)",
+            ),
+        ),
+        hints=("tests.protocols.test_rpc",),
+    ),
+    Mutant(
+        name="mark-of-forwarding-ignored",
+        rule="The leader's node hands on that a write was forwarded.",
+        reference="B64",
+        edits=(
+            Edit(RPC, "        forwarded = flags == FORWARDED\n", "        forwarded = False\n        flags = 0\n"),
+        ),
+        hints=("tests.protocols.test_rpc",),
+    ),
+    Mutant(
+        name="part-applied-called-not-applied",
+        rule="A write of which a part may have been applied has an unknown outcome.",
+        reference="B63",
+        edits=(Edit(FORWARDING, "        if len(errors) < len(self._answers):\n", "        if False:\n"),),
+        hints=("tests.protocols.test_rpc",),
+    ),
+    Mutant(
+        name="violation-survived",
+        rule="A node whose core refuses to go on stops: a silent node is safe and a wrong one is not.",
+        reference="our design",
+        edits=(
+            Edit(
+                DRIVER,
+                "            self.fail(error)\n        else:\n",
+                '            self._log.debug("went on after {error}", error=error)\n        else:\n',
+            ),
+        ),
+        hints=("tests.server.test_replica",),
+    ),
+    Mutant(
+        name="works-on-after-a-failure",
+        rule="A node that has failed takes nothing more from the network or the disk.",
+        reference="our design, B43",
+        edits=(
+            Edit(
+                DRIVER,
+                "        if not self.running or self.failure is not None:\n            return\n        try:",
+                "        try:",
+            ),
+            Edit(
+                DRIVER,
+                "        if self.failure is not None:\n            return\n        try:\n            self.node.advance",
+                "        try:\n            self.node.advance",
+            ),
+            Edit(DRIVER, " and self.running and self.failure is None:", " and self.running:"),
+        ),
+        hints=("tests.server.test_replica",),
+    ),
+    Mutant(
+        name="another-clusters-peer",
+        rule="A node of another cluster is turned away.",
+        reference="our design, B24",
+        edits=(
+            Edit(HELLO, "    if wanted != found and not (is_client and not (wanted and found)):\n", "    if False:\n"),
+        ),
+        hints=("tests.protocols.test_peer",),
+    ),
+    Mutant(
+        name="another-member-at-the-address",
+        rule="Messages for a member are not given to whoever has its address now.",
+        reference="our design, B24",
+        edits=(Edit(PEER, "        if hello.identity.node_id != self._peer:\n", "        if False:\n"),),
+        hints=("tests.protocols.test_peer",),
+    ),
+    Mutant(
+        name="snapshot-message-without-its-file",
+        rule="An InstallSnapshot that comes without its file is refused: the core would drop its log.",
+        reference="section 7, B46",
+        edits=(Edit(PEER, "        if message[0] == INSTALL_SNAPSHOT:\n", "        if False:\n"),),
+        hints=("tests.protocols.test_peer",),
+    ),
+)
