@@ -226,6 +226,16 @@ class ElectionTests(SynchronousTestCase):
             node.tick()
         self.assertEqual((node.role, node.current_term), (Role.PRE_CANDIDATE, 1))
 
+    def test_late_grant_of_a_pre_vote(self) -> None:
+        """A pre-vote granted for an earlier campaign says nothing about the next one (thesis 9.6)."""
+        node = candidate(make_node())
+        node.campaign()
+        node.step(RequestVoteResponse(term=node.current_term, sender="c", to="a", vote_granted=True, pre_vote=True))
+        self.assertEqual((node.role, node.current_term), (Role.PRE_CANDIDATE, 1))
+        answer = RequestVoteResponse(term=2, sender="c", to="a", vote_granted=True, pre_vote=True)
+        node.step(answer)
+        self.assertEqual((node.role, node.current_term), (Role.CANDIDATE, 2))
+
     def test_randomised_timeouts(self) -> None:
         """“Election timeouts are chosen randomly from a fixed interval” (5.2): [election_ticks, 2 * election_ticks)."""
         waited = set()
