@@ -17,7 +17,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from raftkv.errors import Conflict, CorruptData, InvariantViolation
+from raftkv.errors import Conflict, CorruptData, InvariantViolation, ShuttingDown
 from raftkv.interfaces import IStorage
 from raftkv.kvstore import Restorer, Store
 from raftkv.persistence.calls import BlockingCalls
@@ -33,6 +33,7 @@ from raftkv.snapshot.slices import SliceSettings
 from raftkv.snapshot.taking import SnapshotTaker
 
 _DISCARDED_AT_ONCE = 5_000  # records of a replaced store that are freed in one turn, a few milliseconds' worth
+_STABLE_LOOK_SECONDS = 0.005  # between two looks at whether our own disk has caught up with what a snapshot holds
 _FORGOTTEN_AT_ONCE = 10_000  # likewise, entries of the log in memory
 
 
@@ -91,6 +92,7 @@ class Snapshotter(Service):
         self._looking.clock = clock
         self._first_look: IDelayedCall | None = None
         self._chores = Chores(clock)
+        self._waiting: tuple[Deferred[None], IDelayedCall] | None = None  # for our own disk, with a state captured
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -117,6 +119,7 @@ class Snapshotter(Service):
         if self._looking.running:
             self._looking.stop()
         self._chores.stop()
+        self._stop_waiting()
         await self._taker.cancel()
         await self._calls.stop()
 
@@ -125,7 +128,7 @@ class Snapshotter(Service):
     def look(self) -> None:
         """Take a snapshot if one is due."""
         state_machine = self._state_machine()
-        if self._taker.is_busy or state_machine.is_restoring:
+        if self._is_busy or state_machine.is_restoring:
             return
         due = snapshot_is_due(
             log_bytes=self._storage.log_bytes(),
@@ -133,16 +136,20 @@ class Snapshotter(Service):
             stable_applied_index=min(state_machine.store.applied_index, self._node.stable_index),
             snapshot_index=self._node.snapshot_index,
         )
-        if due and self._is_stable():
+        if due:
             # Its failure has stopped the node by the time it comes here.
             self.take().addErrback(lambda failure: self._log.debug("no snapshot: {reason}", reason=failure.value))
 
-    def _is_stable(self) -> bool:
-        # Entries may be applied before our own disk has them; a snapshot of them would be ahead of our log.
-        return self._state_machine().store.applied_index <= self._node.stable_index
+    @property
+    def _is_busy(self) -> bool:
+        return self._taker.is_busy or self._waiting is not None
 
     def take(self) -> Deferred[SnapshotInfo]:
         """Take a snapshot of the present state.
+
+        Entries may be applied before our own disk has them, and on a slow disk there may never be a moment when it has
+        them all. So the state is captured now, and written once the disk has caught up with it: a snapshot is never
+        ahead of our log.
 
         :return: fires with its description once it is whole on disk; fails with
             :exc:`raftkv.errors.Conflict` where one is being taken or restored, or there is nothing new.
@@ -151,17 +158,46 @@ class Snapshotter(Service):
         index = store.applied_index
         term = self._node.term_at(index)
         refused: Deferred[SnapshotInfo] = Deferred()
-        if self._taker.is_busy or self._state_machine().is_restoring:
+        if self._is_busy or self._state_machine().is_restoring:
             refused.errback(Conflict("a snapshot is being taken or restored already"))
             return refused
-        if index <= self._node.snapshot_index or term is None or not self._is_stable():
-            refused.errback(Conflict(f"there is nothing new on disk since the snapshot at {self._node.snapshot_index}"))
+        if index <= self._node.snapshot_index or term is None:
+            refused.errback(Conflict(f"there is nothing new since the snapshot at {self._node.snapshot_index}"))
             return refused
         configuration, configuration_index = self._node.committed_configuration(index)
         meta = SnapshotMeta(
             index=index, term=term, configuration=configuration, configuration_index=configuration_index
         )
-        return self._taker.take(store.capture(), meta, store.revision).addCallbacks(self._took, self._did_not_take)
+        view, revision = store.capture(), store.revision
+
+        def write(_: None) -> Deferred[SnapshotInfo]:
+            return self._taker.take(view, meta, revision)
+
+        def give_up(failure: Failure) -> Failure:
+            view.close()
+            return failure
+
+        taking: Deferred[SnapshotInfo] = self._when_stable(index).addCallbacks(write, give_up)
+        return taking.addCallback(self._took).addErrback(self._did_not_take)
+
+    def _when_stable(self, index: int) -> Deferred[None]:
+        stable: Deferred[None] = Deferred()
+
+        def look() -> None:
+            if self._node.stable_index >= index:
+                self._waiting = None
+                stable.callback(None)
+            else:
+                self._waiting = (stable, self._clock.callLater(_STABLE_LOOK_SECONDS, look))
+
+        look()
+        return stable
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            (stable, call), self._waiting = self._waiting, None
+            call.cancel()
+            stable.errback(CancelledError("the snapshot was given up"))
 
     def _took(self, info: SnapshotInfo) -> SnapshotInfo:
         self.taken += 1
@@ -181,12 +217,13 @@ class Snapshotter(Service):
 
     def _did_not_take(self, failure: Failure) -> Failure:
         self.failed += 1
-        if not failure.check(CancelledError):
-            # The disk failed, or the state could not be written: both mean that this node must not go on.
-            self._disk_failed(failure)
+        # The disk failed, or the state could not be written: both mean that this node must not go on.
+        self._disk_failed(failure)
         return failure
 
     def _disk_failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError, ShuttingDown):
+            return  # it was not the disk: we are stopping, or another state has come
         assert failure.value is not None  # for mypy: a failure always holds an exception
         self._fatal(failure.value)
 
@@ -220,6 +257,7 @@ class Snapshotter(Service):
     def load(self, meta: SnapshotMeta) -> Deferred[Store]:
         """Read the snapshot of this meta into a store of its own; cancel to give up."""
         # A snapshot of the state that is about to be replaced would hold on to it, and is older than the installed one.
+        self._stop_waiting()
         self._taker.cancel()
 
         def found(info: SnapshotInfo) -> Deferred[Store]:

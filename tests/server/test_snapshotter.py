@@ -1,11 +1,17 @@
-"""What follows a snapshot is done a little in each turn, so that it is no pause."""
+"""Snapshots of a running node: never ahead of its disk, never a mere line in the log, and no pause afterwards."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
+from twisted.internet.defer import CancelledError, Deferred
+
+from raftkv.errors import Conflict, CorruptData, InvariantViolation, StorageError
 from raftkv.kvstore.commands import put
+from raftkv.raft.configuration import Configuration
+from raftkv.raft.messages import SnapshotMeta
 from raftkv.server import snapshotter
+from raftkv.snapshot.reading import SnapshotInfo
 from tests.server.test_replica import ReplicaTestCase
 
 
@@ -48,3 +54,86 @@ class CompactionTests(ReplicaTestCase):
         self.successResultOf(self.stop())
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.fatal, [])
+
+
+class TakingTests(ReplicaTestCase):
+    """A snapshot on its way to the disk."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.run_for(3)
+        self.write(put(b"k", b"v"))
+        self.run_for(0.1)
+
+    def ahead_of_its_disk(self) -> Deferred[SnapshotInfo]:
+        """Ask for a snapshot of a state that the disk does not have yet."""
+        node = self.replica.driver.node
+        self.log_worker.stall()
+        self.write(put(b"k", b"w"))
+        self.clock.advance(0)
+        # A node alone never applies what it has not synced; one among others does, when they have.
+        node._state.commit_to(node.last_index)
+        self.replica.driver.wake()
+        self.clock.advance(0)
+        self.assertGreater(self.replica.state_machine.store.applied_index, node.stable_index)
+        return self.replica.snapshotter.take()
+
+    def test_waits_for_the_disk(self) -> None:
+        """A state that is ahead of our own disk is captured at once, and written when the disk has caught up."""
+        taking = self.ahead_of_its_disk()
+        self.run_for(1)
+        self.assertNoResult(taking)
+        self.assertEqual(self.disk.names("snapshots"), [])
+        self.failureResultOf(self.replica.snapshotter.take(), Conflict)
+        self.replica.snapshotter.look()
+        self.log_worker.resume()
+        self.write(put(b"k", b"x"))
+        self.run_for(1)
+        self.assertEqual(self.successResultOf(taking).revision, 2)
+        self.assertEqual(self.fatal, [])
+
+    def test_stopped_while_it_waits(self) -> None:
+        """A snapshot that waits for the disk is given up by a stop, which is no failure."""
+        taking = self.ahead_of_its_disk()
+        self.log_worker.resume()
+        stopping = self.stop()
+        self.failureResultOf(taking, CancelledError)
+        self.successResultOf(stopping)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.fatal, [])
+
+    def test_another_state_comes_while_it_waits(self) -> None:
+        """A snapshot that waits for the disk is given up when a leader's snapshot replaces the state."""
+        taking = self.ahead_of_its_disk()
+        meta = SnapshotMeta(index=99, term=1, configuration=Configuration(), configuration_index=0)
+        loading = self.replica.snapshotter.load(meta)
+        self.failureResultOf(taking, CancelledError)
+        self.assertEqual(self.fatal, [])
+        self.log_worker.resume()
+        self.run_for(0.1)
+        self.failureResultOf(loading, CorruptData)
+        # The state that it would have replaced is free to be captured again.
+        self.replica.state_machine.store.capture().close()
+
+    def test_refused_by_the_core(self) -> None:
+        """A snapshot that the core refuses stops the node; it is not a mere line in the log."""
+        error = InvariantViolation("more than was applied")
+
+        def refuse(index: int) -> None:
+            raise error
+
+        self.patch(self.replica.driver.node, "snapshot_taken", refuse)
+        taking = self.replica.snapshotter.take()
+        self.run_for(0.5)
+        self.failureResultOf(taking, InvariantViolation)
+        self.assertEqual(self.fatal, [error])
+        self.assertIs(self.replica.driver.failure, error)
+
+    def test_cannot_be_written(self) -> None:
+        """A disk that fails under a snapshot stops the node, and the log is not cut on the strength of it (B43)."""
+        self.disk.fail_next("sync", "snapshots")
+        taking = self.replica.snapshotter.take()
+        self.run_for(0.5)
+        self.failureResultOf(taking, StorageError)
+        self.assertEqual(len(self.fatal), 1)
+        self.assertEqual(self.replica.driver.node.snapshot_index, 0)
