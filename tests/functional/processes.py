@@ -114,6 +114,8 @@ class Node:
             stdin=subprocess.DEVNULL,
             stdout=self.output.open("ab"),
             stderr=subprocess.STDOUT,
+            # A shell that runs the tests in the background has them, and whatever they start, ignore SIGINT.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def signal(self, number: int) -> None:
