@@ -26,6 +26,17 @@ _VERSION = digest.VERSION
 _CREATED_NOW = digest.CREATED + digest.MODIFIED  # of a new record, whose two revisions are the same
 
 
+class _ByKey(dict[bytes, Record]):
+    """The records by key, in a dictionary that the garbage collector can be made to leave alone.
+
+    A pass over everything stops tracking a plain dictionary whose values need no tracking, and the next write begins
+    to track it again, as something young: a million records would be visited once more by each of the next passes. Of
+    a subclass it lets go never, so that once it has been frozen (``gc.freeze``) it stays out of sight.
+    """
+
+    __slots__ = ()
+
+
 class Records:
     """The live records, in a dictionary for reads of one key and in order for ranges.
 
@@ -38,7 +49,7 @@ class Records:
     def __init__(self) -> None:
         self.revision = 0
         self.weight = 0
-        self._by_key: dict[bytes, Record] = {}
+        self._by_key = _ByKey()
         self._keys = OrderedKeys()
         # The snapshot under way: the revision of its moment (-1, below every record's, while there is none), the last
         # key that it has drawn, and what was replaced since that moment at that key or above.
