@@ -22,6 +22,7 @@ from raftkv.testing.keymodel import EMPTY, KeyState, revision_taken, step
 DEFAULT_BUDGET: Final = 300_000  #: configurations that the search for one key may look at
 
 _NEVER: Final = 1 << 62
+_FREE: Final = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,16 +188,16 @@ class _Search:
                 if self.steps > self._budget:
                     self.gave_up = True
                     return False
-                if not trail:
-                    return False
-                state, done, chosen, tried = trail.pop()
-                if chosen:
-                    self._put_back(chosen)
-                    self._ranked_done -= self._events[chosen - 1][1] in self._rank
-                    left += 1
-                    node = self._next[chosen]
-                else:
-                    node = self._first_return()
+                tried = _FREE
+                while tried == _FREE:  # what was free had no alternative
+                    if not trail:
+                        return False
+                    state, done, chosen, tried = trail.pop()
+                    if chosen:
+                        self._put_back(chosen)
+                        self._ranked_done -= self._events[chosen - 1][1] in self._rank
+                        left += 1
+                node = self._next[chosen] if chosen else self._first_return()
                 continue
             after, bit, chosen, tried_now = choice
             trail.append((state, done, chosen, tried_now))
@@ -213,6 +214,11 @@ class _Search:
     ) -> tuple[KeyState, int, int, int] | None:
         """Find the next operation that may come first: from ``node`` on in the list, then among the optional ones."""
         events, operations = self._events, self._operations
+        if not tried and node == self._next[self._HEAD] and (free := self._free(state)):
+            bit = 1 << events[free - 1][1]
+            if self._is_new(done | bit, state, seen):
+                return state, bit, free, _FREE
+            return None
         while events[node - 1][2]:
             number = events[node - 1][1]
             in_turn = self._rank.get(number, self._ranked_done) == self._ranked_done
@@ -231,6 +237,18 @@ class _Search:
             if after is not None and self._is_new(done | 1 << number, after, seen):
                 return after, 1 << number, 0, position + 1
         return None
+
+    def _free(self, state: KeyState) -> int:
+        """Return the node of an operation that fits here and changes nothing, 0 for none.
+
+        Nothing is lost by placing it at once: in any order that works it could be moved here.
+        """
+        node = self._next[self._HEAD]
+        while self._events[node - 1][2]:
+            if step(state, self._operations[self._events[node - 1][1]]) == state:
+                return node
+            node = self._next[node]
+        return 0
 
     def _is_new(self, done: int, state: KeyState, seen: set[tuple[int, KeyState]]) -> bool:
         self.steps += 1
