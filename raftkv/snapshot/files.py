@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from raftkv.errors import CorruptData, InvariantViolation
+from raftkv.errors import CorruptData, InvariantViolation, StorageError
 from raftkv.interfaces import IDisk
 from raftkv.persistence.directory import SNAPSHOT_FOLDER
 from raftkv.persistence.faults import storage_errors
@@ -83,6 +83,21 @@ class SnapshotDirectory:
         :raises raftkv.errors.CorruptData: its ends do not check out any more.
         """
         return self._open(info.name)
+
+    def open_newest(self) -> SnapshotReader | None:
+        """Open the newest snapshot whose ends check out; ``None`` where there is none.
+
+        May be called beside the worker that the other methods run in: a file that is pruned meanwhile is passed over.
+        """
+        for name in self._names():
+            try:
+                return self._open(name)
+            except CorruptData as error:
+                self._unreadable(error)
+            except StorageError:
+                if self._disk.exists(f"{SNAPSHOT_FOLDER}/{name}"):
+                    raise
+        return None
 
     def create(self, meta: SnapshotMeta, revision: int) -> SnapshotWriter:
         """Begin a snapshot of our own."""

@@ -158,6 +158,47 @@ class DamageTests(SnapshotTestCase):
         self.assertEqual(self.directory.newest(), None)
 
 
+class NewestTests(SnapshotTestCase):
+    """The snapshot that is sent to another member."""
+
+    def test_opened(self) -> None:
+        """The newest one whose ends check out is opened, and stays readable when it is pruned."""
+        self.take(3)
+        wanted = self.take(5)
+        self.spoil(self.take(7), offset=0)
+        reader = self.directory.open_newest()
+        assert reader is not None
+        self.addCleanup(reader.close)
+        self.assertEqual(reader.info, wanted)
+        self.disk.remove(f"snapshots/{wanted.name}")
+        self.assertEqual(list(reader.chunks()), CHUNKS)
+
+    def test_none(self) -> None:
+        """Where there is no snapshot, none is opened."""
+        self.assertIsNone(self.directory.open_newest())
+
+    def test_pruned_meanwhile(self) -> None:
+        """A file that goes between the look at the folder and its opening is passed over, and is no failure."""
+        gone = self.take(7)
+        wanted = self.take(5)
+        names = self.disk.names("snapshots")
+        self.disk.remove(f"snapshots/{gone.name}")
+        self.patch(self.disk, "names", lambda folder: names)
+        reader = self.directory.open_newest()
+        assert reader is not None
+        self.addCleanup(reader.close)
+        self.assertEqual(reader.info, wanted)
+
+    def test_disk_fails(self) -> None:
+        """A file that is there and cannot be opened is a failure of the disk."""
+        self.take(7)
+        self.patch(self.disk, "open", self._fail)
+        self.assertRaises(StorageError, self.directory.open_newest)
+
+    def _fail(self, name: str) -> None:
+        raise OSError(5, "Input/output error")
+
+
 class PruningTests(SnapshotTestCase):
     """Removing old snapshots."""
 
