@@ -18,11 +18,24 @@ class OrderedServices(MultiService):
 
     _log = Logger()
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._stop_waiters: list[Deferred[Any]] = []
+
     def stopService(self) -> Deferred[Any]:
         """Stop the parts in reverse; fires once the last one has stopped. One that fails does not keep the others up,
-        but its failure is reported."""
+        but its failure is reported. Who asks again meanwhile waits with the first."""
         Service.stopService(self)
-        return ensureDeferred(self._stop_all())
+        stopped: Deferred[Any] = Deferred()
+        self._stop_waiters.append(stopped)
+        if len(self._stop_waiters) == 1:
+            ensureDeferred(self._stop_all()).addBoth(self._all_stopped)
+        return stopped
+
+    def _all_stopped(self, _: object) -> None:
+        waiters, self._stop_waiters = self._stop_waiters, []
+        for stopped in waiters:
+            stopped.callback(None)
 
     async def _stop_all(self) -> None:
         for service in reversed(list(self)):
