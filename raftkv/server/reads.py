@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from twisted.logger import Logger
 
@@ -80,7 +81,7 @@ class Reads:
         self._limits = limits
         self._gathered: list[_Read] = []
         self._asked: dict[int, _Asked] = {}
-        self._applying: list[_Read] = []
+        self._applying: dict[int, list[_Read]] = {}  # by the index that they wait for
         self._next_context = first_context
         self._pending = 0
         self._refusing = False
@@ -126,12 +127,17 @@ class Reads:
         # What was lost is asked anew by the next tick or change of leader, not in a loop.
 
     def _serve(self, reads: list[_Read], index: int) -> None:
-        def applied() -> None:
-            for read in reads:
-                self._answer(read, None)
+        waiting = self._applying.get(index)
+        if waiting is not None:
+            waiting.extend(reads)
+            return
+        # One waiter for each index: while a snapshot is restored reads come and time out for minutes.
+        self._applying[index] = reads
+        self._state_machine.when_applied(index, partial(self._applied, index))
 
-        self._state_machine.when_applied(index, applied)
-        self._applying.extend(read for read in reads if not read.answered)
+    def _applied(self, index: int) -> None:
+        for read in self._applying.pop(index, ()):
+            self._answer(read, None)
 
     def soft_state_changed(self, state: SoftState) -> None:
         """With a new leader, what was asked of the old one is asked anew."""
@@ -162,10 +168,11 @@ class Reads:
             elif self._node.leader is None and now - read.arrived >= limits.leader_wait_seconds:
                 self._answer(read, NoLeader())
         self._gathered = [read for read in self._gathered if not read.answered]
-        for read in self._applying:
-            if now - read.arrived >= limits.request_timeout_seconds:
-                self._answer(read, RequestTimeout(message, "not_applied"))
-        self._applying = [read for read in self._applying if not read.answered]
+        for reads in self._applying.values():
+            for read in reads:
+                if now - read.arrived >= limits.request_timeout_seconds:
+                    self._answer(read, RequestTimeout(message, "not_applied"))
+            reads[:] = [read for read in reads if not read.answered]
 
     def _answer(self, read: _Read, error: RaftKVError | None) -> None:
         if read.answered:
@@ -183,9 +190,9 @@ class Reads:
     def refuse(self) -> None:
         """Take nothing new, and answer everything that waits: a read can be asked elsewhere."""
         self._refusing = True
-        waiting = [*self._gathered, *self._applying]
-        for asked in self._asked.values():
-            waiting.extend(asked.reads)
-        self._gathered, self._applying, self._asked = [], [], {}
+        waiting = list(self._gathered)
+        for reads in (*self._applying.values(), *(asked.reads for asked in self._asked.values())):
+            waiting.extend(reads)
+        self._gathered, self._applying, self._asked = [], {}, {}
         for read in waiting:
             self._answer(read, ShuttingDown())

@@ -152,6 +152,63 @@ class ReadsTests(SynchronousTestCase):
         for index in range(1, 10):
             self.apply(index)
 
+    def test_reads_during_a_long_restore(self) -> None:
+        """Reads that come and time out while a snapshot is restored leave nothing behind that grows with them."""
+        self.state_machine.restore(SnapshotMeta(index=5, term=1, configuration=Configuration(), configuration_index=0))
+        for number in range(100):
+            self.barrier(f"r{number}")
+            self.reads.gather()
+            self.reads.resolved((ReadState(context=40 + number, index=5),))
+            self.clock.advance(2)
+            self.reads.tick()
+        self.assertEqual(sum(isinstance(answer, RequestTimeout) for answer in self.answers.values()), 98)
+        self.assertEqual(len(self.state_machine._readers), 1)
+        self.assertEqual(sum(map(len, self.reads._applying.values())), 2)
+        self.loading[0].callback(self._state_at(5))
+        self.assertEqual([self.answers["r98"], self.answers["r99"]], [None, None])
+        self.assertEqual((self.reads._applying, self.reads._pending), ({}, 0))
+
+    def _state_at(self, index: int) -> Store:
+        store = Store()
+        for number in range(1, index + 1):
+            store.skip(number)
+        return store
+
+    def test_restart(self) -> None:
+        """The first question of a life has a number that was drawn anew: an answer to the life before fits none."""
+        self.barrier("x")
+        self.reads.gather()
+        self.reads.resolved((ReadState(context=39, index=0), ReadState(context=41, index=0)))
+        self.assertEqual(self.answers, {})
+
+    def test_failing_receiver(self) -> None:
+        """One caller whose callback raises does not keep the others from their answer."""
+
+        def broken(error: Any) -> None:
+            raise ValueError("broken callback")
+
+        self.reads.barrier("linearizable", broken)
+        self.barrier("x")
+        self.reads.gather()
+        self.reads.resolved((ReadState(context=40, index=0),))
+        self.assertEqual(self.answers, {"x": None})
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_asked_again_from_an_answer(self) -> None:
+        """Who asks again when a read timed out is heard in the next turn, and is not lost among those that go."""
+
+        def again(error: Any) -> None:
+            self.barrier("second")
+
+        self.node.follow(None)
+        self.reads.barrier("linearizable", again)
+        self.clock.advance(5)
+        self.reads.tick()
+        self.node.follow("b")
+        self.reads.gather()
+        self.reads.resolved((ReadState(context=40, index=0),))
+        self.assertEqual(self.answers, {"second": None})
+
     def test_bound(self) -> None:
         """Past the bound on waiting reads the next one is refused."""
         for name in "abcd":
