@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from raftkv.errors import BadRequest, Conflict, InvariantViolation, Overloaded, ProposalDropped
 from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import (
+    AppendEntries,
     AppendEntriesResponse,
     Entry,
     EntryKind,
@@ -85,6 +86,21 @@ class ElectionBugs(SynchronousTestCase):
         for _ in range(20):
             node.tick()
         self.assertEqual((node.role, node.leader), (Role.FOLLOWER, None))
+
+    def test_learners_keep_no_leader(self) -> None:
+        """B6, B28: a leader that hears only learners, however many, confirms no read and stops leading."""
+        node = leader(make_node(members=configuration("a", "b", "c", learners=("d", "e", "f"))))
+        persisted(node)
+        stored(node, 1)
+        persisted(node)
+        node.read_index(1)
+        persisted(node)
+        for _ in range(20):
+            for learner in "def":
+                node.step(HeartbeatResponse(term=1, sender=learner, to="a", read_round=9))
+            node.tick()
+        self.assertEqual((node.role is Role.LEADER, node.leader), (False, None))
+        self.assertEqual([(read.context, read.index) for read in taken(node).reads], [(1, None)])
 
     def test_leader_is_heard_by_itself(self) -> None:
         """B6: a leader ignores others' requests however long its own campaign took."""
@@ -417,6 +433,21 @@ class MembershipBugs(SynchronousTestCase):
         cluster.propose("b", b"x")
         cluster.finish_writes("b")
         self.assertEqual(cluster["b"].commit_index, cluster["b"].last_index)
+
+    def test_removed_leader_tells_the_others(self) -> None:
+        """B22: those who remain hear from the leader that it has left, also where nobody campaigns at once."""
+        cluster = Cluster("a", "b", "c")
+        cluster.elect("a")
+        cluster.do("a", lambda node: node.propose_configuration(configuration("b", "c")))
+        while cluster["a"].role is Role.LEADER:
+            cluster.deliver(cluster.network.pop(0))
+            for name in "abc":
+                cluster.finish_writes(name)
+        cluster.network = [message for message in cluster.network if isinstance(message, AppendEntries)]
+        cluster.settle()
+        self.assertEqual([cluster[name].role for name in "abc"], [Role.FOLLOWER] * 3)
+        for name in "bc":
+            self.assertEqual(cluster[name].committed_configuration()[0], configuration("b", "c"))
 
     def test_removed_leader_crashes_first(self) -> None:
         """B22: the leader alone has the entry that removes it, and crashes: it leads once more, to commit it."""
