@@ -141,6 +141,19 @@ class DamageTests(SynchronousTestCase):
         for image in (missing, repeated):
             self.assertIsNone(self.recover(image[: len(self.image)].ljust(len(self.image), b"\0")))
 
+    def test_older_content_of_a_block(self) -> None:
+        """B41: a block that holds what was written there before, and was cut since, is seen although each of its
+        records checks out by itself and is of the right batch."""
+        first, second = self.ends[1], self.ends[2]
+        self.disk.replace(FIRST, self.image[:first].ljust(len(self.image), b"\0"))
+        log, found = open_log(self.disk)
+        log.append(entries(found[-1].index + 1, [payload.swapcase() for payload in BATCHES[1]]))
+        log.commit()
+        self.assertEqual(log._end.offset, second)
+        log.close()
+        mixed = self.disk.read(FIRST)[:second] + self.image[second:]
+        self.assertIsNone(self.recover(mixed))
+
     def test_append_after_a_cut(self) -> None:
         """What is written where a torn batch was cut comes back, also after being torn itself."""
         start = self.ends[-2]
