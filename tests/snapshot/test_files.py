@@ -291,6 +291,20 @@ class ReceivingTests(SnapshotTestCase):
             self.assertEqual(installed, self.info)
             self.assertEqual(self.unreadable, [])
 
+    def test_power_loss_after_it_was_installed(self) -> None:
+        """B44: a file that was installed is whole after any loss of power, for the log is cut from then on."""
+        for seed in range(40):
+            self.target = MemoryDisk("/data/b")
+            self.target.make_folder("snapshots")
+            self.target.sync_folder("")
+            self.receiving = self.directory_on(self.target)
+            receiver = self.receiver()
+            receiver.write(0, self.bytes)
+            receiver.install()
+            self.target.crash(random.Random(seed))
+            self.assertEqual(self.receiving.newest(), self.info)
+            self.assertEqual(self.unreadable, [])
+
     def test_misplaced_piece(self) -> None:
         """A piece that does not follow, or runs past the announced size, is refused."""
         receiver = self.receiver()
