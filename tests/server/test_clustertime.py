@@ -30,6 +30,15 @@ class ClusterClockTests(SynchronousTestCase):
         self.now += 1
         self.assertEqual(self.clock.now_ms(), 10_000)
 
+    def test_never_back(self) -> None:
+        """The stamps of one leader do not fall even if its monotonic clock does, as on some virtual machines (B31)."""
+        self.now += 5
+        self.assertEqual(self.clock.now_ms(), 12_000)
+        self.now -= 3
+        self.assertEqual(self.clock.now_ms(), 12_000)
+        self.now += 4
+        self.assertEqual(self.clock.now_ms(), 13_000)
+
     def test_wall_clock_steps_back(self) -> None:
         """A step of the wall clock changes what people are told and nothing else (B31)."""
         self.assertEqual(self.clock.wall_ms(), 1_500)

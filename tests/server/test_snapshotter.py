@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from raftkv.errors import Conflict, CorruptData, InvariantViolation, StorageError
 from raftkv.kvstore.commands import put
-from raftkv.raft.configuration import Configuration
+from raftkv.raft.configuration import Configuration, Member
 from raftkv.raft.messages import SnapshotMeta
 from raftkv.server import snapshotter
 from raftkv.snapshot.reading import SnapshotInfo
@@ -114,6 +115,24 @@ class TakingTests(ReplicaTestCase):
         self.failureResultOf(loading, CorruptData)
         # The state that it would have replaced is free to be captured again.
         self.replica.state_machine.store.capture().close()
+
+    def test_holds_the_committed_configuration(self) -> None:
+        """B21: a snapshot holds the configuration of its last entry, not a later one that may never be committed."""
+        node = self.replica.driver.node
+        committed = node.configuration
+        self.write(put(b"k", b"w"))
+        self.run_for(0.1)
+        self.log_worker.stall()
+        learner = {"z": Member(id="z", raft_addr="z:1")}
+        node.propose_configuration(
+            replace(committed, members={**committed.members, **learner}, learners=frozenset(learner))
+        )
+        taking = self.replica.snapshotter.take()
+        self.log_worker.resume()
+        self.run_for(0.3)
+        meta = self.successResultOf(taking).meta
+        self.assertEqual(meta.configuration, committed)
+        self.assertLess(meta.configuration_index, meta.index)
 
     def test_refused_by_the_core(self) -> None:
         """A snapshot that the core refuses stops the node; it is not a mere line in the log."""
