@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.mutants.catalogue import SUITES
 from tests.mutants.mutant import Mutant
 
-TRIAL_LIMIT_SECONDS = 180.0
+TRIAL_LIMIT_SECONDS = 120.0
 PORTION_LIMIT_SECONDS = 600.0  # of the simulation
 FIRST_PORTION = 25  # seeds; each portion is twice the one before
 LARGEST_PORTION = 200

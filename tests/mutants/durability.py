@@ -206,6 +206,8 @@ MUTANTS = (
         reference="B41",
         edits=(Edit(SEGMENT, "    if not is_newest:\n", "    if False:\n"),),
         hints=DAMAGE,
+        survives_because="the segment that follows names the last record before it, so that what is missing is refused "
+        "all the same; this check only says earlier, and nearer to the place, what is wrong.",
     ),
     Mutant(
         name="chain-of-checksums-ignored",

@@ -221,7 +221,7 @@ MUTANTS = (
                 "(self._node.configuration, self._node.configuration_index)",
             ),
         ),
-        hints=("tests.server.test_replica",),
+        hints=("tests.server.test_snapshotter",),
     ),
     Mutant(
         name="wiped-member-keeps-its-progress",

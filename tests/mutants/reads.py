@@ -139,7 +139,7 @@ MUTANTS = (
                 "if True:",
             ),
         ),
-        hints=("tests.server.test_reads",),
+        hints=("tests.server.test_statemachine", "tests.server.test_reads"),
     ),
     Mutant(
         name="readers-served-one-early",
@@ -152,7 +152,7 @@ MUTANTS = (
                 "readers[0][0] <= self.store.applied_index + 1:",
             ),
         ),
-        hints=("tests.server.test_reads",),
+        hints=("tests.server.test_statemachine", "tests.server.test_reads"),
     ),
     Mutant(
         name="stale-read-of-a-half-restored-state",

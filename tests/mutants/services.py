@@ -163,7 +163,7 @@ MUTANTS = (
                 '            self._log.debug("went on after {error}", error=error)\n        else:\n',
             ),
         ),
-        hints=("tests.server.test_replica",),
+        hints=("tests.server.test_driver", "tests.server.test_replica"),
     ),
     Mutant(
         name="works-on-after-a-failure",
@@ -182,7 +182,7 @@ MUTANTS = (
             ),
             Edit(DRIVER, " and self.running and self.failure is None:", " and self.running:"),
         ),
-        hints=("tests.server.test_replica",),
+        hints=("tests.server.test_driver", "tests.server.test_replica"),
     ),
     Mutant(
         name="another-clusters-peer",

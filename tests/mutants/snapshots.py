@@ -214,8 +214,8 @@ MUTANTS = (
         edits=(
             Edit(
                 SNAPSHOTTER,
-                "return self._state_machine().store.applied_index <= self._node.stable_index",
-                "return True",
+                "if self._node.stable_index >= index:",
+                "if True:",
             ),
             Edit(
                 "raftkv/raft/node.py",
@@ -223,14 +223,14 @@ MUTANTS = (
                 "if False:",
             ),
         ),
-        hints=("tests.server.test_replica", "tests.raft.test_bugs"),
+        hints=("tests.server.test_snapshotter", "tests.raft.test_bugs"),
     ),
     Mutant(
         name="entries-dropped-while-restoring",
         rule="Entries that are committed while a snapshot is restored are applied after it.",
         reference="B47",
         edits=(Edit(STATE_MACHINE, "            self._backlog.extend(entries)\n", "            pass\n"),),
-        hints=("tests.server.test_reads",),
+        hints=("tests.server.test_statemachine",),
     ),
     Mutant(
         name="entries-applied-while-restoring",
@@ -243,7 +243,7 @@ MUTANTS = (
                 "            pass\n",
             ),
         ),
-        hints=("tests.server.test_reads",),
+        hints=("tests.server.test_statemachine",),
     ),
     Mutant(
         name="superseded-restore-wins",
@@ -253,13 +253,13 @@ MUTANTS = (
             Edit(STATE_MACHINE, "            superseded.cancel()\n", "            pass\n"),
             Edit(STATE_MACHINE, "        if self._loading is not loading:\n            return\n", ""),
         ),
-        hints=("tests.server.test_reads",),
+        hints=("tests.server.test_statemachine",),
     ),
     Mutant(
         name="unwanted-snapshot-taken",
         rule="A snapshot that would bring nothing new is refused at the offer.",
         reference="our design, B46",
         edits=(Edit(TRANSFERS, "        if not self._is_wanted(meta):\n", "        if False:\n"),),
-        hints=("tests.server.test_replica",),
+        hints=("tests.server.test_transfers",),
     ),
 )

@@ -116,7 +116,11 @@ class Trying:
             for mutant in mutants
             if mutant.name in known and known[mutant.name].fingerprint == mutant.fingerprint
         }
-        waiting = [mutant for mutant in mutants if mutant.name not in verdicts]
+        # Those that are known to survive take longest: they go first, beside the others.
+        waiting = sorted(
+            (mutant for mutant in mutants if mutant.name not in verdicts),
+            key=lambda mutant: not mutant.survives_because,
+        )
         if verdicts:
             progress(f"{len(verdicts)} were caught before")
         if not waiting:
