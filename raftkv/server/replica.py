@@ -119,6 +119,7 @@ class Replica(Service):
         self._proposals.abandon()
         self._reads.refuse()
         self.state_machine.stop()
+        self.snapshotter.give_up()
 
     async def _hand_over(self) -> None:
         others = self._node.configuration.voters - {self._node.node_id}

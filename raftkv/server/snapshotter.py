@@ -92,6 +92,7 @@ class Snapshotter(Service):
         self._looking.clock = clock
         self._first_look: IDelayedCall | None = None
         self._chores = Chores(clock)
+        self._given_up = False
         self._waiting: tuple[Deferred[None], IDelayedCall] | None = None  # for our own disk, with a state captured
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -113,6 +114,15 @@ class Snapshotter(Service):
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
+        await self.give_up()
+        await self._calls.stop()
+
+    def give_up(self) -> Deferred[None]:
+        """Take no snapshot any more, and give up one that is being taken; fires once nothing is left of it.
+
+        For a stop, and at once when the node has failed: what its state holds then is in no log, and must not survive.
+        """
+        self._given_up = True
         if self._first_look is not None:
             self._first_look.cancel()
             self._first_look = None
@@ -120,15 +130,14 @@ class Snapshotter(Service):
             self._looking.stop()
         self._chores.stop()
         self._stop_waiting()
-        await self._taker.cancel()
-        await self._calls.stop()
+        return self._taker.cancel()
 
     # -- taking --------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
         """Take a snapshot if one is due."""
         state_machine = self._state_machine()
-        if self._is_busy or state_machine.is_restoring:
+        if self._given_up or self._is_busy or state_machine.is_restoring:
             return
         due = snapshot_is_due(
             log_bytes=self._storage.log_bytes(),
@@ -158,6 +167,9 @@ class Snapshotter(Service):
         index = store.applied_index
         term = self._node.term_at(index)
         refused: Deferred[SnapshotInfo] = Deferred()
+        if self._given_up:
+            refused.errback(ShuttingDown())
+            return refused
         if self._is_busy or self._state_machine().is_restoring:
             refused.errback(Conflict("a snapshot is being taken or restored already"))
             return refused

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -14,7 +14,7 @@ from zope.interface import implementer
 from raftkv.config import Limits, NodeConfig
 from raftkv.errors import Conflict, InvariantViolation, OutcomeUnknown, ShuttingDown, StorageError
 from raftkv.interfaces import Identity, IPeerReceiver, IPeerTransport
-from raftkv.kvstore.commands import in_session, put
+from raftkv.kvstore.commands import in_session, pack_batch, put
 from raftkv.persistence.log import LogSettings
 from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import Message
@@ -202,6 +202,39 @@ class DurabilityTests(ReplicaTestCase):
         self.failureResultOf(self._take(), StorageError)
         self.assertEqual([type(error) for error in self.fatal], [StorageError])
         self.assertIs(self.replica.driver.failure, self.fatal[0])
+
+    def test_half_an_entry(self) -> None:
+        """An entry that cannot be applied stops the node, and what it has left of the state is in no snapshot: there
+        it would survive the restart, and the whole entry would be applied on top of it (B39)."""
+        self.run_for(3)
+        for number in range(40):
+            self.write(put(b"k", b"%d" % number * 50))
+            self.run_for(0.02)
+        self.replica.driver.node.propose(pack_batch(1, 1, [put(b"half", b"applied"), (99, b"of a later version")]))
+        self.replica.driver.wake()
+        self.run_for(0.1)
+        self.assertEqual([type(error) for error in self.fatal], [InvariantViolation])
+        self.assertIsNotNone(self.replica.get(b"half"))
+        before = self.disk.names("snapshots")
+        self.replica.snapshotter.look()
+        self.failureResultOf(self.replica.snapshotter.take(), ShuttingDown)
+        self.run_for(5)
+        self.assertEqual(self.disk.names("snapshots"), before)
+        self.successResultOf(self.stop())
+
+    def test_snapshot_under_way(self) -> None:
+        """A snapshot that is being taken when the node fails is given up."""
+        self.run_for(3)
+        self.write(put(b"k", b"v"))
+        self.run_for(0.1)
+        taking = self.replica.snapshotter.take()
+        self.clock.advance(0)
+        self.replica.driver.fail(InvariantViolation("for this test"))
+        self.run_for(0.5)
+        self.failureResultOf(taking, CancelledError)
+        self.assertEqual(self.disk.names("snapshots"), [])
+        self.successResultOf(self.stop())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def _take(self) -> Deferred[Any]:
         taking = self.replica.snapshotter.take()
