@@ -124,5 +124,5 @@ class ReportTests(SynchronousTestCase):
         for title in CHAPTERS:
             self.assertIn(f"## {title}\n", page)
         for mutant in MUTANTS:
-            self.assertIn(f"| `{mutant.name}` | `raft.x` |", page)
+            self.assertEqual(page.count(f"| `{mutant.name}` | `raft.x`"), 1, mutant.name)
         self.assertEqual(json.loads(json.dumps(verdicts["vote-twice"].to_json()))["catch"]["check"], "tests.raft.x")

@@ -18,7 +18,8 @@ A suite that passes says little unless it also fails when it should. `make mutan
 own rules of durability, sessions and reads, one at a time: each mutant is a small change to the source, applied to a
 copy of the tree (there is no switch in the product). The tests that should notice run first, then all tests of that
 part, then seeds of the simulation; the first check that fails is named here. A run that does not end
-is ended and counts as caught by time-out.
+is ended and counts as caught by time-out. `python -m tests.mutants --simulation-only` leaves the unit tests out, and so
+asks the same of the simulator alone.
 """
 
 

@@ -114,7 +114,7 @@ class Trying:
         verdicts = {
             mutant.name: known[mutant.name]
             for mutant in mutants
-            if mutant.name in known and known[mutant.name].fingerprint == mutant.fingerprint
+            if mutant.name in known and self._holds(known[mutant.name], mutant)
         }
         # Those that are known to survive take longest: they go first, beside the others.
         waiting = sorted(
@@ -132,6 +132,11 @@ class Trying:
                 memory.keep(verdict)
                 progress(f"[{len(verdicts)}/{len(mutants)}] {describe(verdict)}")
         return verdicts
+
+    def _holds(self, verdict: Verdict, mutant: Mutant) -> bool:
+        """Tell whether a catch from before is one that would be found now."""
+        by_simulation = verdict.catch is not None and verdict.catch.by == "simulation"
+        return verdict.fingerprint == mutant.fingerprint and (self._directed or by_simulation)
 
     def _check_pristine(self, pristine: Path, mutants: list[Mutant], progress: Callable[[str], None]) -> None:
         copy = Copy(pristine)
