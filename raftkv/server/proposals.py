@@ -228,15 +228,18 @@ class Proposals:
             self._finish(replaced.submissions, OutcomeUnknown("leadership was lost before the write was committed"))
 
     def _admit_sessions(self, submission: Submission) -> bool:
-        store = self._store()
-        if store.session_count < self._limits.max_sessions:
-            return True
-        if all(command[0] != SESSION or store.has_session(command[1]) for command in submission.commands):
+        if not self._lacks_room(submission):
             return True
         self._finish(
             [submission], Overloaded(f"there is no room for another session; the limit is {self._limits.max_sessions}")
         )
         return False
+
+    def _lacks_room(self, submission: Submission) -> bool:
+        store = self._store()
+        if store.session_count < self._limits.max_sessions:
+            return False
+        return any(command[0] == SESSION and not store.has_session(command[1]) for command in submission.commands)
 
     def applied(self, entry: Entry, results: Sequence[Result]) -> None:
         """An entry was applied: answer those who proposed it, if it is theirs (B65)."""
@@ -274,9 +277,14 @@ class Proposals:
         if not address or self._node.leader in (None, self._node.node_id):
             self._wait(own)
         else:
-            # One request each, so that each has one outcome.
-            for batch in self._batches(own, min(self._limits.max_batch_commands, MAX_ITEMS)):
-                self._forward(address, batch)
+            # A request has one outcome: who will probably be refused a session goes apart from the others, and no
+            # batch travels in parts. That our own state may be a little behind the leader's matters little here.
+            groups: tuple[list[Submission], list[Submission]] = ([], [])
+            for submission in own:
+                groups[self._lacks_room(submission)].append(submission)
+            for group in groups:
+                for batch in self._batches(group, min(self._limits.max_batch_commands, MAX_ITEMS)):
+                    self._forward(address, batch)
 
     def _forward(self, address: str, submissions: list[Submission]) -> None:
         commands = commands_of(submissions)

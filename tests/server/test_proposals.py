@@ -330,6 +330,20 @@ class FollowerTests(ProposalsTestCase):
         done([(0, 7), (0, 8)])
         self.assertEqual(self.answers, {"x": [(0, 7)], "y": [(0, 8)]})
 
+    def test_no_room_for_a_session(self) -> None:
+        """Where the sessions are all taken, a write that needs a new one shares no request with others: the leader's
+        refusal is for all that a request holds."""
+        self.store.apply(1, pack_batch(0, 0, [in_session(b"old", 1, put(b"k", b"v"))]))
+        self.submit("old", in_session(b"old", 2, put(b"k", b"v")))
+        self.submit("new", in_session(b"new", 1, put(b"k", b"v")))
+        self.submit("plain")
+        self.proposals.gather()
+        self.assertEqual([len(commands) for _, commands, _ in self.forwarder.sent], [2, 1])
+        self.forwarder.sent[1][2](Overloaded("there is no room for another session"))
+        self.assertEqual(list(self.answers), ["new"])
+        self.forwarder.sent[0][2]([(0, 2), (0, 3)])
+        self.assertEqual((self.answers["old"], self.answers["plain"]), ([(0, 2)], [(0, 3)]))
+
     def test_never_twice(self) -> None:
         """A write that was forwarded here is not forwarded again (B64)."""
         self.submit("x", forwarded=True)
