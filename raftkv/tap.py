@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from raftkv.config import Address, NodeConfig, load_config
-from raftkv.daemon.collector import YoungPasses, freeze_long_lived
+from raftkv.daemon.collector import Collector, freeze_long_lived
 from raftkv.daemon.logs import OBSERVER_NAME, LogChoice, choose
 from raftkv.daemon.pidfile import PidFile
 from raftkv.daemon.ports import BoundEndpoint
@@ -179,7 +179,7 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
     services = OrderedServices()
     for service in (
         supervisor,
-        YoungPasses(reactor),
+        Collector(reactor),
         DirectoryLock(disk),
         *([PidFile(pidfile)] if pidfile else []),
         node.transport,

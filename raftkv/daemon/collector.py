@@ -1,4 +1,4 @@
-"""When Python's cyclic garbage collector looks at what: so seldom, and at so little, that no pass is a pause.
+"""When Python's cyclic garbage collector looks at what: so often, and at so little, that no pass is a pause.
 
 Almost everything here is freed by reference counts. The collector finds cycles only, and pays by visiting every
 container that it tracks: with a million keys a pass over all of them stops the process for a tenth of a second. So
@@ -6,19 +6,18 @@ passes are made often enough that little is new to each, and once a pass over ev
 is put out of sight for good (``gc.freeze``). That is the state: the large dictionary of the store is frozen while it
 is still small, and never visited again however it grows.
 
-Passes are due by the number of containers made, less those freed. Overwriting records makes as many as it frees, so
-no pass would ever come due while all records become young, and the next one would visit them all: hence also one over
-the youngest at short intervals.
+Python's own rules would not do. It makes a pass over everything once a quarter of what it has seen is new, however
+large that quarter is. And it counts new containers less those freed: overwriting a record makes one and frees one, so
+no pass came due while a million records became young, and the next one visited them all.
 
 What is out of sight is still freed by its reference count, an old store as well as the compacted part of the log. Only
-a cycle that existed at that moment and is dropped later is never found; connections therefore leave none behind. The
-measurements are in ``docs/decisions/garbage-collection-and-pauses.md``.
+a cycle that existed at that moment and is dropped later is never found. The measurements are in
+``docs/decisions/garbage-collection-and-pauses.md``.
 """
 
 from __future__ import annotations
 
 import gc
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -27,68 +26,20 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-# New containers, net of those freed, between two passes over the youngest; then passes over one generation between two
-# over the next. A pass over the youngest takes 2 to 4 ms with these, one over everything that is in sight up to 30.
-_THRESHOLDS: Final = (10_000, 5, 2)
+# Containers, new less freed, between two passes over the youngest, of 2 to 4 ms each; then passes over one generation
+# between two over the next. Those over everything are ours alone.
+_THRESHOLDS: Final = (10_000, 5, 1_000_000)
+_LOOK_SECONDS: Final = 0.25  # overwriting 100,000 records a second leaves 3 ms of work for a look, none leaves 0.1 ms
+_YOUNG_PASSES: Final = 5  # between two over everything,
+_LOOKS: Final = 240  # or this many looks: a minute
 _LONG_PASS_SECONDS: Final = 0.01
-_INTERVAL_SECONDS: Final = 0.25  # 100,000 overwrites a second leave 3 ms of work for a pass, none leave 0.1 ms
 
-
-class Freezer:
-    """Freezes what survived a pass over everything that took long; to be put among ``gc.callbacks``.
-
-    :param seconds: the processor time of the present thread: what others do on the machine makes no pass long.
-    :param freeze: takes everything that exists out of the collector's sight.
-    """
-
-    def __init__(
-        self, seconds: Callable[[], float] = time.thread_time, freeze: Callable[[], object] = gc.freeze
-    ) -> None:
-        self._seconds = seconds
-        self._freeze = freeze
-        self._began = 0.0
-
-    def __call__(self, phase: str, info: Mapping[str, int]) -> None:
-        """Take note that a pass begins or has ended; called by the collector, in whichever thread it runs."""
-        if info["generation"] < 2:
-            return
-        if phase == "start":
-            self._began = self._seconds()
-        elif self._seconds() - self._began >= _LONG_PASS_SECONDS:
-            # All that is in sight has just been visited, so no garbage is frozen with the living.
-            self._freeze()
+Collect = Callable[[int], object]
 
 
 def tune_collector() -> None:
-    """Set the thresholds, and freeze what proves to be long-lived from now on. Calling it again changes nothing."""
-    if sys.version_info >= (3, 14):
-        return  # its collector works in increments of its own
+    """Set the thresholds; a :class:`Collector` does the rest."""
     gc.set_threshold(*_THRESHOLDS)
-    if not any(isinstance(callback, Freezer) for callback in gc.callbacks):
-        gc.callbacks.append(Freezer())
-
-
-class YoungPasses(Service):
-    """Makes a pass over the youngest generation now and then, however few new objects there are.
-
-    :param clock: the reactor, or a test's clock.
-    """
-
-    name = "collector"
-
-    def __init__(self, clock: IReactorTime, collect: Callable[[int], object] = gc.collect) -> None:
-        self._passes = LoopingCall(collect, 0)
-        self._passes.clock = clock
-
-    def startService(self) -> None:
-        """Begin."""
-        super().startService()
-        self._passes.start(_INTERVAL_SECONDS, now=False)
-
-    def stopService(self) -> None:
-        """Make no more passes."""
-        super().stopService()
-        self._passes.stop()
 
 
 def freeze_long_lived() -> None:
@@ -99,3 +50,65 @@ def freeze_long_lived() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+class Collector(Service):
+    """Looks several times a second which pass is due, and freezes what survives a long one.
+
+    :param clock: the reactor, or a test's clock.
+    :param collect: makes a pass over a generation and those younger, like the next a function of :mod:`gc`.
+    :param freeze: takes everything that exists out of the collector's sight.
+    :param seconds: the processor time of this thread: what others do on the machine does not make a pass long.
+    """
+
+    name = "collector"
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        collect: Collect = gc.collect,
+        freeze: Callable[[], object] = gc.freeze,
+        seconds: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._collect = collect
+        self._freeze = freeze
+        self._seconds = seconds
+        self._young_passes = 0  # that Python made since the last pass over everything
+        self._looks = 0
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = clock
+
+    def startService(self) -> None:
+        """Begin."""
+        super().startService()
+        gc.callbacks.append(self.passed)
+        self._looking.start(_LOOK_SECONDS, now=False)
+
+    def stopService(self) -> None:
+        """Leave the collector to itself."""
+        super().stopService()
+        self._looking.stop()
+        gc.callbacks.remove(self.passed)
+
+    def passed(self, phase: str, info: Mapping[str, int]) -> None:
+        """Count a pass; called by Python, before and after each, in whichever thread it is made."""
+        if phase == "stop":
+            self._young_passes += 1
+
+    def _look(self) -> None:
+        self._looks += 1
+        if self._young_passes >= _YOUNG_PASSES or self._looks >= _LOOKS:
+            self._pass_over_everything()
+            self._young_passes = self._looks = 0
+        else:
+            counted = self._young_passes
+            self._collect(0)
+            self._young_passes = counted  # ours does not count: there may have been nothing to see
+
+    def _pass_over_everything(self) -> None:
+        began = self._seconds()
+        self._collect(2)
+        if self._seconds() - began >= _LONG_PASS_SECONDS:
+            # All that is in sight has just been visited, so no garbage is frozen with the living.
+            self._freeze()
