@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import orjson
-
 from raftkv import errors
+from raftkv.web.documents import json_bytes
 from raftkv.web.exchange import JSON, Answer, Headers
 
 STATUS_CODES: Final[dict[str, int]] = {
@@ -70,7 +69,7 @@ def error_answer(error: errors.RaftKVError, *, is_write: bool) -> Answer:
     if error.retry_after_seconds is not None:
         # The header has whole seconds only, and to come back too early would be refused again.
         headers = (*headers, (b"Retry-After", b"%d" % math.ceil(error.retry_after_seconds)))
-    return Answer(status_code(error), headers, orjson.dumps(document))
+    return Answer(status_code(error), headers, json_bytes(document))
 
 
 def internal_error(*, is_write: bool) -> Answer:
@@ -83,4 +82,4 @@ def internal_error(*, is_write: bool) -> Answer:
             "outcome": "unknown" if is_write else "not_applied",
         }
     }
-    return Answer(INTERNAL, JSON, orjson.dumps(document))
+    return Answer(INTERNAL, JSON, json_bytes(document))

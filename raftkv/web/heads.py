@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
@@ -12,12 +13,18 @@ from raftkv.web.exchange import Headers
 
 REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 STATUS_LINES: Final = {status: b"HTTP/1.1 %d %s\r\n" % (status, reason) for status, reason in REASONS.items()}
+_CONTROLS: Final = re.compile(rb"[\x00-\x1f\x7f]")
 BODILESS: Final = frozenset({204, 304})  #: statuses without a body (RFC 9110, 6.4.1), and here without its length
 
 
 def header_lines(headers: Headers) -> bytes:
     """Return headers as they are sent."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def _one_line(text: str) -> bytes:
+    """Return what a peer says of itself as a value that can neither end its line nor the head."""
+    return _CONTROLS.sub(b"?", text.encode("utf-8", "replace"))
 
 
 class CommonHeaders:
@@ -58,8 +65,8 @@ class CommonHeaders:
         self._pairs = (
             (b"Server", b"raftkv"),
             (b"Date", formatdate(second, usegmt=True).encode("ascii")),
-            (b"X-Raft-Node", leadership.node_id.encode("utf-8")),
+            (b"X-Raft-Node", _one_line(leadership.node_id)),
             (b"X-Raft-Term", b"%d" % leadership.term),
-            (b"X-Raft-Leader", leadership.leader_http_addr.encode("utf-8")),
+            (b"X-Raft-Leader", _one_line(leadership.leader_http_addr)),
         )
         self._lines = header_lines(self._pairs)

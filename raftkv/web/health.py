@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from twisted.python.failure import Failure
 
 from raftkv.errors import RaftKVError
 from raftkv.interfaces import INode
+from raftkv.web.documents import json_bytes
 from raftkv.web.exchange import JSON, Answer, Exchange, Headers
 from raftkv.web.failures import fail
 from raftkv.web.operations import Parameters
@@ -65,4 +65,4 @@ class NodeOperations:
 
 
 def _json(status: int, document: dict[str, Any]) -> Answer:
-    return Answer(status, JSON, orjson.dumps(document))
+    return Answer(status, JSON, json_bytes(document))

@@ -22,7 +22,7 @@ from raftkv.errors import (
 )
 from raftkv.interfaces import Command, Consistency, IKeyValue, Record, Result
 from raftkv.kvstore import commands
-from raftkv.web.documents import check_value, json_object, record_document, text_field, value_field
+from raftkv.web.documents import LINE, check_value, json_object, record_document, text_field, value_field
 from raftkv.web.exchange import JSON, Answer, Exchange, Headers
 from raftkv.web.failures import fail
 from raftkv.web.parameters import (
@@ -140,6 +140,8 @@ class KeyValueOperations:
         if session is not None:
             command = commands.in_session(session[0], session[1], command)
 
+        exchange.body = b""  # the command has what it needs of it
+
         def written(outcome: Sequence[Result] | RaftKVError) -> None:
             try:
                 if isinstance(outcome, RaftKVError):
@@ -161,11 +163,11 @@ def _plain_answer(exchange: Exchange, text: str, record: Record) -> Answer:
 def _tagged_answer(exchange: Exchange, text: str, record: Record) -> Answer:
     headers = exchange.headers
     tag = entity_tag(record[2])
-    if b"if-match" in headers and not tag_is_listed(headers[b"if-match"], tag):
+    if b"if-match" in headers and not tag_is_listed(headers[b"if-match"], tag, weakly=False):
         raise PreconditionFailed(record[2])
     # The two forms of one record share the tag, so a cache must be told what else the answer depends on.
     validators = ((b"ETag", tag), (b"Vary", b"Accept"))
-    if b"if-none-match" in headers and tag_is_listed(headers[b"if-none-match"], tag):
+    if b"if-none-match" in headers and tag_is_listed(headers[b"if-none-match"], tag, weakly=True):
         return Answer(304, validators, b"")
     if b"accept" in headers and wants_raw_bytes(headers):
         return Answer(200, _RAW + validators, record[0])
@@ -173,11 +175,11 @@ def _tagged_answer(exchange: Exchange, text: str, record: Record) -> Answer:
 
 
 def _set_answer(text: str, result: Result) -> Answer:
-    return Answer(200, JSON, orjson.dumps({"key": text, "revision": result[1]}))
+    return Answer(200, JSON, orjson.dumps({"key": text, "revision": result[1]}, None, LINE))
 
 
 def _delete_answer(text: str, result: Result) -> Answer:
-    return Answer(200, JSON, orjson.dumps({"key": text, "deleted": bool(result[2]), "revision": result[1]}))
+    return Answer(200, JSON, orjson.dumps({"key": text, "deleted": bool(result[2]), "revision": result[1]}, None, LINE))
 
 
 def _refusal(result: Result) -> Exception:

@@ -120,9 +120,10 @@ def check_origin(headers: Mapping[bytes, bytes]) -> None:
     if origin is None:
         return
     scheme, _, authority = origin.lower().partition(b"://")
-    port = _DEFAULT_PORTS.get(scheme, b"")
+    # None for other schemes: a page of a browser's extension is not ours, whatever it is called.
+    port = _DEFAULT_PORTS.get(scheme)
     host = headers.get(b"host", b"").lower()
-    if not authority or not host or authority.removesuffix(port) != host.removesuffix(port):
+    if port is None or not host or authority.removesuffix(port) != host.removesuffix(port):
         raise Forbidden(f"Origin {shown(origin)} differs from Host {shown(headers.get(b'host', b''))}")
 
 
@@ -238,9 +239,11 @@ def refuse_conditions(headers: Mapping[bytes, bytes]) -> None:
             raise BadRequest(f"{label}: conditional writes are made with PUT and DELETE of /v1/kv/{{key}}")
 
 
-def tag_is_listed(listed: bytes, tag: bytes) -> bool:
+def tag_is_listed(listed: bytes, tag: bytes, *, weakly: bool) -> bool:
     """Tell whether an ``If-Match`` or ``If-None-Match`` of a read names a tag.
 
-    Weak tags compare equal (RFC 9110, 13.1.2): ours are never weak, but a cache in between may have weakened one.
+    :param weakly: whether a weak tag is as good (RFC 9110, 13.1): ours never are, but a cache in between may have
+        weakened one. It is for ``If-None-Match``, and is not for ``If-Match``.
     """
-    return any(part.strip().removeprefix(b"W/") in (tag, b"*") for part in listed.split(b","))
+    tags = (part.strip() for part in listed.split(b","))
+    return any((part.removeprefix(b"W/") if weakly else part) in (tag, b"*") for part in tags)

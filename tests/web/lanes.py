@@ -59,6 +59,8 @@ def parse_responses(data: bytes, methods: list[bytes] | None = None) -> list[Res
             raise AssertionError(f"a header came twice: {lines!r}")
         has_body = not (methods and len(methods) > len(responses) and methods[len(responses)] == b"HEAD")
         length = int(headers.get(b"Content-Length", b"0")) if has_body else 0
+        if length and headers[b"Content-Type"] == b"application/json" and data[:length].count(b"\n") != 1:
+            raise AssertionError(f"not one line that ends: {data[:length]!r}")
         responses.append(Response(status=int(status), reason=reason, headers=headers, body=data[:length]))
         data = data[length:]
     return responses
@@ -68,16 +70,20 @@ class Transport(StringTransport):
     """A connection in memory that tells how it ended.
 
     :ivar writes: what each ``write`` was given.
+    :ivar room_bytes: how much it takes before its producer has to pause; a test resumes it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room_bytes: int = 2**62) -> None:
         super().__init__()
         self.writes: list[bytes] = []
+        self.room_bytes = room_bytes
         self.aborted = False
 
     def write(self, data: bytes) -> None:
         self.writes.append(data)
         super().write(data)
+        if len(self.value()) > self.room_bytes and self.producer is not None:
+            self.producer.pauseProducing()
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -101,9 +107,9 @@ class Lane:
         self.site = ApiSite(reactor=self.clock, api=self.api, has_fast_lane=has_fast_lane)
         self.connect()
 
-    def connect(self) -> None:
+    def connect(self, room_bytes: int = 2**62) -> None:
         """Open another connection."""
-        self.transport = Transport()
+        self.transport = Transport(room_bytes)
         self.connection: HttpConnection = self.site.buildProtocol(None)
         self.connection.makeConnection(self.transport)
 
@@ -138,7 +144,7 @@ class LaneTestCase(SynchronousTestCase):
                 lane.connection = connection
                 lane.hang_up()
             self.assertEqual(lane.clock.getDelayedCalls(), [])
-            self.assertEqual(lane.site._buffered_body_bytes, 0)
+            self.assertEqual(lane.site._held_bytes, 0)
 
     def each(self, act: Callable[[Lane], object]) -> None:
         """Do something to both."""
@@ -161,8 +167,9 @@ class LaneTestCase(SynchronousTestCase):
         return fast
 
     def send(self, data: bytes) -> bytes:
-        """Send bytes on the open connections and return what comes back at once."""
+        """Send bytes on the open connections and return what comes back without any time going by."""
         self.each(lambda lane: lane.connection.dataReceived(data))
+        self.each(lambda lane: lane.clock.advance(0))
         return self.received()
 
     def ask(

@@ -171,7 +171,8 @@ class ConditionTests(LaneTestCase):
     def test_if_match_of_a_read(self) -> None:
         """A read that insists on another revision is 412."""
         self.assertEqual(self.ask("GET", "/v1/kv/a", 'If-Match: "2"').status, 200)
-        self.assert_refused(self.ask("GET", "/v1/kv/a", 'If-Match: "1"'), 412, "precondition_failed")
+        for tags in ('"1"', 'W/"2"', '"1", "3"'):
+            self.assert_refused(self.ask("GET", "/v1/kv/a", f"If-Match: {tags}"), 412, "precondition_failed")
 
     def test_if_match_of_a_write(self) -> None:
         """A write with If-Match happens only at that mod revision, and a refusal tells the present one."""

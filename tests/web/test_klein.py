@@ -35,11 +35,11 @@ class ResourceTests(SynchronousTestCase):
     def test_keys(self) -> None:
         """The whole life of a key, with treq as the client."""
         self.assertEqual(
-            self.ask("POST", "/set", json={"key": "a/b", "value": "é"}), (200, b'{"key":"a/b","revision":1}')
+            self.ask("POST", "/set", json={"key": "a/b", "value": "é"}), (200, b'{"key":"a/b","revision":1}\n')
         )
         status, body = self.ask("GET", "/get", params={"key": "a/b"})
         self.assertEqual((status, b'"value":"\xc3\xa9"' in body), (200, True))
-        self.assertEqual(self.ask("PUT", "/v1/kv/a%2Fb", data=b"\xff"), (200, b'{"key":"a/b","revision":2}'))
+        self.assertEqual(self.ask("PUT", "/v1/kv/a%2Fb", data=b"\xff"), (200, b'{"key":"a/b","revision":2}\n'))
         self.assertEqual(self.ask("GET", "/v1/kv/a/b", headers={"Accept": "application/octet-stream"}), (200, b"\xff"))
         self.assertEqual(self.ask("GET", "/v1/kv/a/b", headers={"If-None-Match": '"2"'}), (304, b""))
         self.assertEqual(self.ask("DELETE", "/delete", params={"key": "a/b"})[0], 200)

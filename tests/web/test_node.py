@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
@@ -41,7 +42,7 @@ class StatusTests(LaneTestCase):
         self.assertEqual(self.send(b"GET /v1/cluster HTTP/1.1\r\nHost: x\r\n\r\n" + GET_STATUS), b"")
         for result in waiting:
             result.callback({"members": []})
-        self.assertIn(b'{"members":[]}HTTP/1.1 200 OK', self.received())
+        self.assertIn(b'{"members":[]}\nHTTP/1.1 200 OK', self.received())
 
     def test_cluster_fails(self) -> None:
         """An error of the leader is told as what it is."""
@@ -51,6 +52,19 @@ class StatusTests(LaneTestCase):
         refused = self.ask("GET", "/v1/cluster")
         self.assert_refused(refused, 504, "timeout", "the leader did not answer")
         self.assertEqual(refused.error["outcome"], "not_applied")
+
+
+class CommonHeaderTests(LaneTestCase):
+    """The headers of every answer."""
+
+    def test_nobody_adds_a_header(self) -> None:
+        """What another node says of itself stays in its one line, whatever it says."""
+        for lane in self.lanes:
+            lane.node.now = replace(lane.node.now, leader_http_addr="a:1\r\nSet-Cookie: b\x00\n\r\n<p>")
+        for path in ("/v1/status", "/get?key=a", "/nope"):
+            answer = self.ask("GET", path)
+            self.assertEqual(answer.headers[b"X-Raft-Leader"], b"a:1??Set-Cookie: b????<p>")
+            self.assertNotIn(b"Set-Cookie", answer.headers)
 
 
 class HealthTests(LaneTestCase):
