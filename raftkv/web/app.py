@@ -19,8 +19,9 @@ from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from raftkv.errors import MethodNotAllowed, NotFound, TooLarge
+from raftkv.errors import MethodNotAllowed, NotFound
 from raftkv.interfaces import IKeyValue, INode
+from raftkv.web.bodies import body_too_large
 from raftkv.web.exchange import Answer, Exchange
 from raftkv.web.failures import fail
 from raftkv.web.heads import BODILESS, REASONS, CommonHeaders
@@ -198,8 +199,11 @@ class Api:
                 operation = self._implied(route, exchange)
                 if operation is None:
                     return
-            if len(exchange.body) > self._unquestioned_bytes:
-                self._check_body(exchange)
+            if exchange.body:
+                if len(exchange.body) > self._unquestioned_bytes:
+                    self._check_body(exchange)
+                if operation.body == "none":
+                    exchange.body = b""  # it means nothing, and what it takes would be kept until the answer
             operation.serve(exchange, query_parameters(exchange.query, operation.query))
         except Exception as error:
             fail(exchange, error)
@@ -227,15 +231,6 @@ class Api:
         limit, setting = self.max_body_bytes(exchange.method, exchange.path)
         if len(exchange.body) > limit:
             raise body_too_large(len(exchange.body), limit, setting)
-
-
-def body_too_large(size: int | None, limit: int, setting: str) -> TooLarge:
-    """Make the error for a body over its limit.
-
-    :param size: what it would have been, ``None`` where that is not known.
-    """
-    found = f"{size} bytes" if size is not None else "more than fits"
-    return TooLarge(f"body: {found}; {setting} allows {limit}")
 
 
 # -- Klein ------------------------------------------------------------------------------------------------------------
@@ -321,6 +316,7 @@ def _exchange_of(request: IRequest, api: Api, send: Callable[[Answer], None]) ->
     path, _, query = request.uri.partition(b"?")
     headers = {name.lower(): b", ".join(values) for name, values in request.requestHeaders.getAllRawHeaders()}
     body = request.content.read()
+    request.content.close()  # or it would be kept twice until the answer
     return Exchange(request.method, path, query, headers, body, api.seconds(), send)
 
 

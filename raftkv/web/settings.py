@@ -23,7 +23,9 @@ class WebSettings:
     :ivar body_timeout_seconds: from the end of the headers to the end of the body.
     :ivar idle_timeout_seconds: how long a connection may stay open without a request, or may leave an answer unread.
     :ivar max_connections: connections open at once.
-    :ivar max_buffered_body_bytes: the memory that bodies still on their way may take together, over all connections.
+    :ivar max_buffered_body_bytes: the memory that requests still on their way may take together, over all connections:
+        their bodies, and what is sent ahead of an answer.
+    :ivar max_unread_bytes: the memory that answers may take together that their clients do not read.
     :ivar linger_seconds: how long a connection that is about to be closed is still read from. To close with unread
         bytes resets the connection, and the client may then lose the answer that says why.
     :ivar stop_timeout_seconds: how long a stopping server waits for the requests in flight.
@@ -39,6 +41,7 @@ class WebSettings:
     idle_timeout_seconds: float = 75.0
     max_connections: int = 10_000
     max_buffered_body_bytes: int = 64 * MIB
+    max_unread_bytes: int = 256 * MIB
     linger_seconds: float = 2.0
     stop_timeout_seconds: float = 10.0
     access_log: bool = False
@@ -53,6 +56,7 @@ SETTING_NAMES: Final = {
     "body_timeout_seconds": "limits.bodyTimeout",
     "idle_timeout_seconds": "limits.idleTimeout",
     "max_connections": "limits.maxConnections",
-    "max_buffered_body_bytes": "limits.maxPendingBytes",
+    "max_buffered_body_bytes": "limits.maxBufferedBodyBytes",
+    "max_unread_bytes": "limits.maxUnreadBytes",
     "access_log": "httpAccessLog",
 }

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from raftkv.errors import Overloaded
 from raftkv.web.app import Api
 from raftkv.web.connection import HttpConnection
 from raftkv.web.settings import SETTING_NAMES
+from raftkv.web.stream import HttpStream
 
 SWEEP_SECONDS: Final = 1.0  #: how often deadlines are looked at; one timer for all connections costs none of them
 MAX_REFUSED_CONNECTIONS: Final = 64  #: over the limit, and still being told so; more are dropped without a word
@@ -41,7 +42,10 @@ class ApiSite(Factory):
         self.is_stopping = False
         # A dictionary for its order: whoever came first is told first, in every run.
         self._connections: dict[HttpConnection, None] = {}
-        self._buffered_body_bytes = 0
+        self._held_bytes = 0
+        self._unread_bytes: dict[HttpStream, int] = {}  # in the order in which they came to a halt
+        self._all_unread_bytes = 0
+        self._dropped_readers = 0
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         self._emptied: list[Deferred[None]] = []
@@ -68,6 +72,7 @@ class ApiSite(Factory):
 
     def forget(self, connection: HttpConnection) -> None:
         """A connection is gone."""
+        self.answers_were_read(connection)
         self._connections.pop(connection, None)
         self.api.metrics.connections = len(self._connections)
         if not self._connections:
@@ -77,21 +82,36 @@ class ApiSite(Factory):
             for waiter in emptied:
                 waiter.callback(None)
 
-    def hold_body(self, size_bytes: int) -> None:
-        """A connection keeps a part of a body that is still on its way.
+    def hold(self, added_bytes: int) -> bool:
+        """Count what a connection keeps of requests that are still on their way or wait for their turn.
 
-        :raises Overloaded: all of them together keep too much; the part counts until :meth:`release_body`.
+        :param added_bytes: how much more that is than before; negative for less.
+        :return: whether there is room for it. If not, it counts until the connection gives it back.
         """
-        self._buffered_body_bytes += size_bytes
-        limit = self.api.settings.max_buffered_body_bytes
-        if self._buffered_body_bytes > limit:
-            raise Overloaded(
-                f"bodies on their way take more than {SETTING_NAMES['max_buffered_body_bytes']} ({limit} bytes)"
-            )
+        self._held_bytes += added_bytes
+        return added_bytes <= 0 or self._held_bytes <= self.api.settings.max_buffered_body_bytes
 
-    def release_body(self, size_bytes: int) -> None:
-        """A connection has given the parts of its body back."""
-        self._buffered_body_bytes -= size_bytes
+    def answers_wait(self, connection: HttpStream, size_bytes: int) -> None:
+        """Count answers that a client does not read; :meth:`answers_were_read` follows, or the end.
+
+        Where all of them take too much, whoever has not read for the longest time is dropped: to refuse requests
+        instead would let a few clients that never read stop all the others.
+        """
+        self._unread_bytes[connection] = self._unread_bytes.get(connection, 0) + size_bytes
+        self._all_unread_bytes += size_bytes
+        while self._all_unread_bytes > self.api.settings.max_unread_bytes:
+            slowest = next(iter(self._unread_bytes))
+            self.answers_were_read(slowest)
+            self._dropped_readers += 1
+            slowest.abort()
+
+    def answers_were_read(self, connection: HttpStream) -> None:
+        """The client has read its answers."""
+        self._all_unread_bytes -= self._unread_bytes.pop(connection, 0)
+
+    def next_turn(self, call: Callable[[], None]) -> IDelayedCall:
+        """Have something done once the reactor has looked after everyone else."""
+        return self._reactor.callLater(0, call)
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
@@ -101,6 +121,13 @@ class ApiSite(Factory):
             deadline = connection.deadline
             if deadline is not None and deadline <= now_seconds:
                 connection.expire()
+        if self._dropped_readers:
+            self._log.warn(
+                "dropped {count} HTTP connections: answers that are not read take more than {setting}",
+                count=self._dropped_readers,
+                setting=SETTING_NAMES["max_unread_bytes"],
+            )
+            self._dropped_readers = 0
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from raftkv import errors
 from raftkv.errors import RaftKVError
 from raftkv.web.errors import STATUS_CODES, SlowRequest, error_answer, status_code
-from tests.web.lanes import HOST, LaneTestCase
+from tests.web.lanes import HOST, LaneTestCase, parse_responses, request
 
 KIB = 1024
 
@@ -23,7 +23,9 @@ class TableTests(SynchronousTestCase):
             return direct + [deeper for found in direct for deeper in subclasses(found)]
 
         # Errors of the client's own, and of nodes that are newer than this one, never arise in a server like this one.
-        ours = [found for found in subclasses(RaftKVError) if found.__module__ in ("raftkv.errors", "raftkv.web.errors")]
+        ours = [
+            found for found in subclasses(RaftKVError) if found.__module__ in ("raftkv.errors", "raftkv.web.errors")
+        ]
         self.assertGreater(len(ours), 15)
         self.assertEqual([found.__name__ for found in ours if found.code not in STATUS_CODES], [])
 
@@ -289,11 +291,25 @@ class OriginTests(LaneTestCase):
             "http://localhost:8081",
             "localhost:8080",
             "",
+            "moz-extension://localhost:8080",
+            "http://localhost:8080, http://localhost:8080",
+            "http://localhost:8080\r\nOrigin: http://localhost:8080",
         ):
             for method, path in (("PUT", "/v1/kv/a"), ("GET", "/v1/status"), ("GET", "/nope"), ("OPTIONS", "/get")):
                 refused = self.ask(method, path, f"Origin: {origin}")
                 self.assert_refused(refused, 403, "forbidden", "Origin", "Host")
         self.assertEqual(self.fast.key_value.commands, [])
+
+    def test_absolute_target(self) -> None:
+        """A target in absolute form names the host, whatever Host says (RFC 9112, 3.2.2)."""
+        for target, status in ((b"http://evil.example/v1/kv/a", 403), (b"http://a.example/v1/kv/a", 404)):
+            for _ in range(2):
+                answer = self.ask("GET", target, "Origin: http://a.example", host=b"Host: a.example\r\n")
+                self.assertEqual(answer.status, status)
+        data = request("GET", "/v1/kv/a", "Origin: http://localhost:8080")
+        foreign = data.replace(b"/v1", b"http://b.example/v1", 1)
+        answers = parse_responses(self.send(data + foreign + data))
+        self.assertEqual([answer.status for answer in answers], [404, 403, 404])
 
     def test_own_origin(self) -> None:
         """An Origin that is the Host is served, whatever its case and scheme, with or without the default port."""

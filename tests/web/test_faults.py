@@ -176,3 +176,13 @@ class AccessLogTests(LaneTestCase):
         self.assertIn("GET /v1/status 200", second)
         self.assertIn(" 400 ", third)
         self.assertNotIn("secret", json.dumps(logged))
+
+    def test_one_line_for_each_request(self) -> None:
+        """What a client asks for neither ends a line of the log nor steers the terminal that shows it."""
+        self.configure(access_log=True)
+        events: list[Any] = []
+        self.patch(HttpConnection, "_log", Logger(observer=events.append))
+        for character in ("\x85", "\u2028", "\x9b", "é"):
+            self.ask("GET", f"/v1/kv/{character}".encode())
+        for event in events:
+            self.assertRegex(event["log_format"].format(**event), r"\A[ -~]+\Z")

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.errors import BadRequest
-from raftkv.web.framing import (
-    MAX_CHUNK_LINE_BYTES,
-    MAX_TRAILER_BYTES,
-    ChunkedDecoder,
-    parse_headers,
-    parse_request_line,
-)
+from raftkv.errors import BadRequest, TooLarge
+from raftkv.web.bodies import MAX_CHUNK_LINE_BYTES, MAX_TRAILER_BYTES, ChunkedDecoder
+from raftkv.web.framing import FIELD_LINE, MAX_HEADER_LINES, parse_headers, parse_request_line
 
 
-def request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
+def request_line(line: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     return tuple(parse_request_line(line, 0, len(line)))
 
 
@@ -22,16 +17,17 @@ class RequestLineTests(SynchronousTestCase):
     """The first line."""
 
     def test_forms_of_a_target(self) -> None:
-        """A path is taken as it is, and the path of an absolute URL is taken out of it."""
-        for target, path in (
-            (b"/a//b/../%2F?x=1?y#z", b"/a//b/../%2F?x=1?y#z"),
-            (b"/\xc3\xa9", b"/\xc3\xa9"),
-            (b"http://host:1/a?b", b"/a?b"),
-            (b"HTTPS://host", b"/"),
-            (b"http://host?q", b"/?q"),
+        """A path is taken as it is, and path and host of an absolute URL are taken out of it."""
+        for target, path, host in (
+            (b"/a//b/../%2F?x=1?y#z", b"/a//b/../%2F?x=1?y#z", b""),
+            (b"//host/a", b"//host/a", b""),
+            (b"/\xc3\xa9", b"/\xc3\xa9", b""),
+            (b"http://host:1/a?b", b"/a?b", b"host:1"),
+            (b"HTTPS://host", b"/", b"host"),
+            (b"http://host?q", b"/?q", b"host"),
         ):
-            self.assertEqual(request_line(b"GET %b HTTP/1.1" % target), (b"GET", path, b"1"))
-        self.assertEqual(request_line(b"OPTIONS * HTTP/1.0"), (b"OPTIONS", b"*", b"0"))
+            self.assertEqual(request_line(b"GET %b HTTP/1.1" % target), (b"GET", path, b"1", host))
+        self.assertEqual(request_line(b"OPTIONS * HTTP/1.0"), (b"OPTIONS", b"*", b"0", b""))
 
     def test_malformed(self) -> None:
         """Anything else is refused."""
@@ -54,6 +50,12 @@ class RequestLineTests(SynchronousTestCase):
             b"GET * HTTP/1.1",
             b"CONNECT host:1 HTTP/1.1",
             b"GET ftp://host/ HTTP/1.1",
+            b"GET http:///get HTTP/1.1",
+            b"GET http://user@host/ HTTP/1.1",
+            b"GET http://host#/ HTTP/1.1",
+            b"GET http://h\xc3\xb6st/ HTTP/1.1",
+            b"GET http:/get HTTP/1.1",
+            b"GET /\xd9\xa1 HTTP/1.\xd9\xa1",
             b"PRI * HTTP/2.0",
             b"\x16\x03\x01\x02\x00\x01",
         ):
@@ -79,6 +81,7 @@ class HeaderTests(SynchronousTestCase):
         self.assertTrue(parse_headers(b"Connection: TE, Close").says_close)
         self.assertTrue(parse_headers(b"Connection: keep-alive\r\nConnection: x").says_keep_alive)
         self.assertFalse(parse_headers(b"Connection: not-close").says_close)
+        self.assertFalse(parse_headers(b"Connection: keep-alive, close").says_keep_alive)
 
     def test_malformed(self) -> None:
         """What two readers could understand in two ways is refused."""
@@ -102,6 +105,11 @@ class HeaderTests(SynchronousTestCase):
             b"Content-Length: +1",
             b"Content-Length: 1_0",
             b"Content-Length: 0x10",
+            b"Content-Length: 1 0",
+            b"Content-Length: 1.0",
+            b"Content-Length: \xd9\xa1",
+            b"Content-Length: \xb2",
+            b"Content-Length: 5\r\ncontent-length: 6",
             b"Content-Length:",
             b"Content-Length: 5\r\nContent-Length: 5",
             b"Content-Length: 5, 5",
@@ -116,6 +124,23 @@ class HeaderTests(SynchronousTestCase):
         ):
             with self.assertRaises(BadRequest, msg=block):
                 parse_headers(block)
+
+    def test_many_lines(self) -> None:
+        """Lines are counted, for a short one costs far more memory than it has bytes (B70)."""
+        line = b"A: b\r\n"
+        parse_headers((line * MAX_HEADER_LINES).removesuffix(b"\r\n"))
+        with self.assertRaises(TooLarge):
+            parse_headers(line * MAX_HEADER_LINES + b"A: b")
+
+    def test_expressions_are_linear(self) -> None:
+        """No header takes more steps than it has bytes: a repetition that backtracks would not return (B70)."""
+        spaces = b" " * 1_000_000
+        for block in (b"A:" + spaces + b"\x00", b"A:" + spaces.replace(b" ", b"\t ") + b"\n", b"Host:" + spaces + b"/"):
+            with self.assertRaises(BadRequest):
+                parse_headers(block)
+        with self.assertRaises(BadRequest):
+            request_line(b"A" * 1_000_000 + b" /" + spaces)
+        self.assertEqual(FIELD_LINE.fullmatch(b"A:" + spaces + b"\r"), None)
 
 
 def decode(data: bytes, step: int) -> tuple[bytes, int]:
@@ -149,6 +174,11 @@ class ChunkedTests(SynchronousTestCase):
             b"1_0\r\n",
             b"1\n",
             b"1\x00\r\n",
+            b"1 \r\n",
+            b"1 x\r\n",
+            b"\xd9\xa1\r\n",
+            b"1;\r;\r\n",
+            b"1;a\nb\r\n",
             b"1;\x01\r\n",
             b"1\r\nab\r\n",
             b"1\r\na\n0\r\n",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from raftkv.web.connection import MAX_PIPELINED_BYTES
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from raftkv.web.reading import MAX_PIPELINED_BYTES
 from raftkv.web.site import MAX_REFUSED_CONNECTIONS, SWEEP_SECONDS
 from tests.web.lanes import HOST, Lane, LaneTestCase, parse_responses, request
 
@@ -111,6 +115,19 @@ class PersistenceTests(LaneTestCase):
         (answer,) = parse_responses(self.send(b"GET http://x/get?key=a HTTP/1.1\r\nHost: x\r\n\r\n"))
         self.assertEqual(answer.status, 404)
 
+    def test_refusal_is_not_that_of_the_request_before(self) -> None:
+        """What cannot be read is answered with a body, also behind a HEAD."""
+        head = STATUS.replace(b"GET", b"HEAD")
+        for behind in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\nHost: x\r\n\r\n", b"GET\n"):
+            self.each(Lane.connect)
+            answers = parse_responses(self.send(head + behind), [b"HEAD"])
+            self.assertEqual([(a.status, bool(a.body)) for a in answers], [(200, False), (400, True)])
+        self.each(Lane.connect)
+        self.send(head + b"GET /")
+        self.each(lambda lane: lane.clock.pump([SWEEP_SECONDS] * 11))
+        (answer,) = parse_responses(self.received())
+        self.assertEqual((answer.status, bool(answer.body)), (408, True))
+
     def test_client_that_does_not_read(self) -> None:
         """Nothing more is served to a client that does not read, until it does; and not for ever."""
         self.each(lambda lane: lane.connection.pauseProducing())
@@ -135,19 +152,22 @@ class PersistenceTests(LaneTestCase):
             def resumeProducing(self) -> None:
                 self.calls.append("resume")
 
+        waiting: Deferred[dict[str, Any]] = Deferred()
+        self.each(lambda lane: setattr(lane.node, "cluster_result", waiting))
+        self.send(request("GET", "/v1/cluster"))
         for lane in self.lanes:
-            connection, producer = lane.connection, Producer()
+            connection, channel, producer = lane.connection, lane.connection._channel, Producer()
             producer.calls = []
             connection.pauseProducing()
-            connection.registerProducer(producer, True)
+            channel.registerProducer(producer, True)
             connection.resumeProducing()
             connection.pauseProducing()
             self.assertEqual(producer.calls, ["pause", "resume", "pause"])
-            self.assertRaises(ValueError, connection.registerProducer, Producer(), True)
-            connection.unregisterProducer()
+            self.assertRaises(ValueError, channel.registerProducer, Producer(), True)
+            channel.unregisterProducer()
             connection.resumeProducing()
             self.assertEqual(len(producer.calls), 3)
-            self.assertRaises(ValueError, connection.registerProducer, Producer(), False)
+            self.assertRaises(ValueError, channel.registerProducer, Producer(), False)
 
     def test_read_ahead_is_bounded(self) -> None:
         """What a client sends ahead of its answers is left in the kernel past a bound (B70)."""
@@ -234,7 +254,7 @@ class BodyTests(LaneTestCase):
         self.assertEqual(self.send(head + b"x" * 600), b"")
         self.each(Lane.connect)
         (answer,) = parse_responses(self.send(head + b"x" * 401))
-        self.assert_refused(answer, 429, "overloaded", "limits.maxPendingBytes")
+        self.assert_refused(answer, 429, "overloaded", "limits.maxBufferedBodyBytes")
         self.assertEqual(answer.error["outcome"], "not_applied")
         self.each(Lane.connect)
         self.assertEqual(self.send(head + b"x" * 399), b"")
@@ -243,9 +263,9 @@ class BodyTests(LaneTestCase):
     def test_client_that_goes_away_frees_its_memory(self) -> None:
         """Half a body of a client that went away counts no more."""
         self.send(request("PUT", "/v1/kv/a", "Content-Length: 1000") + b"x" * 600)
-        self.each(lambda lane: self.assertEqual(lane.site._buffered_body_bytes, 600))
+        self.each(lambda lane: self.assertEqual(lane.site._held_bytes, 600))
         self.each(Lane.hang_up)
-        self.each(lambda lane: self.assertEqual(lane.site._buffered_body_bytes, 0))
+        self.each(lambda lane: self.assertEqual(lane.site._held_bytes, 0))
 
 
 class MalformedTests(LaneTestCase):
