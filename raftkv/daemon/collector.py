@@ -28,13 +28,12 @@ from twisted.internet.task import LoopingCall
 
 # Containers, new less freed, between two passes over the youngest, of 2 to 4 ms each; then passes over one generation
 # between two over the next. Those over everything are ours alone.
-_THRESHOLDS: Final = (10_000, 5, 1_000_000)
+_YOUNG_CONTAINERS: Final = 10_000
+_THRESHOLDS: Final = (_YOUNG_CONTAINERS, 5, 1_000_000)
 _LOOK_SECONDS: Final = 0.25  # overwriting 100,000 records a second leaves 3 ms of work for a look, none leaves 0.1 ms
-_YOUNG_PASSES: Final = 5  # between two over everything,
-_LOOKS: Final = 240  # or this many looks: a minute
+_NEW_CONTAINERS: Final = 50_000  # less freed, between two passes over everything; a long one takes 10 to 20 ms
+_LOOKS: Final = 240  # between two of them, however little is new: a minute
 _LONG_PASS_SECONDS: Final = 0.01
-
-Collect = Callable[[int], object]
 
 
 def tune_collector() -> None:
@@ -56,7 +55,8 @@ class Collector(Service):
     """Looks several times a second which pass is due, and freezes what survives a long one.
 
     :param clock: the reactor, or a test's clock.
-    :param collect: makes a pass over a generation and those younger, like the next a function of :mod:`gc`.
+    :param collect: makes a pass over a generation and those younger, like the next two a function of :mod:`gc`.
+    :param count: returns, first of three numbers, the new containers less those freed since the last pass.
     :param freeze: takes everything that exists out of the collector's sight.
     :param seconds: the processor time of this thread: what others do on the machine does not make a pass long.
     """
@@ -67,14 +67,16 @@ class Collector(Service):
         self,
         clock: IReactorTime,
         *,
-        collect: Collect = gc.collect,
+        collect: Callable[[int], object] = gc.collect,
+        count: Callable[[], tuple[int, int, int]] = gc.get_count,
         freeze: Callable[[], object] = gc.freeze,
         seconds: Callable[[], float] = time.thread_time,
     ) -> None:
         self._collect = collect
+        self._count = count
         self._freeze = freeze
         self._seconds = seconds
-        self._young_passes = 0  # that Python made since the last pass over everything
+        self._new_containers = 0  # about as many as there are since the last pass over everything
         self._looks = 0
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
@@ -92,19 +94,17 @@ class Collector(Service):
         gc.callbacks.remove(self.passed)
 
     def passed(self, phase: str, info: Mapping[str, int]) -> None:
-        """Count a pass; called by Python, before and after each, in whichever thread it is made."""
-        if phase == "stop":
-            self._young_passes += 1
+        """Take note of a pass; called by Python, before and after each, in whichever thread it is made."""
+        if phase == "start":
+            self._new_containers += self._count()[0]
 
     def _look(self) -> None:
         self._looks += 1
-        if self._young_passes >= _YOUNG_PASSES or self._looks >= _LOOKS:
+        if self._new_containers + self._count()[0] >= _NEW_CONTAINERS or self._looks >= _LOOKS:
             self._pass_over_everything()
-            self._young_passes = self._looks = 0
+            self._new_containers = self._looks = 0
         else:
-            counted = self._young_passes
             self._collect(0)
-            self._young_passes = counted  # ours does not count: there may have been nothing to see
 
     def _pass_over_everything(self) -> None:
         began = self._seconds()

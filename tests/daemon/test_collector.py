@@ -17,11 +17,13 @@ class CollectorTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.now = 0.0
+        self.new = 0
         self.full_pass_seconds = 0.0
         self.done: list[int | str] = []
         self.collector = Collector(
             self.clock,
             collect=self.collect,
+            count=lambda: (self.new, 0, 0),
             freeze=lambda: self.done.append("freeze"),
             seconds=lambda: self.now,
         )
@@ -33,13 +35,13 @@ class CollectorTests(SynchronousTestCase):
         """Make a pass of our own, of which Python tells as it does of its own."""
         self.done.append(generation)
         self.now += self.full_pass_seconds if generation == 2 else 1.0
-        self.python_passes(1)
+        self.python_pass(generation)
 
-    def python_passes(self, count: int) -> None:
-        """Tell of passes over the young."""
-        for _ in range(count):
-            self.collector.passed("start", {"generation": 0})
-            self.collector.passed("stop", {"generation": 0})
+    def python_pass(self, generation: int = 0) -> None:
+        """Tell of a pass, which begins to count anew what comes."""
+        self.collector.passed("start", {"generation": generation})
+        self.new = 0
+        self.collector.passed("stop", {"generation": generation})
 
     def look(self, times: int = 1) -> list[int | str]:
         """Let time pass; return what was done meanwhile."""
@@ -52,12 +54,17 @@ class CollectorTests(SynchronousTestCase):
         self.assertEqual(self.look(8), [0] * 8)
 
     def test_everything(self) -> None:
-        """When there is much that is new, everything in sight is visited, once."""
-        self.python_passes(5)
+        """When there is much that is new, everything in sight is visited, once; passes over the young in between,
+        Python's own and ours, do not make it less."""
+        self.new = 60_000
         self.assertEqual(self.look(3), [2, 0, 0])
-        self.python_passes(4)
-        self.assertEqual(self.look(2), [0, 0])
-        self.python_passes(1)
+        for _ in range(4):
+            self.new = 9_000
+            self.assertEqual(self.look(), [0])
+        self.new = 10_000
+        self.python_pass()
+        self.assertEqual(self.look(), [0])
+        self.new = 4_000
         self.assertEqual(self.look(2), [2, 0])
 
     def test_everything_by_time(self) -> None:
@@ -66,10 +73,10 @@ class CollectorTests(SynchronousTestCase):
 
     def test_freeze(self) -> None:
         """What survives a long pass over everything is frozen; after a short one nothing is, nor after others."""
-        self.python_passes(5)
+        self.new = 60_000
         self.assertEqual(self.look(2), [2, 0])
         self.full_pass_seconds = 0.02
-        self.python_passes(5)
+        self.new = 60_000
         self.assertEqual(self.look(2), [2, "freeze", 0])
 
 
