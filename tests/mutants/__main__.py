@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
         verdicts = trying.run(mutants, Memory(options.resume), progress=_say)
     except (StaleMutant, BrokenCopy) as error:
         _say(str(error))
+        return 2
+    except KeyboardInterrupt:
+        _say("interrupted" + (f"; --resume {options.resume} goes on from here" if options.resume else ""))
         return 2
     if options.markdown:
         print(as_markdown(verdicts), end="")
@@ -71,4 +75,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the commands under way must end, too
     sys.exit(main())

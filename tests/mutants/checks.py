@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.mutants.catalogue import SUITES
 from tests.mutants.mutant import Mutant
@@ -49,14 +50,53 @@ class Catch:
     timed_out: bool = False
 
 
+class Interrupted(Exception):
+    """Whoever wanted to know does not wait any longer."""
+
+
+class Running:
+    """The commands that run now, in several threads, so that all can be ended when somebody gives up."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: set[subprocess.Popen[str]] = set()
+        self._ended = False
+
+    def start(self, command: list[str], **arguments: Any) -> subprocess.Popen[str]:
+        """Start a command in a session of its own.
+
+        :raises Interrupted: everything has been ended.
+        """
+        with self._lock:
+            if self._ended:
+                raise Interrupted
+            process = subprocess.Popen(command, start_new_session=True, text=True, errors="replace", **arguments)
+            self._processes.add(process)
+            return process
+
+    def forget(self, process: subprocess.Popen[str]) -> None:
+        """Take note that a command has ended."""
+        with self._lock:
+            self._processes.discard(process)
+
+    def end_all(self) -> None:
+        """End what runs, and let nothing more begin."""
+        with self._lock:
+            self._ended = True
+            for process in self._processes:
+                _end(process)
+
+
 class Copy:
     """A copy of the tree, to run checks against.
 
     :param root: of the copy.
+    :param running: told of every command.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, running: Running) -> None:
         self._root = root
+        self._running = running
 
     def make_sure_of_imports(self, mutant: Mutant | None) -> None:
         """Make sure that it is the copy which would be tested, and that it can be imported.
@@ -101,18 +141,19 @@ class Copy:
     def _run(self, command: list[str], limit_seconds: float, until: re.Pattern[str] | None = None) -> _Run:
         environment = {**os.environ, "PYTHONPATH": str(self._root), "PYTHONUNBUFFERED": "1"}
         limited = ["sh", "-c", 'ulimit -v "$0" && exec "$@"', str(MEMORY_LIMIT_KIB), *command]
-        process = subprocess.Popen(
+        process = self._running.start(
             limited,
             cwd=self._root,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
         )
-        return _Run(process, limit_seconds, until)
+        try:
+            return _Run(process, limit_seconds, until)
+        finally:
+            _end(process)  # where it was not waited for, somebody gave up
+            self._running.forget(process)
 
 
 class _Run:
@@ -148,8 +189,9 @@ class _Run:
 
 def _end(process: subprocess.Popen[str]) -> None:
     """End a command with all the processes that it started; they are a session of their own."""
-    with suppress(ProcessLookupError):  # it may have ended by itself
-        os.killpg(process.pid, signal.SIGKILL)
+    if process.poll() is None:  # else its number may be another's by now
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _portions(seeds: int) -> Iterator[tuple[int, int]]:

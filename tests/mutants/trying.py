@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.mutants.catalogue import SUITES
-from tests.mutants.checks import BrokenCopy, Catch, Copy, first_catch
+from tests.mutants.checks import BrokenCopy, Catch, Copy, Running, first_catch
 from tests.mutants.mutant import Mutant
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -100,6 +100,7 @@ class Trying:
         self._directed = directed
         self._jobs = jobs
         self._root = root
+        self._running = Running()
 
     def run(self, mutants: Iterable[Mutant], memory: Memory, *, progress: Callable[[str], None]) -> dict[str, Verdict]:
         """Try all of them, but for those that were caught before; return the verdicts by name.
@@ -139,7 +140,7 @@ class Trying:
         return verdict.fingerprint == mutant.fingerprint and (self._directed or by_simulation)
 
     def _check_pristine(self, pristine: Path, mutants: list[Mutant], progress: Callable[[str], None]) -> None:
-        copy = Copy(pristine)
+        copy = Copy(pristine, self._running)
         copy.make_sure_of_imports(None)
         if self._directed:
             names = {name for mutant in mutants for name in (*mutant.hints, *SUITES[mutant.part])}
@@ -156,15 +157,17 @@ class Trying:
             try:
                 for each in as_completed(tries):
                     yield each.result()
-            finally:
+            except BaseException:  # also Ctrl-C: the commands are sessions of their own and would not hear of it
+                self._running.end_all()
                 pool.shutdown(wait=True, cancel_futures=True)
+                raise
 
     def _try_one(self, pristine: Path, mutant: Mutant) -> Verdict:
         began = time.monotonic()
         catch, broken = None, ""
         with _copied(pristine) as root:
             mutant.apply(root)
-            copy = Copy(root)
+            copy = Copy(root, self._running)
             try:
                 copy.make_sure_of_imports(mutant)
                 catch = first_catch(copy, mutant, seeds=self._seeds, directed=self._directed)
