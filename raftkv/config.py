@@ -70,6 +70,7 @@ class Limits:
     max_value_bytes: int = MIB
     max_body_bytes: int = 8 * MIB
     max_buffered_body_bytes: int = 64 * MIB
+    max_unread_bytes: int = 256 * MIB
     max_header_bytes: int = 32 * KIB
     request_timeout_seconds: float = 5.0
     leader_wait_seconds: float = 3.0
@@ -292,7 +293,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         field="max_key_bytes",
         kind=Whole(1, 64 * KIB),
         unit="bytes",
-        doc="Longest key that a write may have; a longer one is `400 bad_request`.",
+        doc="Longest key that a write may have; a longer one is `413 too_large`.",
     ),
     Setting(
         key="limits.maxValueBytes",
@@ -314,8 +315,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         field="max_buffered_body_bytes",
         kind=Whole(KIB, 2**40),
         unit="bytes",
-        doc="Memory that the bodies of all HTTP requests still arriving may take together; past it they are "
-        "`429 overloaded`.",
+        doc="Memory that all HTTP requests still arriving may take together; past it they are `429 overloaded`.",
+    ),
+    Setting(
+        key="limits.maxUnreadBytes",
+        field="max_unread_bytes",
+        kind=Whole(MIB, 2**40),
+        unit="bytes",
+        doc="Memory that HTTP answers whose clients do not read them may take together; past it the connection that "
+        "has not read for the longest time is closed.",
     ),
     Setting(
         key="limits.maxHeaderBytes",

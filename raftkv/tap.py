@@ -285,6 +285,7 @@ def _web_settings(config: NodeConfig) -> WebSettings:
         idle_timeout_seconds=limits.idle_timeout_seconds,
         max_connections=limits.max_connections,
         max_buffered_body_bytes=limits.max_buffered_body_bytes,
+        max_unread_bytes=limits.max_unread_bytes,
         access_log=config.http_access_log,
     )
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv import errors
+from raftkv.config import SETTINGS
 from raftkv.errors import RaftKVError
 from raftkv.web.errors import STATUS_CODES, SlowRequest, error_answer, status_code
+from raftkv.web.settings import SETTING_NAMES
 from tests.web.lanes import HOST, LaneTestCase, parse_responses, request
 
 KIB = 1024
@@ -48,6 +50,16 @@ class TableTests(SynchronousTestCase):
         error = errors.Overloaded("busy")
         error.retry_after_seconds = 1.2
         self.assertIn((b"Retry-After", b"2"), error_answer(error, is_write=True).headers)
+
+
+class SettingNameTests(SynchronousTestCase):
+    """The settings that refusals name."""
+
+    def test_each_exists(self) -> None:
+        """A refusal names a setting that there is, and that sets what is refused."""
+        fields = {setting.key: setting.field for setting in SETTINGS}
+        for field, key in SETTING_NAMES.items():
+            self.assertEqual(fields.get(key, "").removeprefix("http_"), field, key)
 
 
 class StoreErrorTests(LaneTestCase):
