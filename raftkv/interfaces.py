@@ -198,7 +198,7 @@ class IPeerTransport(Interface):
         """Return what each peer last said of itself, by member id."""
 
 
-# -- the store as the interfaces see it ---------------------------------------------------------------------------------
+# -- the store as the interfaces see it --------------------------------------------------------------------------------
 
 
 class IKeyValue(Interface):
