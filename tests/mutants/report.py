@@ -65,7 +65,7 @@ def how_caught(verdict: Verdict) -> str:
     if verdict.broken:
         return f"says nothing: {verdict.broken.splitlines()[-1]}"
     if verdict.catch is None:
-        return "survived"
+        return f"nothing, in all tests and {verdict.seeds} seeds"
     return f"time-out of {verdict.catch.check}" if verdict.catch.timed_out else verdict.catch.check
 
 
