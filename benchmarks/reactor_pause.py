@@ -55,6 +55,11 @@ PUTS_PER_SECOND: Final = 2000
 COMMANDS_PER_ENTRY: Final = 4  # so that the log has many entries, as it does under a light load that lasts
 PIECE_BYTES: Final = 256 * 1024
 STATUS = Console(stderr=True)
+LEGEND: Final = """\
+adds: longest pause less that of the same writes without a snapshot
+ours: the most that this process can have to do with one pause; the rest is the machine's
+most CPU: of the reactor's thread between two turns
+dict grew: the longest pause in which a dictionary grew; the other columns leave these out"""
 
 
 RESTORED: list[Restorer] = []  # the last one that was made
@@ -452,13 +457,7 @@ def show(result: dict[str, Any]) -> None:
     for name, value in figures.items():
         console.print(f"{name:32}{value / MIB:12,.1f} MiB" if name.endswith("_bytes") else f"{name:32}{value:12,.2f}")
     console.print("a bare dictionary grew at " + ", ".join(f"{n:,} in {ms:.1f} ms" for n, ms in result["bare_growth"]))
-    console.print(
-        "adds: to the same writes alone; ours: the most that this process can have to do with a pause, the rest"
-    )
-    console.print(
-        "is the machine's; most CPU: of the reactor's thread between two turns; dict grew: pauses of turns in"
-    )
-    console.print("which a dictionary grew, which the other columns leave out")
+    console.print(LEGEND)
     console.print(f"load average {', '.join(f'{load:.1f}' for load in result['load_average'])}; {result['python']}")
 
 
