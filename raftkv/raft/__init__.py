@@ -15,6 +15,7 @@
 ``quorum``            majorities, simple and joint
 ``log``               the entries in memory, and how far our disk has them
 ``durability``        what must be on disk before what may be said
+``diskwatch``         whether our disk keeps up
 ``recovery``          from the disk to a state to begin with
 ``settings``          bounds and patience
 ===================== ==============================================================================================

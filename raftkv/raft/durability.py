@@ -41,6 +41,16 @@ class Durability:
         """Whether everything that is known is on disk."""
         return self._done_write_id == self._last_write_id and not self.write_wanted
 
+    @property
+    def last_write_id(self) -> int:
+        """The last write that was handed to the disk; 0 for none."""
+        return self._last_write_id
+
+    @property
+    def done_write_id(self) -> int:
+        """The last write that the disk has finished; 0 for none."""
+        return self._done_write_id
+
     def hold(self, message: Message) -> None:
         """Keep a message until all that is known now is on disk; only where something is pending."""
         self._held.append((self._last_write_id + self.write_wanted, message))

@@ -65,13 +65,16 @@ class Election:
     def may_campaign(self) -> bool:
         """Whether this server may try to lead.
 
-        Learners and strangers never do (B8); nor does a server whose vote for itself could break a lease. One that
+        Learners and strangers never do (B8); nor does a server whose vote for itself could break a lease, nor one whose
+        disk stalls: its vote for itself would wait for the disk, and what it then led would too. One that
         the latest configuration leaves out still does, without a vote of its own, until that is known to be committed:
         it may be the only one that holds the entry, and without it nobody could win (thesis 4.2.2, B22).
         """
         if self.grace_ticks:
             return False
         state = self._state
+        if state.disk.stalled:
+            return False
         return any(known.is_voter(state.node_id) for known in state.configurations.since(state.commit_index))
 
     def open_ballot(self) -> None:
@@ -132,11 +135,12 @@ class Election:
     def would_grant(self, request: RequestVote) -> bool:
         """Tell whether a request that is not of an earlier term deserves a vote.
 
-        One of our own term needs a vote that is still ours to give; a pre-vote for a later term gives none away.
+        One of our own term needs a vote that is still ours to give; a pre-vote for a later term gives none away. But
+        while our disk stalls the vote itself would not come, and a candidate only drive the term up.
         """
         state = self._state
         if request.pre_vote:
-            free = request.term > state.current_term
+            free = request.term > state.current_term and not state.disk.stalled
         else:
             free = state.voted_for == request.sender or (state.voted_for is None and state.leader is None)
         return free and log_is_up_to_date(

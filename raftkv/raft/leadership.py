@@ -46,6 +46,7 @@ class Leadership:
         self._quorum_elapsed_ticks = 0
         self._transfer_elapsed_ticks = 0
         self._timeout_now_sent = False
+        self._gave_way = False
         self.transferring_to: str | None = None
         self._uncommitted_bytes = state.log.size_between(state.commit_index + 1, state.log.last_index + 1)
 
@@ -208,10 +209,21 @@ class Leadership:
         self._help_successor()
 
     def _best_successor(self) -> str | None:
-        """Return the voter whose log is the most advanced; of equal ones the one heard last, then the first by id."""
+        """Return the voter whose log is the most advanced; of equal ones the one heard last, then the first by id.
+
+        One that was not heard for an election timeout comes after all that were.
+        """
         voters = self._state.configuration.voters
+        patience_ticks = self._state.settings.election_ticks
         candidates = [(peer, progress) for peer, progress in self.replication.peers.items() if peer in voters]
-        candidates.sort(key=lambda item: (-item[1].match_index, item[1].ticks_since_contact, item[0]))
+        candidates.sort(
+            key=lambda item: (
+                item[1].ticks_since_contact >= patience_ticks,
+                -item[1].match_index,
+                item[1].ticks_since_contact,
+                item[0],
+            )
+        )
         return candidates[0][0] if candidates else None
 
     def _help_successor(self) -> None:
@@ -235,6 +247,29 @@ class Leadership:
             self._state.events.append(f"the transfer of leadership to {self.transferring_to} was given up")
             self.transferring_to = None
 
+    # -- a disk that stalls ------------------------------------------------------------------------------------------
+
+    def _gives_way(self) -> bool:
+        """Hand leadership to a server whose disk works, if ours does not; return whether we have stepped down.
+
+        Only where the others have been committing without us: else they could not do better, and while we lead there
+        are reads at least. One attempt to hand over; if it fails, the others find a leader by themselves, for we do
+        not campaign while the disk stalls.
+        """
+        state = self._state
+        self._gave_way = self._gave_way and state.disk.stalled
+        if self.transferring_to is not None or not state.disk.is_outpaced(state.commit_index):
+            return False
+        successor = self._best_successor()
+        if self._gave_way:
+            self._step_down("the disk stalls, and nobody could take over")
+            return True
+        if successor is not None:
+            self._gave_way = True
+            state.events.append(f"the disk stalls: {successor} is to lead")
+            self.transfer(successor)
+        return False
+
     # -- time and sending --------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
@@ -242,6 +277,8 @@ class Leadership:
         settings = self._state.settings
         self.replication.tick()
         self._tick_transfer()
+        if self._gives_way():
+            return
         self._quorum_elapsed_ticks += 1
         if self._quorum_elapsed_ticks >= settings.election_ticks:
             self._quorum_elapsed_ticks = 0

@@ -133,6 +133,7 @@ class RaftNode(NodeView):
 
     def tick(self) -> None:
         """Take note that one unit of time went by."""
+        self._state.watch_disk()
         if self._leadership is not None:
             self._leadership.tick()
             return

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from raftkv.errors import InvariantViolation
 from raftkv.raft.configuration import Configuration, ConfigurationHistory
+from raftkv.raft.diskwatch import DiskWatch
 from raftkv.raft.durability import Durability
 from raftkv.raft.log import Log
 from raftkv.raft.messages import Entry, EntryKind, HardState, Message, SnapshotMeta
@@ -44,6 +45,7 @@ class State:
         self.log = log
         self.configurations = configurations
         self.durability = Durability(hard_state=hard_state, log=log)
+        self.disk = DiskWatch(patience_ticks=settings.election_ticks)
         self.role = Role.FOLLOWER
         self.leader: str | None = None
         self.commit_index = log.snapshot_index
@@ -77,6 +79,17 @@ class State:
             raise InvariantViolation(f"the vote of term {self.current_term} already belongs to {self.voted_for}")
         if self.voted_for is None:
             self.durability.hard_state = HardState(term=self.current_term, voted_for=candidate)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def watch_disk(self) -> None:
+        """Look, once a tick, whether our disk keeps up."""
+        durability = self.durability
+        if self.disk.tick(
+            write_id=durability.last_write_id, done_write_id=durability.done_write_id, last_index=self.log.last_index
+        ):
+            stalled = "the disk stalls: a write has been under way for an election timeout"
+            self.events.append(stalled if self.disk.stalled else "the disk keeps up again")
 
     # -- the log ---------------------------------------------------------------------------------------------------
 

@@ -69,6 +69,11 @@ class NodeView:
         return self._state.log.snapshot_index
 
     @property
+    def disk_stalled(self) -> bool:
+        """Whether our own disk takes so long that this server neither campaigns nor keeps leading where others can."""
+        return self._state.disk.stalled
+
+    @property
     def configuration(self) -> Configuration:
         """The configuration in force, committed or not."""
         return self._state.configuration
