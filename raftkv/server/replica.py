@@ -198,7 +198,7 @@ class Replica(Service):
             "digest": store.digest(),
             "uptime": round(self._clock.seconds() - self._started, 3),
             "version": __version__,
-            "alarms": [],
+            "alarms": ["disk_stalled"] if node.disk_stalled else [],
         }
 
     def _role(self) -> str:

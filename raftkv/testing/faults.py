@@ -243,8 +243,9 @@ class Faults:
         self._later(self._for_a_while(), node.disk_recovers)
 
     def stalled_disk(self) -> None:
-        """The disk of one node does nothing for a while."""
-        node = self._cluster.nodes[self._anybody()]
+        """The disk of one node, often the leader's, does nothing for a while."""
+        name = self._leader_or_anybody() if self._random.random() < 0.5 else self._anybody()
+        node = self._cluster.nodes[name]
         node.stall_disk()
         self._later(self._for_a_while(), node.disk_recovers)
 

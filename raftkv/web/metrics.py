@@ -8,7 +8,7 @@ read at that moment too. One registry a node, so that several nodes may live in 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -34,6 +34,9 @@ _GAUGES: Final = {
     "keys": "keys in this node's store",
     "uptime": "seconds since the node was started",
 }
+
+#: What a node may raise in ``alarms`` of its status: each is shown, raised or not, so that a rule can be made of it.
+_ALARMS: Final = ("disk_stalled",)
 
 #: Anything else is counted as ``other``: a method is any word that a client likes, and each label costs memory.
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS"})
@@ -148,8 +151,16 @@ class NodeMetrics(Collector):
             if isinstance(value, (int, float)):
                 unit = "_seconds" if name == "uptime" else ""
                 yield GaugeMetricFamily(f"raftkv_{name}{unit}", meaning, value=value)
+        yield _alarms(status.get("alarms", ()))
         for name, count in sorted(self._node.counters().items()):
             yield CounterMetricFamily(f"raftkv_{name}", f"{name.replace('_', ' ')} since the start", value=count)
+
+
+def _alarms(raised: Collection[str]) -> Metric:
+    alarms = GaugeMetricFamily("raftkv_alarm", "1 while the node raises an alarm", labels=("alarm",))
+    for name in sorted({*_ALARMS, *raised}):
+        alarms.add_metric((name,), float(name in raised))
+    return alarms
 
 
 def make_registry(node: INode, requests: RequestMetrics, *others: Collector) -> CollectorRegistry:

@@ -120,6 +120,31 @@ class SlowDiskTests(TrioTestCase):
         self.assertEqual(len({self.replica(name).status()["digest"] for name in NAMES}), 1)
 
 
+class StalledDiskTests(TrioTestCase):
+    """A leader whose disk does nothing any more."""
+
+    def test_gives_way(self) -> None:
+        """Another takes over before two election timeouts are over, nobody's write fails, and the node whose disk
+        stalls raises an alarm until it works again."""
+        old = self.settle()
+        self.cluster.nodes[old].stall_disk()
+        answers = []
+        for number in range(60):
+            answers += [self.write(name, put(b"k", b"%s %d" % (name.encode(), number))) for name in NAMES]
+            self.run_for(0.02)
+        new = self.settle()
+        self.assertNotEqual(new, old)
+        self.run_for(0.5)
+        self.assertEqual([results[0][0][0] for results in answers if results], [0] * len(answers))
+        self.assertEqual(
+            [self.replica(name).status()["alarms"] for name in NAMES],
+            [["disk_stalled"] if name == old else [] for name in NAMES],
+        )
+        self.cluster.nodes[old].disk_recovers()
+        self.run_for(3)
+        self.assertEqual((self.cluster.leader(), self.replica(old).status()["alarms"]), (new, []))
+
+
 class StoppingTests(TrioTestCase):
     """A node that is asked to stop."""
 

@@ -84,6 +84,7 @@ class FakeNode:
 
     :ivar now: who leads.
     :ivar ready: what :meth:`is_ready` says.
+    :ivar alarms: what the status says of alarms.
     :ivar cluster_result: what :meth:`cluster` fires with.
     """
 
@@ -97,13 +98,22 @@ class FakeNode:
             is_leader=False,
         )
         self.ready = (True, "")
+        self.alarms: list[str] = []
         self.cluster_result: Deferred[dict[str, Any]] | None = None
 
     def leadership(self) -> Leadership:
         return self.now
 
     def status(self) -> dict[str, Any]:
-        return {"node_id": "node1", "role": "follower", "term": 7, "leader": "node2", "revision": 42, "uptime": 1.5}
+        return {
+            "node_id": "node1",
+            "role": "follower",
+            "term": 7,
+            "leader": "node2",
+            "revision": 42,
+            "uptime": 1.5,
+            "alarms": self.alarms,
+        }
 
     def cluster(self) -> Deferred[dict[str, Any]]:
         return self.cluster_result if self.cluster_result is not None else succeed(self.local_cluster())

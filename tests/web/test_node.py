@@ -97,6 +97,14 @@ class MetricsTests(LaneTestCase):
             for sample in family.samples
         }
 
+    def test_alarms(self) -> None:
+        """Each alarm is shown, raised or not, and one that is not known here too."""
+        self.assertEqual(self.samples()["raftkv_alarm alarm=disk_stalled"], 0)
+        self.each(lambda lane: setattr(lane.node, "alarms", ["disk_stalled", "other"]))
+        samples = self.samples()
+        self.assertEqual(samples["raftkv_alarm alarm=disk_stalled"], 1)
+        self.assertEqual(samples["raftkv_alarm alarm=other"], 1)
+
     def test_requests_are_counted(self) -> None:
         """Requests are counted by route, method and status, and timed by route and method."""
         self.each(lambda lane: setattr(lane.key_value, "holds", True))

@@ -1,0 +1,1 @@
+A leader whose disk stalls for an election timeout hands leadership over, and does not stand for leader again before its disk keeps up. Meanwhile the node raises the alarm ``disk_stalled``, in ``/v1/status`` and ``/metrics``.
