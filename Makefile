@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help cluster test unit functional mutants docs lint format clean distclean
+SEEDS ?= 1000
+FLAGS ?=
+
+.PHONY: help cluster test unit functional simulate mutants docs lint format clean distclean
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,6 +33,9 @@ unit: $(VENV)/.installed ## Run the unit tests only
 
 functional: $(VENV)/.installed ## Run the tests of real processes only
 	@$(BIN)/python tests/run.py --functional
+
+simulate: $(VENV)/.installed ## Simulate SEEDS=20000 on all cores, and make what fails small (FLAGS="--start 20000 --json")
+	@$(BIN)/python -m raftkv.testing --seeds $(SEEDS) --jobs 0 $(FLAGS)
 
 mutants: $(VENV)/.installed ## Break the rules one by one, and see that the tests notice (an hour; goes on where it was)
 	@mkdir -p _trial_temp

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from raftkv.testing.cluster import SimulatedCluster
@@ -33,8 +33,12 @@ class FaultSettings:
 class Faults:
     """Breaks and mends one cluster.
 
+    :param random: draws which faults come, and when. What a fault does is drawn from chance of its own, so that one
+        that is left out changes as little as possible about the others.
     :param burst: makes somebody write to a node several times, given its name and how often.
+    :param without: numbers of the faults that are left out.
     :ivar counts: how often each kind was begun.
+    :ivar story: what was begun: its number, the time, its kind.
     """
 
     def __init__(
@@ -44,10 +48,15 @@ class Faults:
         random: random.Random,
         settings: FaultSettings,
         burst: Callable[[str, int], None],
+        without: Container[int] = (),
     ) -> None:
         self.counts: dict[str, int] = {}
+        self.story: list[tuple[int, float, str]] = []
         self._cluster = cluster
-        self._random = random
+        self._schedule = random
+        self._random = random  # of the fault whose turn it is
+        self._without = without
+        self._drawn = 0
         self._settings = settings
         self._burst = burst
         self._is_over = False
@@ -88,22 +97,30 @@ class Faults:
             cluster.mend(name)
 
     def _next(self) -> None:
-        pause = self._random.expovariate(1 / self._settings.pause_seconds)
+        pause = self._schedule.expovariate(1 / self._settings.pause_seconds)
         self._cluster.clock.callLater(pause, self._begin)
 
     def _begin(self) -> None:
         if self._is_over:
             return
         kinds = list(self._settings.weights)
-        kind = self._random.choices(kinds, [self._settings.weights[each] for each in kinds])[0]
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        self._cluster.trace.note(f"fault {kind}")
-        getattr(self, kind)()
+        kind = self._schedule.choices(kinds, [self._settings.weights[each] for each in kinds])[0]
+        chance = random.Random(self._schedule.getrandbits(64))
+        self._drawn += 1
+        if self._drawn not in self._without:
+            self.counts[kind] = self.counts.get(kind, 0) + 1
+            self.story.append((self._drawn, round(self._cluster.clock.seconds(), 3), kind))
+            self._cluster.trace.note(f"fault {self._drawn} {kind}")
+            self._random = chance
+            getattr(self, kind)()
         self._next()
 
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        chance = self._random
+
         def unless_over() -> None:
             if not self._is_over:
+                self._random = chance
                 function()
 
         self._cluster.clock.callLater(seconds, unless_over)

@@ -11,7 +11,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
@@ -20,6 +20,7 @@ from zope.interface import implementer
 from raftkv.server.assembly import assemble
 from raftkv.testing.checkers import Violation
 from raftkv.testing.cluster import ClusterSettings, Composition, SimulatedCluster
+from raftkv.testing.excerpt import WHOLE, Excerpt
 from raftkv.testing.faults import Faults, draw_faults, draw_network
 from raftkv.testing.history import History, OperationOutcome
 from raftkv.testing.linearizability import check_history
@@ -49,7 +50,8 @@ class Outcome:
     :ivar simulated_seconds: how long it was; ``cpu_seconds`` is what it took to tell.
     :ivar operations: of the clients, by outcome.
     :ivar faults: how often each kind was begun; likewise ``network`` for what happened to messages.
-    :ivar lines: the story, where it was asked for.
+    :ivar story: the faults, one after the other: number, time and kind.
+    :ivar lines: everything that happened, where it was asked for.
     """
 
     seed: int
@@ -64,12 +66,15 @@ class Outcome:
     operations: dict[str, int]
     faults: dict[str, int]
     network: dict[str, int]
+    story: list[tuple[int, float, str]]
     lines: list[str] = field(default_factory=list)
 
 
-def run_seed(seed: int, compose: Composition = assemble, *, keep_trace: bool = False) -> Outcome:
+def run_seed(
+    seed: int, compose: Composition = assemble, *, keep_trace: bool = False, excerpt: Excerpt = WHOLE
+) -> Outcome:
     """Tell the story of one seed."""
-    return Simulation(seed, compose, keep_trace=keep_trace).run()
+    return Simulation(seed, compose, keep_trace=keep_trace, excerpt=excerpt).run()
 
 
 class Simulation:
@@ -77,11 +82,15 @@ class Simulation:
 
     :param compose: puts a node together.
     :param keep_trace: whether to keep every line of the story.
+    :param excerpt: how much of it is told.
     """
 
-    def __init__(self, seed: int, compose: Composition = assemble, *, keep_trace: bool = False) -> None:
+    def __init__(
+        self, seed: int, compose: Composition = assemble, *, keep_trace: bool = False, excerpt: Excerpt = WHOLE
+    ) -> None:
         chance = random.Random(f"raftkv {seed}")
         self.seed = seed
+        self.story_seconds = STORY_SECONDS if excerpt.seconds is None else excerpt.seconds
         self.cluster = SimulatedCluster(
             settings=draw_cluster(chance),
             network_settings=draw_network(chance),
@@ -91,6 +100,8 @@ class Simulation:
         )
         self.history = History()
         faults, workload = draw_faults(chance), draw_workload(chance)
+        if excerpt.clients is not None:
+            workload = replace(workload, clients=min(excerpt.clients, workload.clients))
         self.workload = Workload(
             network=self.cluster.network,
             history=self.history,
@@ -103,6 +114,7 @@ class Simulation:
             random=random.Random(chance.getrandbits(64)),
             settings=faults,
             burst=self.workload.burst,
+            without=excerpt.without,
         )
         self._observer = _LoggedFailures()
 
@@ -125,7 +137,7 @@ class Simulation:
         cluster.start_all()
         self.workload.start()
         self.faults.start()
-        cluster.clock.run_until(STORY_SECONDS)
+        cluster.clock.run_until(self.story_seconds)
         self.faults.end_all()
         self._demand(self._is_settled, "the mended cluster agrees on a leader and a log")
         self.workload.stop()
@@ -217,6 +229,7 @@ class Simulation:
             operations={outcome.value: self.history.count(outcome) for outcome in OperationOutcome},
             faults=dict(self.faults.counts),
             network=dict(cluster.network.counts),
+            story=self.faults.story,
             lines=cluster.trace.lines,
         )
 

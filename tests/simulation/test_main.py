@@ -37,6 +37,16 @@ class CommandLineTests(SynchronousTestCase):
         self.assertIn("failed seeds: 7", out)
         self.assertIn("seed 7 failed: Violation: liveness", err)
 
+    def test_failing_seed_is_made_small(self) -> None:
+        """Of a failing seed the least that still fails is printed, with the command that tells it again."""
+        self.patch(Election, "tick", lambda election: False)
+        _, out, _ = self.run_main("--seeds", "1", "--start", "7")
+        self.assertIn("what is left of its story, 0 faults", out)
+        (command,) = (line for line in out.splitlines() if "python -m raftkv.testing" in line)
+        status, out, _ = self.run_main(*command.split()[3:])
+        self.assertEqual(1, status)
+        self.assertIn("Violation: liveness", out)
+
     def test_trace(self) -> None:
         """The story of a seed can be read line by line."""
         status, out, _ = self.run_main("--seeds", "1", "--start", "7", "--trace")
