@@ -6,6 +6,7 @@ virtual clock), ``clock`` (virtual time, with a clock for each process that can 
 
 For the proof: ``shadow`` and ``checkers`` (Figure 3, watched from outside), ``history``, ``keymodel``,
 ``linearizability`` and ``witness`` (what clients saw), ``workload`` and ``faults`` (what clients do and what goes
-wrong), ``simulation`` (one seed, one story), ``trace``. ``python -m raftkv.testing --seeds 1000`` runs many: ``tally``
-adds up what they did, and of those that fail ``shrinking`` finds the smallest ``excerpt`` that still does.
+wrong; ``diskfaults`` and ``excuses`` for disks), ``coverage`` (how much of it is new), ``simulation`` (one seed, one
+story), ``trace``. ``python -m raftkv.testing --seeds 1000`` runs many: ``tally`` adds up what they did, and of those
+that fail ``shrinking`` finds the smallest ``excerpt`` that still does.
 """

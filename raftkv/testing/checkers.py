@@ -131,6 +131,7 @@ class Checkers:
         self._views[name] = view
         if watched.life > 1:
             self._nothing_durable_lost(name, watched, recovered)
+        self._nothing_forged(name, recovered)
         base_index = recovered.entries[0].index - 1 if recovered.entries else 0
         base_term = recovered.first_previous_term
         if not recovered.entries and recovered.snapshot is not None:
@@ -296,13 +297,21 @@ class Checkers:
                 keep = min(keep, write.entries[0].index - 1)
         terms = {entry.index: entry.term for entry in recovered.entries}
         covered = recovered.snapshot.index if recovered.snapshot is not None else 0
-        for index in range(max(covered, durable.log.base_index) + 1, keep + 1):
-            if terms.get(index) != durable.log.term_at(index):
+        for index in range(covered + 1, keep + 1):
+            # Of an entry that a snapshot stood for nobody here knows the term, but then the log has to have it.
+            term = durable.log.term_at(index)
+            if index not in terms or (term is not None and terms[index] != term):
                 raise Violation(
                     "durable entry lost",
-                    f"{name} had entry {index} of term {durable.log.term_at(index)} on disk and came back with"
-                    f" {terms.get(index)}",
+                    f"{name} had entry {index} of term {term} on disk and came back with {terms.get(index)}",
                 )
+
+    def _nothing_forged(self, name: str, recovered: Recovered) -> None:
+        """What a disk gives back is what was written, to the byte (B41)."""
+        for entry in recovered.entries:
+            known = self._entries.get((entry.index, entry.term))
+            if known is None or known[1:] != (entry.kind, entry.payload):
+                raise Violation("entry forged", f"{name} came back with {entry}, but {known} was written")
 
     # -- commitment ----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from raftkv.config import Limits, NodeConfig
-from raftkv.errors import Conflict, CorruptData, NotLeader
+from raftkv.errors import Conflict, CorruptData, NotLeader, StorageError
 from raftkv.interfaces import Identity, IStorage, Recovered, Result
 from raftkv.persistence.log import LogSettings
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
@@ -26,9 +26,11 @@ from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, Write
 from raftkv.server.assembly import Assembled, Surroundings, assemble
 from raftkv.server.replica import Replica
-from raftkv.testing.checkers import Checkers
+from raftkv.testing.checkers import Checkers, Violation
 from raftkv.testing.clock import NodeClock, VirtualClock
+from raftkv.testing.coverage import Coverage
 from raftkv.testing.disk import MemoryDisk
+from raftkv.testing.excuses import STOP_SECONDS, Excuses
 from raftkv.testing.network import NetworkSettings, Process, SimulatedNetwork
 from raftkv.testing.trace import Trace
 from raftkv.testing.transport import SimulatedForwarder, SimulatedTransport
@@ -124,7 +126,11 @@ class WatchedStorage:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Life:
-    """One life of a node, from its start to its end."""
+    """One life of a node, from its start to its end.
+
+    :ivar disk_errors: how many errors its disk has raised in it.
+    :ivar is_over: whether it has given up, and only has to be buried.
+    """
 
     clock: NodeClock
     workers: list[ClockWorker] = field(default_factory=list)
@@ -132,6 +138,8 @@ class Life:
     storage: WatchedStorage | None = None
     replica: Replica | None = None
     stopping: Deferred[Any] | None = None
+    disk_errors: int = 0
+    is_over: bool = False
 
 
 class SimulatedNode:
@@ -155,6 +163,11 @@ class SimulatedNode:
     def is_running(self) -> bool:
         """Whether there is a process, paused or not."""
         return self.life is not None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a process that has not given up."""
+        return self.life is not None and not self.life.is_over
 
     @property
     def raft(self) -> RaftNode | None:
@@ -203,7 +216,8 @@ class SimulatedCluster:
     """Some nodes, their network, and the checkers that watch them.
 
     :param compose: puts a node together.
-    :ivar failure: the first error that stopped a node, or rule that was broken.
+    :ivar failure: the first error that stopped a node without an excuse, or rule that was broken.
+    :ivar excuses: which nodes may give up.
     """
 
     def __init__(
@@ -220,6 +234,8 @@ class SimulatedCluster:
         self.checkers = Checkers()
         self.applied_writes = AppliedWrites()
         self.failure: BaseException | None = None
+        self.excuses = Excuses()
+        self.coverage = Coverage()
         self.random = random.Random(seed)
         self.settings = settings
         self.network = SimulatedNetwork(
@@ -247,14 +263,21 @@ class SimulatedCluster:
     def start(self, name: str) -> None:
         """Start a node on what its disk holds; nothing happens if it runs."""
         node = self.nodes[name]
-        if node.is_running:
+        if node.is_running or name in self.excuses.out:
             return
         node.lives += 1
         clock = NodeClock(self.clock, name=name, rate=node.rate)
         life = node.life = Life(clock=clock)
         self._owners[clock] = name
         self.trace.note(f"start {name}")
-        replica = life.replica = self._compose(self._config(name), self._surroundings(node, life)).replica
+        node.disk.on_error = partial(self._disk_error, name, life)
+        try:
+            replica = life.replica = self._compose(self._config(name), self._surroundings(node, life)).replica
+        except StorageError as error:
+            self._stopped_by(name, error)
+            if self.failure is not None:
+                raise
+            return
         if life.storage is None or life.storage.recovered is None or life.process is None:
             raise ValueError("the composition did not let the storage be watched, or did not recover it")
         self.checkers.started(name, replica.driver.node, life.storage.recovered)
@@ -309,6 +332,7 @@ class SimulatedCluster:
 
         def unreadable(error: CorruptData) -> None:
             self.trace.note(f"unreadable {name} {error}")
+            self.excuses.set_aside(name, error)
 
         return Surroundings(
             clock=life.clock,
@@ -353,7 +377,9 @@ class SimulatedCluster:
 
         def ask() -> None:
             life.stopping = replica.stopService()
-            life.stopping.addCallbacks(lambda _: self._stopped(name, life), lambda failure: self._fail(failure.value))
+            life.stopping.addCallbacks(
+                lambda _: self._stopped(name, life), lambda failure: self._stopped_by(name, failure.value)
+            )
 
         life.clock.run(ask)
 
@@ -365,13 +391,15 @@ class SimulatedCluster:
             self._gone(name)
 
     def _gone(self, name: str) -> None:
-        self.network.leave(name)
+        if name in self.network.processes:  # else it has not come that far
+            self.network.leave(name)
         self.checkers.forget(name)
+        self.coverage.gone(name)
 
     def mend(self, name: str) -> None:
         """Bring a node back to work, whatever had befallen it."""
         node = self.nodes[name]
-        if node.life is not None and node.life.stopping is not None:
+        if node.life is not None and (node.life.stopping is not None or node.life.is_over):
             self.crash(name, power_loss=False)
         self.resume(name)
         node.disk_recovers()
@@ -424,6 +452,7 @@ class SimulatedCluster:
         life = self.nodes[name].life
         if life is not None and life.clock is clock and life.replica is not None and life.storage is not None:
             self.checkers.look(name, life.replica.state_machine.store)
+            self.coverage.look(name, life.replica.driver.node)
         if self.failure is not None:
             raise self.failure
 
@@ -436,7 +465,34 @@ class SimulatedCluster:
 
     def _stopped_by(self, name: str, error: BaseException) -> None:
         self.trace.note(f"fatal {name} {type(error).__name__}")
-        self._fail(error)
+        life = self.nodes[name].life
+        if life is None or life.is_over:
+            return
+        if not self.excuses.takes(name, error, disk_errors=life.disk_errors):
+            self._fail(error)
+            return
+        life.is_over = True
+        self.clock.callLater(0, self._bury, name, life)
+
+    def _bury(self, name: str, life: Life) -> None:
+        """End the life of a node that has given up; the supervisor starts it again after a while."""
+        if self.nodes[name].life is life:
+            self.crash(name, power_loss=self.random.random() < 0.5)
+            self.clock.callLater(self.random.uniform(0.1, 3.0), self.start, name)
+
+    def _disk_error(self, name: str, life: Life, operation: str, file: str) -> None:
+        self.trace.note(f"disk error {name} {operation} {file}")
+        life.disk_errors += 1
+        self.clock.callLater(STOP_SECONDS, self._must_have_stopped, name, life, f"{operation} of {file}")
+
+    def _must_have_stopped(self, name: str, life: Life, what: str) -> None:
+        """A node that met an error of its disk must not go on, as soon as it has heard of it (B43)."""
+        if self.nodes[name].life is not life:
+            return
+        if life.clock.is_paused or any(worker.is_stalled for worker in life.workers):
+            self.clock.callLater(STOP_SECONDS, self._must_have_stopped, name, life, what)
+        else:
+            raise Violation("disk error believed", f"{name} goes on after a failed {what}")
 
     def _fail(self, error: BaseException) -> None:
         if self.failure is None:

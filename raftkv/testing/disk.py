@@ -13,12 +13,15 @@ import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final, NoReturn
 
 from zope.interface import implementer
 
 from raftkv.interfaces import IDisk, IFile
 
 SECTOR_BYTES = 512
+
+_ERROR_KINDS: Final = {errno.EIO: "errors of the disk", errno.ENOSPC: "writes without room"}
 
 
 class PowerLoss(BaseException):
@@ -57,17 +60,23 @@ class _Content:
         self.durable.clear()
         self.durable_size = len(self.current)
 
-    def crash(self, keep: Callable[[], bool]) -> None:
-        """Fall back to the medium, which got those unsynced sectors for which ``keep()`` says so."""
+    def crash(self, keep: Callable[[], bool]) -> tuple[int, int]:
+        """Fall back to the medium, which got those unsynced sectors for which ``keep()`` says so.
+
+        :return: how many unsynced sectors there were, and how many of them are lost.
+        """
         size = len(self.current) if keep() else self.durable_size
+        unsynced, lost = len(self.durable), 0
         for sector, before in sorted(self.durable.items()):
             if not keep():
+                lost += 1
                 offset = sector * SECTOR_BYTES
                 self.current.extend(bytes(max(0, offset + SECTOR_BYTES - len(self.current))))
                 self.current[offset : offset + SECTOR_BYTES] = before.ljust(SECTOR_BYTES, b"\0")
         del self.current[size:]
         self.current.extend(bytes(size - len(self.current)))
         self.sync()
+        return unsynced, lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +152,9 @@ class MemoryDisk:
     :ivar crashes: how often it lost what was not synced.
     :ivar operations: how many operations that change something it has carried out, syncs included.
     :ivar syncs: how many syncs of files, by file name.
+    :ivar on_error: called with the operation and the file name before an error is raised that was asked for: one of
+        :meth:`fail_next`, or for want of room.
+    :ivar counts: what befell it, by kind.
     """
 
     def __init__(self, root: str = "memory") -> None:
@@ -151,6 +163,8 @@ class MemoryDisk:
         self.crashes = 0
         self.operations = 0
         self.syncs: dict[str, int] = {}
+        self.on_error: Callable[[str, str], None] | None = None
+        self.counts = dict.fromkeys(("torn writes", "lost writes", "lost folder changes", *_ERROR_KINDS.values()), 0)
         self._files: dict[str, _Content] = {}
         self._folders: set[str] = {""}
         self._durable_files: dict[str, _Content] = {}
@@ -238,10 +252,14 @@ class MemoryDisk:
             {id(content): content for change in self._changes for _name, content in change.names if content is not None}
         )
         for content in contents.values():
-            content.crash(keep)
+            unsynced, lost = content.crash(keep)
+            self.counts["torn writes"] += 0 < lost < unsynced
+            self.counts["lost writes"] += 0 < lost == unsynced
         for change in self._changes:
             if keep():
                 _carry_out(change, self._durable_files)
+            else:
+                self.counts["lost folder changes"] += 1
         self._files = dict(self._durable_files)
         self._changes = []
         self._power_left = None
@@ -254,6 +272,11 @@ class MemoryDisk:
     def fail_next(self, operation: str, name: str = "", *, code: int = errno.EIO) -> None:
         """Make the next ``operation`` (``"sync"``, ``"write"``, …) on a file whose name contains ``name`` fail."""
         self._errors.append((operation, name, code))
+
+    def mend(self) -> None:
+        """Fail no more, and have room for everything."""
+        self._errors.clear()
+        self.capacity_bytes = None
 
     def flip_bit(self, name: str, offset: int, bit: int = 0) -> None:
         """Let one bit of a file rot, on the medium and for readers."""
@@ -289,7 +312,7 @@ class MemoryDisk:
             self._power_left -= 1
         self._raise_injected(operation, name)
         if growth and self.capacity_bytes is not None and self.used_bytes() + growth > self.capacity_bytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+            self._raise(errno.ENOSPC, operation, name)
         self.operations += 1
         if operation == "sync":
             self.syncs[name] = self.syncs.get(name, 0) + 1
@@ -298,7 +321,14 @@ class MemoryDisk:
         for injected in self._errors:
             if injected[0] == operation and injected[1] in name:
                 self._errors.remove(injected)
-                raise OSError(injected[2], os.strerror(injected[2]), name)
+                self._raise(injected[2], operation, name)
+
+    def _raise(self, code: int, operation: str, name: str) -> NoReturn:
+        if kind := _ERROR_KINDS.get(code):
+            self.counts[kind] += 1
+        if self.on_error is not None:
+            self.on_error(operation, name)
+        raise OSError(code, os.strerror(code), name)
 
     def _existing(self, name: str) -> _Content:
         content = self._files.get(name)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from raftkv.testing.cluster import SimulatedCluster
+from raftkv.testing.diskfaults import fill_up, flip_bits, refuse_operations
 from raftkv.testing.network import NetworkSettings
 
 
@@ -81,6 +82,10 @@ class Faults:
         "slow_disk",
         "stalled_disk",
         "transfer",
+        "io_error",
+        "full_disk",
+        "flipped_bits",
+        "torn_write",
     )
 
     def start(self) -> None:
@@ -94,6 +99,7 @@ class Faults:
         cluster.network.heal()
         cluster.network.settings = self._calm
         for name in cluster.names:
+            cluster.nodes[name].disk.mend()
             cluster.mend(name)
 
     def _next(self) -> None:
@@ -265,6 +271,30 @@ class Faults:
         node = self._cluster.nodes[name]
         node.stall_disk()
         self._later(self._for_a_while(), node.disk_recovers)
+
+    def torn_write(self) -> None:
+        """A machine loses its power while its disk is busy, so that writes are lost, or torn."""
+        leader, name = self._leader_or_anybody(), self._anybody()
+        self._burst(leader, 5)
+        self._later(self._random.uniform(0.0, 0.03), lambda: self._crash(name, power_loss=True))
+
+    def io_error(self) -> None:
+        """The disk of one node refuses a write or a sync: the node has to stop (B43)."""
+        node = self._cluster.nodes[self._anybody()]
+        self._later(self._for_a_while(), refuse_operations(node.disk, self._random))
+
+    def full_disk(self) -> None:
+        """The disk of one node fills up: the node has to stop."""
+        node = self._cluster.nodes[self._anybody()]
+        self._later(self._for_a_while(), fill_up(node.disk, self._random))
+
+    def flipped_bits(self) -> None:
+        """Bits on the disk of a node flip while it is down: it has to notice (B41, B42)."""
+        name = self._anybody()
+        if self._cluster.excuses.may_rot(name, len(self._cluster.nodes)):
+            self._crash(name, power_loss=self._random.random() < 0.5)
+            flips = flip_bits(self._cluster, name, self._random)
+            self.counts["bits flipped"] = self.counts.get("bits flipped", 0) + flips
 
 
 def draw_network(chance: random.Random) -> NetworkSettings:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -49,7 +50,9 @@ class Outcome:
     :ivar digest: checksum of the whole story.
     :ivar simulated_seconds: how long it was; ``cpu_seconds`` is what it took to tell.
     :ivar operations: of the clients, by outcome.
-    :ivar faults: how often each kind was begun; likewise ``network`` for what happened to messages.
+    :ivar faults: how often each kind was begun; likewise ``network`` and ``disks`` for what happened to messages and
+        writes, and to nodes because of their disks.
+    :ivar situations: checksums of the situations that the cluster was in; likewise ``steps`` between them.
     :ivar story: the faults, one after the other: number, time and kind.
     :ivar lines: everything that happened, where it was asked for.
     """
@@ -66,6 +69,9 @@ class Outcome:
     operations: dict[str, int]
     faults: dict[str, int]
     network: dict[str, int]
+    disks: dict[str, int]
+    situations: frozenset[int]
+    steps: frozenset[int]
     story: list[tuple[int, float, str]]
     lines: list[str] = field(default_factory=list)
 
@@ -164,6 +170,8 @@ class Simulation:
             return False
         for node in self.cluster.nodes.values():
             raft, life = node.raft, node.life
+            if node.name in self.cluster.excuses.out:
+                continue
             if raft is None or life is None or life.replica is None:
                 return False
             if (raft.leader, raft.current_term, raft.last_index) != (leader, first.current_term, first.last_index):
@@ -182,6 +190,8 @@ class Simulation:
 
         begun = len(self.history)
         for name in self.cluster.names:
+            if name in self.cluster.excuses.out:
+                continue
             under_way.append(name)
             client.operate("put", b"k0", -1, finished, nodes=[name])
             self._demand(lambda: not under_way, f"{name} takes a write")
@@ -229,9 +239,20 @@ class Simulation:
             operations={outcome.value: self.history.count(outcome) for outcome in OperationOutcome},
             faults=dict(self.faults.counts),
             network=dict(cluster.network.counts),
+            disks=count_disks(cluster),
+            situations=frozenset(cluster.coverage.situations),
+            steps=frozenset(cluster.coverage.steps),
             story=self.faults.story,
             lines=cluster.trace.lines,
         )
+
+
+def count_disks(cluster: SimulatedCluster) -> dict[str, int]:
+    """Add up what befell the disks of a cluster, and the nodes because of them."""
+    counts = Counter(cluster.excuses.counts)
+    for node in cluster.nodes.values():
+        counts.update(node.disk.counts)
+    return dict(counts)
 
 
 @implementer(ILogObserver)

@@ -10,7 +10,7 @@ from typing import Any
 from raftkv.testing.shrinking import Shrunk
 from raftkv.testing.simulation import Outcome
 
-_COUNTERS = ("operations", "faults", "network")
+_COUNTERS = ("operations", "faults", "network", "disks")
 
 
 class Tally:
@@ -24,6 +24,8 @@ class Tally:
         self._cpu_seconds: list[float] = []
         self._sums: Counter[str] = Counter()
         self._simulated_seconds = 0.0
+        self._situations: set[int] = set()
+        self._steps: set[int] = set()
         self._counters: dict[str, Counter[str]] = {name: Counter() for name in _COUNTERS}
 
     def __len__(self) -> int:
@@ -36,6 +38,8 @@ class Tally:
         self._cpu_seconds.append(outcome.cpu_seconds)
         self._simulated_seconds += outcome.simulated_seconds
         self._sums.update(events=outcome.events, elections=outcome.terms, entries=outcome.entries)
+        self._situations |= outcome.situations
+        self._steps |= outcome.steps
         for name, counter in self._counters.items():
             counter.update(getattr(outcome, name))
 
@@ -56,6 +60,8 @@ class Tally:
             "largest_cpu_seconds": round(max(cpu), 3),
             "simulated_hours": round(self._simulated_seconds / 3600, 2),
             **{name: self._sums[name] for name in ("events", "elections", "entries")},
+            "situations": len(self._situations),
+            "steps": len(self._steps),
             **{name: dict(sorted(counter.items())) for name, counter in self._counters.items()},
         }
 
@@ -89,6 +95,8 @@ def describe(summary: Mapping[str, Any]) -> str:
         f" {summary['largest_cpu_seconds']})",
         f"{summary['events']} events, {summary['elections']} terms with a leader,"
         f" {summary['entries']} committed entries",
+        f"{summary['situations']} situations of a cluster (roles, terms and logs compared), {summary['steps']} steps"
+        " from one to another",
     ]
     for name in _COUNTERS:
         counts = summary[name]

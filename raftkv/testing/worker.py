@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from raftkv.errors import InvariantViolation
+from raftkv.errors import InvariantViolation, StorageError
 from raftkv.interfaces import IBatchWorker
 from raftkv.testing.disk import PowerLoss
 
@@ -46,6 +46,11 @@ class ClockWorker:
     def is_busy(self) -> bool:
         """Whether anything submitted has not been reported yet."""
         return bool(self._under_way or self._waiting)
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it hangs: see :meth:`stall`."""
+        return self._stalled
 
     def start(self, process: Process, done: Done) -> None:
         """See :meth:`raftkv.interfaces.IBatchWorker.start`."""
@@ -101,8 +106,8 @@ class ClockWorker:
             try:
                 if items:
                     self._process(items)
-            except PowerLoss:
-                pass  # that is what was asked for
+            except (PowerLoss, StorageError):
+                pass  # the first was asked for, of the second nobody will hear
         if self._call is not None:
             self._call.cancel()
         self._process = self._done = self._call = None

@@ -272,6 +272,18 @@ class LogCheckTests(CheckersTestCase):
         self.write("a", entry(1, 1), entry(2, 1))
         self.restart("a", snapshot=SnapshotMeta(index=2, term=1, configuration=THREE, configuration_index=0))
 
+    def test_snapshot_lost(self) -> None:
+        """A log whose start is gone with the snapshot that stood for it is found."""
+        self.write("a", *(entry(index, 1) for index in (1, 2, 3)))
+        snapshot = SnapshotMeta(index=2, term=1, configuration=THREE, configuration_index=0)
+        self.restart("a", entry(3, 1), snapshot=snapshot)
+        self.assert_breach("durable entry lost", self.restart, "a", entry(3, 1))
+
+    def test_entry_forged(self) -> None:
+        """What comes back from the disk is, byte for byte, what was written (B41)."""
+        self.write("a", entry(1, 1, b"this"))
+        self.assert_breach("entry forged", self.restart, "a", entry(1, 1, b"that"))
+
     def test_durable_hard_state_lost(self) -> None:
         """The hard state after a crash is the last durable one or one that was being written (B1, B3)."""
         self.write("a", hard_state=HardState(term=3))

@@ -46,6 +46,9 @@ class Tale:
             operations={},
             faults={},
             network={},
+            disks={},
+            situations=frozenset(),
+            steps=frozenset(),
             story=story,
         )
 

@@ -1,0 +1,58 @@
+"""Which nodes of a simulated cluster may give up, and for what: their disks were broken on purpose.
+
+A node that meets an error of its disk, or a full one, has to stop; a supervisor then starts it again. A node whose log
+or snapshots rot may refuse to start, and stays away from then on. Everything else that stops a node is a failure of the
+product. What a node that goes on makes of a broken disk is for the checkers to judge.
+"""
+
+from __future__ import annotations
+
+from raftkv.errors import CorruptData, StorageError
+from raftkv.testing.checkers import Violation
+
+STOP_SECONDS = (
+    1.5  #: within which a node must have stopped after an error of its disk; a slow batch takes half a second
+)
+
+
+class Excuses:
+    """What was done to the disks of one cluster, and what may come of it.
+
+    :ivar counts: how often nodes gave up, by reason.
+    :ivar rotten: nodes with a flipped bit somewhere on the disk.
+    :ivar out: those that have refused to go on because of it.
+    """
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(("nodes stopped by their disk", "rotten nodes out", "snapshots set aside"), 0)
+        self.rotten: set[str] = set()
+        self.out: set[str] = set()
+
+    def may_rot(self, name: str, nodes: int) -> bool:
+        """Tell whether bits may flip on a node: a quorum has to stay whole."""
+        return name not in self.out and len(self.rotten | {name}) <= (nodes - 1) // 2
+
+    def takes(self, name: str, error: BaseException, *, disk_errors: int) -> bool:
+        """Tell whether a node may stop, or not start, because of an error; count it if so.
+
+        :param disk_errors: how many errors the disk raised in this life of the node.
+        """
+        if isinstance(error, CorruptData):
+            if name not in self.rotten:
+                return False
+            self.out.add(name)
+            self.counts["rotten nodes out"] += 1
+            return True
+        if not isinstance(error, StorageError) or not disk_errors:
+            return False
+        self.counts["nodes stopped by their disk"] += 1
+        return True
+
+    def set_aside(self, name: str, error: CorruptData) -> None:
+        """A node met a snapshot that does not check out, and goes on without it.
+
+        :raises Violation: nobody had touched it.
+        """
+        if name not in self.rotten:
+            raise Violation("unreadable snapshot", f"{name}: {error}")
+        self.counts["snapshots set aside"] += 1
