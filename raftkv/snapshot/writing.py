@@ -50,6 +50,7 @@ class SnapshotWriter:
         self._offset = 0
         self._chunks = 0
         self._raw_bytes = 0
+        self._failure: StorageError | None = None  # whose bytes are missing: what came later was asked for already
         with storage_errors("create", self._path):
             self._file = disk.open(temporary, create=True)
         try:
@@ -68,7 +69,7 @@ class SnapshotWriter:
     def write(self, chunk: bytes) -> None:
         """Add a chunk.
 
-        :raises raftkv.errors.StorageError: it could not be written.
+        :raises raftkv.errors.StorageError: it could not be written, or one before it could not.
         """
         if len(chunk) > MAX_CHUNK_BYTES:
             raise InvariantViolation(f"a chunk of {len(chunk)} bytes is larger than the format allows")
@@ -94,8 +95,15 @@ class SnapshotWriter:
         discard(self._disk, self._temporary)
 
     def _put(self, data: bytes) -> None:
-        with storage_errors("write", self._path):
-            self._file.write_at(self._offset, data)
+        if self._failure is not None:
+            # Without the chunk that failed the file would check out, get its name, and hold a state with a hole.
+            raise self._failure
+        try:
+            with storage_errors("write", self._path):
+                self._file.write_at(self._offset, data)
+        except StorageError as error:
+            self._failure = error
+            raise
         self._offset += len(data)
         self._digest.update(data)
 

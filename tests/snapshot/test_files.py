@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -119,6 +120,14 @@ class WritingTests(SnapshotTestCase):
         self.disk.fail_next("sync", "snapshots")
         self.assertRaises(StorageError, writer.commit)
         self.assertEqual(self.directory.list(), [])
+
+    def test_nothing_follows_a_failed_write(self) -> None:
+        """After a chunk that could not be written none is, and the file never gets its name (B43)."""
+        writer = self.directory.create(meta_at(5), revision=1)
+        self.disk.fail_next("write")
+        for step in (partial(writer.write, b"one"), partial(writer.write, b"two"), writer.commit):
+            self.assertRaises(StorageError, step)
+        self.assertIsNone(self.directory.newest())
 
 
 class DamageTests(SnapshotTestCase):

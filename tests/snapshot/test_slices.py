@@ -175,6 +175,15 @@ class TakingTests(SliceTestCase):
             self.failureResultOf(taken, StorageError)
             self.assertEqual((self.disk.names("snapshots"), view.closed), ([], 1), operation)
 
+    def test_disk_error_before_a_commit(self) -> None:
+        """B43: with its commit already under way, a snapshot of which a chunk cannot be written gets no name."""
+        taken = self.taker.take(View(self.clock, 2), meta_at(7), 70)
+        self.turns(1)
+        self.disk.fail_next("write", "snapshots")
+        self.turns(20)
+        self.failureResultOf(taken, StorageError)
+        self.assertEqual(self.disk.names("snapshots"), [])
+
     def test_view_error(self) -> None:
         """An error of the state ends the snapshot with that error and leaves nothing."""
         view = View(self.clock, 20)
