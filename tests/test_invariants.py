@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
-_RULES = re.compile(r'Violation\(\s*"([^"]+)"')
+_RULES = re.compile(r'(?<!Invariant)Violation\(\s*"([^"]+)"')
 
 
 class InvariantTests(SynchronousTestCase):
