@@ -170,6 +170,11 @@ class SimulatedNode:
         return self.life is not None and not self.life.is_over
 
     @property
+    def is_writing(self) -> bool:
+        """Whether the disk has something to do."""
+        return self.life is not None and any(worker.is_busy for worker in self.life.workers)
+
+    @property
     def raft(self) -> RaftNode | None:
         """The core, ``None`` while the node is down."""
         return self.life.replica.driver.node if self.life is not None and self.life.replica is not None else None

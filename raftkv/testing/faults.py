@@ -274,9 +274,14 @@ class Faults:
 
     def torn_write(self) -> None:
         """A machine loses its power while its disk is busy, so that writes are lost, or torn."""
-        leader, name = self._leader_or_anybody(), self._anybody()
-        self._burst(leader, 5)
-        self._later(self._random.uniform(0.0, 0.03), lambda: self._crash(name, power_loss=True))
+        self._burst(self._leader_or_anybody(), 5)
+        self._crash_while_writing(self._anybody(), patience=60)
+
+    def _crash_while_writing(self, name: str, patience: int) -> None:
+        if self._cluster.nodes[name].is_writing and self._random.random() < 0.5:
+            self._crash(name, power_loss=True)
+        elif patience:
+            self._later(0.0005, lambda: self._crash_while_writing(name, patience - 1))
 
     def io_error(self) -> None:
         """The disk of one node refuses a write or a sync: the node has to stop (B43)."""

@@ -80,10 +80,12 @@ class ConditionTests(SynchronousTestCase):
         self.assertEqual(apply(self.store, put(b"a", b"x", EXISTS), delete(b"a", EXISTS)), [(OK, 3), (OK, 4, True)])
 
     def test_failure_changes_nothing(self) -> None:
-        """A condition that fails leaves state, revision and digest as they were."""
+        """B38: a condition that fails leaves state, revision and digest as they were; its entry counts as applied."""
         before = (self.store.digest(), self.store.revision, self.store.get(b"a"))
+        index = self.store.applied_index
         apply(self.store, put(b"a", b"x", 1), put(b"a", b"x", ABSENT), delete(b"a", 1), delete(b"b", EXISTS))
         self.assertEqual((self.store.digest(), self.store.revision, self.store.get(b"a")), before)
+        self.assertEqual(self.store.applied_index, index + 1)
 
 
 class LogTests(SynchronousTestCase):

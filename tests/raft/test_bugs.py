@@ -76,6 +76,24 @@ class ElectionBugs(SynchronousTestCase):
             cluster.settle()
         self.assertEqual((cluster["a"].role, cluster["b"].commit_index), (Role.LEADER, 3))
 
+    def test_longer_log_meets_higher_term_and_newer_members(self) -> None:
+        """B5: with the longer log and a newer configuration here and higher terms there, who alone can win does,
+        whoever campaigns in between."""
+        later = configuration("a", "b", "c", learners=("d",))
+        for seed in range(10):
+            cluster = Cluster("a", "b", "c", "d", members=configuration("a", "b", "c"), seed=seed)
+            cluster.servers["a"].disk.entries = [*log_of(1, 1), configuration_entry(3, 1, later)]
+            for name, term in (("a", 1), ("b", 7), ("c", 3)):
+                cluster.servers[name].disk.hard_state = replace(cluster[name]._state.durability.hard_state, term=term)
+                cluster.restart(name)
+            cluster.cut = {("b", "c"), ("c", "b")}
+            for _ in range(80):
+                cluster.tick()
+                cluster.settle()
+            self.assertEqual(
+                (cluster["a"].role, cluster["b"].commit_index, cluster["b"].configuration), (Role.LEADER, 4, later)
+            )
+
     def test_leader_without_majority_gives_up(self) -> None:
         """B6: a leader that hears no majority for an election timeout stops leading; one that does goes on."""
         node = leader(make_node())
@@ -477,6 +495,58 @@ class MembershipBugs(SynchronousTestCase):
         wiped = replace(members.members["c"], incarnation="new")
         node.propose_configuration(replace(members, members={**members.members, "c": wiped}))
         self.assertEqual([view.match_index for view in node.progress().values()], [1, 0])
+
+    def test_change_during_a_partition(self) -> None:
+        """B23: of two sides that change the members only one can decide; what it wrote meanwhile is kept, and the other
+        takes its members over."""
+        cluster = Cluster("a", "b", "c", "d")
+        cluster.initial = configuration("a", "b", "c")
+        for name in "abcd":
+            cluster.restart(name)
+        cluster.elect("a")
+        cluster.cut = {pair for other in "bcd" for pair in (("a", other), (other, "a"))}
+        # Alone in its new configuration, a majority of the old one is still missing.
+        cluster.do("a", lambda node: node.propose_configuration(configuration("a")))
+        cluster.propose("a", b"lost")
+        cluster.finish_writes("a")
+        uncommitted = cluster["a"].commit_index
+        for _ in range(60):
+            cluster.tick()
+            cluster.settle()
+        leading = next(name for name in "bc" if cluster[name].role is Role.LEADER)
+        cluster.do(leading, lambda node: node.propose_configuration(configuration("b", "c", "d")))
+        cluster.settle()
+        cluster.propose(leading, b"kept")
+        cluster.settle()
+        self.assertEqual((uncommitted, cluster[leading].configuration), (1, configuration("b", "c", "d")))
+        kept = cluster[leading].last_index
+        self.assertEqual(cluster[leading].commit_index, kept)
+        cluster.cut = set()
+        for _ in range(60):
+            cluster.tick()
+            cluster.settle()
+        self.assertNotEqual(cluster["a"].role, Role.LEADER)
+        self.assertIn(b"kept", [entry.payload for entry in cluster.servers["d"].applied])
+        for name in "abcd":
+            self.assertNotIn(b"lost", [entry.payload for entry in cluster.servers[name].applied])
+
+    def test_members_from_snapshot_or_log(self) -> None:
+        """B26: who restarts on an old snapshot and a long log, on a newer snapshot, or on the log alone has the same
+        members, whatever its settings say."""
+        old, new = configuration("a", "b", "c", learners=("d",)), configuration("a", "b", "d")
+        log = (*log_of(1), configuration_entry(2, 1, old), entry(3, 1), configuration_entry(4, 1, new), entry(5, 1))
+        settings = configuration("a", "x", "y")
+        early = SnapshotMeta(index=3, term=1, configuration=old, configuration_index=2)
+        late = SnapshotMeta(index=5, term=1, configuration=new, configuration_index=4)
+        starts = (
+            make_node(term=1, members=settings, entries=log),
+            make_node(term=1, members=settings, snapshot=early, entries=log[3:], first_previous_term=1),
+            make_node(term=1, members=settings, snapshot=early, entries=log),
+            make_node(term=1, members=settings, snapshot=late),
+            make_node(term=1, members=settings, snapshot=late, entries=log),
+        )
+        for node in starts:
+            self.assertEqual((node.configuration, node.configuration_index), (new, 4))
 
     def test_removed_members_are_told(self) -> None:
         """B7: those who leave hear of it once it is committed, and nothing after."""

@@ -92,6 +92,30 @@ class ClusterTests(ClusterTestCase):
         self.cluster.resume(old)
         self.wait(lambda: self.replica(old).leadership().leader == self.leader() != old)
 
+    def test_paused_leader_answers_no_read_from_its_past(self) -> None:
+        """A leader that others have replaced during its pause answers no read with what it knew (B30), neither one that
+        was asked before nor one that comes the moment it goes on."""
+        old = self.leader()
+        self.write(old)
+        replica, key_value = self.replica(old), self.cluster.network.processes[old].key_value
+        if key_value is None:
+            raise AssertionError("nobody to ask")
+        answers: list[Any] = []
+
+        def read() -> None:
+            replica.barrier("linearizable", lambda error: answers.append(error or key_value.get(b"key")))
+
+        clock = replica._clock
+        self.cluster.pause(old)
+        self.wait(lambda: self.leader() != old)
+        self.write(self.leader())
+        clock.run(read)  # type: ignore[attr-defined]  # the clock of a simulated node; held until the pause is over
+        self.cluster.resume(old)
+        clock.run(read)  # type: ignore[attr-defined]
+        self.wait(lambda: len(answers) == 2)
+        for answer in answers:
+            self.assertTrue(isinstance(answer, RaftKVError) or answer[0] == b"2", answer)
+
     def test_isolated_follower(self) -> None:
         """A node that was cut off does not disturb the leader when it comes back (B6)."""
         leader, (lonely, _) = self.leader(), self.followers()
