@@ -36,7 +36,7 @@ def flip_bits(cluster: SimulatedCluster, name: str, chance: random.Random) -> in
     :return: how many there were; 0 where a quorum would have been in danger, or the node runs.
     """
     node = cluster.nodes[name]
-    if node.is_running or not cluster.excuses.may_rot(name, len(cluster.nodes)):
+    if node.is_running or not cluster.excuses.may_rot(name, cluster.settings.nodes):
         return 0
     files = [
         f"{folder}/{file}"

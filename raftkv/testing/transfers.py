@@ -164,7 +164,7 @@ class _Transfer:
             return
         self._ended = True
         network, target = self._network, self._target
-        network.counts["cut snapshots"] += 1
+        network.counts["cut snapshots"] += self._receiving  # else it had not begun
         if target is not None:
             network.clock.callLater(0, target.clock.run, partial(self._abort, target))
         network.clock.callLater(network.notice_delay(), self._origin.clock.run, partial(self._report, False))
