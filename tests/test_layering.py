@@ -76,7 +76,7 @@ class LayeringTests(SynchronousTestCase):
         },
         "web": {"errors", "interfaces", "kvstore", "__version__"},
         "client": {"errors", "protocols", "kvstore", "__version__"},
-        "cli": {"errors", "client", "config", "settings", "__version__"},
+        "cli": {"errors", "client", "config", "settings", "persistence", "server", "__version__"},
         "daemon": {"errors", "config"},
     }
 

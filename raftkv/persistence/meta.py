@@ -1,13 +1,15 @@
 """The file ``meta`` of a data directory: whose it is. Its existence says that the directory was made completely.
 
 The file is text, for people: one line of JSON, and one line with the checksum of the first. It is written once, last
-of all, by :func:`raftkv.persistence.directory.open_directory`.
+of all, by :func:`raftkv.persistence.directory.open_directory`; and again only where a cluster of one is made from what
+a lost majority has left behind (:mod:`raftkv.server.recovery`).
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import google_crc32c
 
@@ -20,29 +22,56 @@ FORMAT_VERSION = 1  #: of the whole directory: raised when an older program coul
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Founding:
+    """What is still to be done before a directory that got another identity may be used.
+
+    :ivar configuration: of the new cluster, encoded; it becomes the last entry of the log.
+    :ivar index: of that entry.
+    :ivar term: of that entry, later than all that the directory knew.
+    """
+
+    configuration: str
+    index: int
+    term: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
     """Whose data directory it is.
 
     :ivar cluster_id: hex.
     :ivar node_id: the member id.
     :ivar incarnation: hex, random, made together with the directory; a wiped and remade one has another.
+    :ivar log_cluster_id: that with ``log_incarnation`` the log was made under, where this is not the first identity
+        of the directory; else empty.
+    :ivar former_cluster_id: of the identity before this one; empty for none.
+    :ivar founding: what is still to be done for this identity; ``None`` for nothing.
     :ivar format_version: of the files in the directory.
     """
 
     cluster_id: str
     node_id: str
     incarnation: str
+    log_cluster_id: str = ""
+    log_incarnation: str = ""
+    former_cluster_id: str = ""
+    founding: Founding | None = None
     format_version: int = FORMAT_VERSION
 
 
 def encode_meta(meta: Meta) -> bytes:
     """Return the content of the file."""
-    value = {
+    value: dict[str, Any] = {
         "cluster_id": meta.cluster_id,
         "format_version": meta.format_version,
         "incarnation": meta.incarnation,
         "node_id": meta.node_id,
     }
+    if meta.former_cluster_id:
+        value["log"] = [meta.log_cluster_id, meta.log_incarnation]
+        value["former_cluster_id"] = meta.former_cluster_id
+    if meta.founding is not None:
+        value["founding"] = [meta.founding.configuration, meta.founding.index, meta.founding.term]
     line = json.dumps(value, sort_keys=True).encode()
     return b"%b\ncrc32c:%08x\n" % (line, google_crc32c.value(line))
 
@@ -63,7 +92,17 @@ def decode_meta(data: bytes, path: str) -> Meta:
             f"{path} is of format version {value['format_version']}, this program reads version {FORMAT_VERSION}; "
             "start the version of raftkv that wrote it"
         )
-    return Meta(cluster_id=value["cluster_id"], node_id=value["node_id"], incarnation=value["incarnation"])
+    log_cluster_id, log_incarnation = value.get("log", ("", ""))
+    founding = value.get("founding")
+    return Meta(
+        cluster_id=value["cluster_id"],
+        node_id=value["node_id"],
+        incarnation=value["incarnation"],
+        log_cluster_id=log_cluster_id,
+        log_incarnation=log_incarnation,
+        former_cluster_id=value.get("former_cluster_id", ""),
+        founding=founding and Founding(configuration=founding[0], index=founding[1], term=founding[2]),
+    )
 
 
 def load_meta(disk: IDisk) -> Meta | None:
@@ -95,7 +134,8 @@ def check_meta(meta: Meta, *, root: str, node_id: str, cluster_id: str | None) -
             f"data directory {root} belongs to node {meta.node_id!r}, the configuration says {node_id!r}; "
             "set raft.nodeID back, or give this node a data directory of its own"
         )
-    if cluster_id is not None and meta.cluster_id != cluster_id:
+    # What raft.peers says of the first members no longer holds for a cluster that was made from a survivor's directory.
+    if cluster_id is not None and meta.cluster_id != cluster_id and not meta.former_cluster_id:
         raise ConfigurationError(
             f"data directory {root} belongs to cluster {meta.cluster_id}, the configuration says {cluster_id}; "
             "set raft.peers back, or give this node a data directory of its own"

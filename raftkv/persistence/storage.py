@@ -112,7 +112,7 @@ class Storage:
     ) -> None:
         self._disk = disk
         self._worker = worker
-        self._identity = log_identity(meta.cluster_id, meta.incarnation)
+        self._identity = log_identity(meta.log_cluster_id or meta.cluster_id, meta.log_incarnation or meta.incarnation)
         self._newest_snapshot = newest_snapshot
         self._settings = settings
         self._progress = progress

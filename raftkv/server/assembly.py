@@ -30,6 +30,7 @@ from raftkv.server.driver import Driver
 from raftkv.server.housekeeping import SessionExpiry
 from raftkv.server.proposals import Proposals, WriteLimits
 from raftkv.server.reads import ReadLimits, Reads
+from raftkv.server.recovery import finish_founding
 from raftkv.server.replica import Replica
 from raftkv.server.snapshotter import SnapshotSettings, Snapshotter
 from raftkv.server.statemachine import StateMachine
@@ -96,6 +97,8 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     :raises raftkv.errors.CorruptData: what is on the disk cannot be trusted.
     """
     meta = _open(config, world)
+    if meta.founding is not None:
+        meta = finish_founding(world.disk, meta, world.log_settings)
     identity = Identity(
         cluster_id=meta.cluster_id,
         node_id=config.node_id,

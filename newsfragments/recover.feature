@@ -1,0 +1,1 @@
+``raftkv recover --force-new-cluster DATA_DIR`` makes a cluster of one from the data directory of a survivor when the majority is gone for good. It works offline, says what it has found before it asks, and retires the old identity, so that old members are refused.
