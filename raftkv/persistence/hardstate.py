@@ -85,6 +85,7 @@ class HardStateFile:
     :param disk: the data directory.
     :raises raftkv.errors.CorruptData: no slot can be read: what this node promised is not known, so that it must not
         vote under its old name.
+    :raises raftkv.errors.StorageError: it cannot be made sure of.
     """
 
     def __init__(self, disk: IDisk) -> None:
@@ -102,6 +103,7 @@ class HardStateFile:
             self._file.close()
             raise CorruptData(self._path, 0, "no slot of the hard state can be read, so this node's vote is not known")
         self._newest = max(slots, key=lambda slot: slot.generation)
+        self._make_sure()
 
     @property
     def newest(self) -> Slot:
@@ -120,6 +122,20 @@ class HardStateFile:
         with storage_errors("fdatasync", self._path):
             self._file.sync()
         self._newest = slot
+
+    def _make_sure(self) -> None:
+        """Put what was read on the medium before anybody trusts it.
+
+        A process that was killed, or whose sync failed, may have left it in memory only, and the system takes for clean
+        what it once failed to sync: so it is written anew. One copy after the other, for the slot may be good already.
+        """
+        sector = encode_slot(self._newest)
+        start = self._newest.generation % 2 * SLOT_STRIDE
+        for offset in (start, start + SECTOR_BYTES):
+            with storage_errors("write", self._path):
+                self._file.write_at(offset, sector)
+            with storage_errors("fdatasync", self._path):
+                self._file.sync()
 
     def close(self) -> None:
         """Give the file back; closing twice is allowed."""

@@ -7,7 +7,7 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.errors import ConfigurationError, CorruptData
+from raftkv.errors import ConfigurationError, CorruptData, StorageError
 from raftkv.persistence.directory import open_directory
 from raftkv.persistence.hardstate import HARD_STATE_FILE, HardStateFile
 from raftkv.persistence.log import LOG_FOLDER, LogSettings, SegmentedLog
@@ -153,6 +153,19 @@ class HardStateTests(SynchronousTestCase):
             self.disk.replace(HARD_STATE_FILE, bytes(image))
             self.assertEqual(self.newest(), HardState(term=term, voted_for="a"))
             self.disk.replace(HARD_STATE_FILE, after)
+
+    def test_read_before_it_was_synced(self) -> None:
+        """B1: what a restarted process reads has to survive the power from then on, also where the process before was
+        killed or stopped between its write and the sync."""
+        for seed in range(20):
+            self.setUp()
+            file = HardStateFile(self.disk)
+            file.store(HardState(term=1, voted_for="a"), log_batch=0)
+            self.disk.fail_next("sync", HARD_STATE_FILE)
+            self.assertRaises(StorageError, file.store, HardState(term=2, voted_for="b"), log_batch=0)
+            read = self.newest()
+            self.disk.crash(random.Random(seed))
+            self.assertEqual(self.newest(), read)
 
     def test_flipped_bits(self) -> None:
         """B1: a bit that flips anywhere never takes a vote back."""
