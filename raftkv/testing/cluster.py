@@ -211,9 +211,10 @@ class SimulatedNode:
         if life is None:
             return
         life.clock.die()
-        tear = self.random.random() < 0.5
+        tear = self.random.random() < 0.7
         for worker in life.workers:
-            self.disk.lose_power_after(self.random.randint(0, 4))
+            # A batch of the log is one write and one sync: most often in between.
+            self.disk.lose_power_after(self.random.choice((0, 1, 1, 1, 2, 3, 5)))
             worker.crash(tear=tear)
 
 
