@@ -41,6 +41,7 @@ def open_directory(
     meta = load_meta(disk)
     if meta is not None:
         check_meta(meta, root=disk.root, node_id=node_id, cluster_id=cluster_id)
+        remove_temporary_files(disk, "")
         return meta
     _refuse_data_without_meta(disk)
     new_cluster_id, incarnation = make_identity()

@@ -43,11 +43,14 @@ def write_whole(disk: IDisk, name: str, data: bytes) -> None:
 
 
 def remove_temporary_files(disk: IDisk, folder: str) -> list[str]:
-    """Remove what a crash left behind in a folder in the middle of being written; return the names."""
+    """Remove what a crash left behind in a folder in the middle of being written; return the names.
+
+    What has a name is on the medium under it from then on: a process that was killed, or whose sync failed, may have
+    left a new name in memory only, and what is built on it would go with it.
+    """
     leftovers = [name for name in disk.names(folder) if name.endswith(TEMPORARY_SUFFIX)]
     with storage_errors("remove", f"{disk.root}/{folder}"):
         for name in leftovers:
             disk.remove(f"{folder}/{name}" if folder else name)
-        if leftovers:
-            disk.sync_folder(folder)
+        disk.sync_folder(folder)
     return leftovers

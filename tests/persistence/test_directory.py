@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
+from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -64,6 +66,24 @@ class DirectoryTests(SynchronousTestCase):
             log, found = open_log_of(self.disk, meta)
             self.assertEqual(found, [])
             self.assertEqual(log.last_batch, 0)
+
+    def test_name_not_synced(self) -> None:
+        """B44: an identity that a restart finds stays, also where its name had not reached the medium before."""
+        for seed in range(10):
+            self.disk = MemoryDisk()
+            syncs = self.disk.sync_folder
+
+            def sync_folder(name: str, syncs: Callable[[str], None] = syncs, disk: MemoryDisk = self.disk) -> None:
+                if name == "" and disk.exists(META_FILE):
+                    raise OSError(errno.EIO, "this is where it fails")
+                syncs(name)
+
+            self.disk.sync_folder = sync_folder  # type: ignore[method-assign]
+            self.assertRaises(StorageError, prepare, self.disk)
+            self.disk.sync_folder = syncs  # type: ignore[method-assign]
+            found = prepare(self.disk, incarnation="second")
+            self.disk.crash(random.Random(seed))
+            self.assertEqual(prepare(self.disk, incarnation="third"), found)
 
     def test_damaged_meta(self) -> None:
         """A flipped bit anywhere in meta is found, and the file named."""

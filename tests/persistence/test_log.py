@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import InvariantViolation, StorageError
@@ -122,6 +125,21 @@ class LogTests(SynchronousTestCase):
         self.assertEqual(self.reopened(), [(index, 1) for index in range(1, 40)])
         self.append(40)
         self.assertEqual(len(self.reopened()), 40)
+
+    def test_segment_whose_name_was_not_synced(self) -> None:
+        """B44: what a restart finds in a new segment stays, also where the folder had not been synced before."""
+        for seed in range(10):
+            self.setUp()
+            self.disk.fail_next("sync_folder", LOG_FOLDER)
+            index = 0
+            with contextlib.suppress(StorageError):
+                while True:
+                    index += 1
+                    self.append(index)
+            found = self.reopened()
+            self.append(len(found) + 1)
+            self.disk.crash(random.Random(seed))
+            self.assertEqual(len(self.reopened()), len(found) + 1)
 
     def test_one_sync_a_batch(self) -> None:
         """A batch costs one sync of the log, and nothing costs none."""

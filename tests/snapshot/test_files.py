@@ -121,6 +121,18 @@ class WritingTests(SnapshotTestCase):
         self.assertRaises(StorageError, writer.commit)
         self.assertEqual(self.directory.list(), [])
 
+    def test_name_not_synced(self) -> None:
+        """B44: a snapshot that a restart finds stays, also where its name had not reached the medium before."""
+        for seed in range(10):
+            self.setUp()
+            self.disk.sync_folder("snapshots")
+            self.disk.fail_next("sync_folder", "snapshots")
+            self.assertRaises(StorageError, self.take, 7)
+            self.directory.clean()
+            found = self.directory.newest_meta()
+            self.disk.crash(random.Random(seed))
+            self.assertEqual((self.directory.newest_meta(), found), (meta_at(7), meta_at(7)))
+
     def test_nothing_follows_a_failed_write(self) -> None:
         """After a chunk that could not be written none is, and the file never gets its name (B43)."""
         writer = self.directory.create(meta_at(5), revision=1)
