@@ -120,6 +120,7 @@ class Checkers:
         self._views: dict[str, NodeView] = {}
         # By (index, term): the term of the entry before, kind and payload.
         self._entries: dict[tuple[int, int], tuple[int | None, EntryKind, bytes]] = {}
+        self._committed_in: dict[int, int] = {}  # in which term it was: not before that of the entry
         self._digests: dict[int, tuple[str, int, str]] = {}
 
     # -- what a node does ------------------------------------------------------------------------------------------
@@ -214,7 +215,8 @@ class Checkers:
                 f"{name} (life {watched.life}) leads term {term}, which {leader[0]} (life {leader[1]}) led",
             )
         for index, committed_term in self.committed.items():
-            if index >= view.first_index and committed_term < term and view.term_at(index) != committed_term:
+            older = self._committed_in[index] < term
+            if older and index >= view.first_index and view.term_at(index) != committed_term:
                 raise Violation(
                     "leader completeness",
                     f"{name} leads term {term} without entry {index} of term {committed_term}, which is committed",
@@ -331,6 +333,7 @@ class Checkers:
             known = self.committed.get(index)
             if known is None:
                 self.committed[index] = term
+                self._committed_in[index] = view.current_term
                 self._leaders_have(index, term)
             elif known != term:
                 raise Violation(
@@ -338,9 +341,15 @@ class Checkers:
                 )
 
     def _leaders_have(self, index: int, term: int) -> None:
-        """Whoever leads a later term has this entry, also where it was elected first (Leader Completeness)."""
+        """Whoever leads a later term than that of the commitment has this entry, also where it was elected first.
+
+        A leader of an earlier term that has not heard of its end may lack it: the entry may be older than that leader,
+        and committed only by the next (Figure 8).
+        """
         for name, view in self._views.items():
-            if view.role is not Role.LEADER or view.current_term <= term or index < view.first_index:
+            if view.role is not Role.LEADER or view.current_term <= self._committed_in[index]:
+                continue
+            if index < view.first_index:
                 continue
             if self._nodes[name].role is Role.LEADER and view.term_at(index) != term:
                 raise Violation("leader completeness", f"{name} leads without entry {index} of term {term}")

@@ -183,6 +183,20 @@ class ElectionCheckTests(CheckersTestCase):
         self.commit("a", 1)
         self.assert_breach("leader completeness", self.lead, "c", 2)
 
+    def test_leader_of_the_past(self) -> None:
+        """A leader may lack an entry older than itself that only the leader after it has committed (Figure 8)."""
+        for name in "ab":
+            self.write(name, entry(1, 1))
+        self.lead("a", 1)
+        self.lead("c", 2)
+        for name in "ab":
+            self.write(name, entry(2, 3))
+        self.lead("a", 3)
+        self.commit("a", 2)
+        self.nodes["c"].role = Role.FOLLOWER
+        self.look("c")
+        self.lead("c", 2)
+
     def test_leader_completeness_in_retrospect(self) -> None:
         """An entry that is committed by an old leader while a later one lacks it is found."""
         for name in "ab":
