@@ -246,6 +246,7 @@ def decode_configuration(payload: bytes) -> Configuration:
         configuration.outgoing_voters,
         configuration.learners,
         configuration.learners_next,
+        configuration.promoting,
     ):
         if not ids >= role:
             raise ProtocolViolation("a configuration that gives a role to somebody who is no member")

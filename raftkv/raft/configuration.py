@@ -40,6 +40,7 @@ class Configuration:
     :ivar outgoing_voters: the voters of the old side while joint, else empty.
     :ivar learners: members that replicate and do not count.
     :ivar learners_next: voters of the old side that become learners when the joint configuration is left.
+    :ivar promoting: learners that are to be voters as soon as they have caught up; whoever leads sees to it.
     """
 
     members: Mapping[str, Member] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Configuration:
     outgoing_voters: frozenset[str] = frozenset()
     learners: frozenset[str] = frozenset()
     learners_next: frozenset[str] = frozenset()
+    promoting: frozenset[str] = frozenset()
 
     @property
     def is_joint(self) -> bool:
@@ -75,6 +77,8 @@ class Configuration:
             raise ValueError(f"voter and learner at once: {', '.join(sorted(both))}")
         if stray := self.learners_next - (self.outgoing_voters - self.voters):
             raise ValueError(f"only voters of the old side alone can become learners: {', '.join(sorted(stray))}")
+        if idle := self.promoting - (self.learners | self.learners_next):
+            raise ValueError(f"only learners can be promoted: {', '.join(sorted(idle))}")
 
     def enter_joint(self, target: Configuration) -> Configuration:
         """Return the joint configuration on the way from this one to ``target`` (section 6).
@@ -89,6 +93,7 @@ class Configuration:
             outgoing_voters=self.voters,
             learners=target.learners - demoted,
             learners_next=demoted,
+            promoting=target.promoting,
         )
 
     def leave_joint(self) -> Configuration:
@@ -103,8 +108,11 @@ class Configuration:
         )
 
     def encode(self) -> bytes:
-        """Return the payload of a configuration entry: canonical JSON, the same bytes on every node."""
-        value = {
+        """Return the payload of a configuration entry: canonical JSON, the same bytes on every node.
+
+        ``promoting`` stands there only where there is somebody: versions that do not know it read the rest.
+        """
+        value: dict[str, object] = {
             "version": 1,
             "members": {
                 member.id: [member.incarnation, member.raft_addr, member.rpc_addr, member.http_addr]
@@ -115,6 +123,8 @@ class Configuration:
             "learners": sorted(self.learners),
             "learners_next": sorted(self.learners_next),
         }
+        if self.promoting:
+            value["promoting"] = sorted(self.promoting)
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
@@ -135,6 +145,7 @@ class Configuration:
             outgoing_voters=frozenset(value["outgoing_voters"]),
             learners=frozenset(value["learners"]),
             learners_next=frozenset(value["learners_next"]),
+            promoting=frozenset(value.get("promoting", ())),
         )
 
 

@@ -75,7 +75,7 @@ class Election:
         state = self._state
         if state.disk.stalled:
             return False
-        return any(known.is_voter(state.node_id) for known in state.configurations.since(state.commit_index))
+        return any(state.is_voter(known) for known in state.configurations.since(state.commit_index))
 
     def open_ballot(self) -> None:
         """Forget earlier answers; a new campaign begins."""
@@ -121,7 +121,8 @@ class Election:
         lost only their own connection (end of section 6, B6, B7).
         """
         state = self._state
-        if request.to_incarnation and request.to_incarnation != state.incarnation:
+        is_for_us = request.to_incarnation == state.incarnation
+        if not is_for_us and (request.to_incarnation or state.joined):
             return f"the vote that {request.sender} asks for is that of another incarnation of {state.node_id}"
         if self.grace_ticks:
             return f"no vote for {request.sender}: a lease may have been promised before the restart"

@@ -62,6 +62,7 @@ class RaftNode(NodeView):
         entries: Sequence[Entry],
         first_previous_term: int,
         configuration: Configuration,
+        joined: bool = False,
     ) -> None:
         """Begin, or begin again, as a follower (section 5.2) with what the disk holds.
 
@@ -71,6 +72,8 @@ class RaftNode(NodeView):
         :param entries: the log, contiguous; it may begin before the end of the snapshot.
         :param first_previous_term: term of the entry just before the first one, 0 where there is none.
         :param configuration: the initial one (index 0), used where neither snapshot nor entries hold one.
+        :param joined: whether this server came to a running cluster: its log may speak of an earlier server of the
+            same name, so that only what names its incarnation is about it (B23).
         :raises InvariantViolation: these cannot be the remains of one server.
         """
         state = recovered_state(
@@ -82,6 +85,7 @@ class RaftNode(NodeView):
             entries=entries,
             first_previous_term=first_previous_term,
             configuration=configuration,
+            joined=joined,
         )
         super().__init__(state)
         is_restart = state.current_term > 0 or state.log.last_index > 0

@@ -26,6 +26,7 @@ def recovered_state(
     entries: Sequence[Entry],
     first_previous_term: int,
     configuration: Configuration,
+    joined: bool,
 ) -> State:
     """Return the state to begin with; the parameters are those of :class:`~raftkv.raft.node.RaftNode`.
 
@@ -53,6 +54,7 @@ def recovered_state(
         hard_state=hard_state,
         log=log,
         configurations=_configurations(configuration, snapshot, entries),
+        joined=joined,
     )
 
 

@@ -23,6 +23,7 @@ class State:
 
     Invariant: ``last_applied <= commit_index <= log.last_index``, and none of them ever falls.
 
+    :ivar joined: whether only what names our incarnation is about us; see :meth:`is_voter`.
     :ivar role: written only by the ``_become_*`` of the node.
     :ivar leader: the leader of the current term, where it is known.
     :ivar last_applied: the last entry that was handed out for application.
@@ -38,9 +39,11 @@ class State:
         hard_state: HardState,
         log: Log,
         configurations: ConfigurationHistory,
+        joined: bool = False,
     ) -> None:
         self.node_id = node_id
         self.incarnation = incarnation
+        self.joined = joined
         self.settings = settings
         self.log = log
         self.configurations = configurations
@@ -97,6 +100,13 @@ class State:
     def configuration(self) -> Configuration:
         """The configuration in force: the latest in the log, committed or not (section 6)."""
         return self.configurations.current
+
+    def is_voter(self, configuration: Configuration) -> bool:
+        """Tell whether this very server, not another one of its name, is a voter of a configuration."""
+        if not configuration.is_voter(self.node_id):
+            return False
+        named = configuration.members[self.node_id].incarnation
+        return named == self.incarnation or (not named and not self.joined)
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries to the log; a configuration among them is in force at once.
