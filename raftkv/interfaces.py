@@ -42,6 +42,22 @@ class Identity:
     http_addr: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """How a node came to a running cluster.
+
+    :ivar incarnation: hex; drawn, and on disk, before the cluster hears of it, so that asking twice is asking once.
+    :ivar cluster_id: hex; empty until the cluster has answered.
+    :ivar configuration: the committed one that made this node a member, ``None`` until the cluster has answered.
+    :ivar configuration_index: index of its entry: what the log says before that is about others.
+    """
+
+    incarnation: str
+    cluster_id: str = ""
+    configuration: Configuration | None = None
+    configuration_index: int = 0
+
+
 # -- the disk ----------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +207,9 @@ class IPeerTransport(Interface):
     def set_members(configuration: Configuration) -> None:
         """Connect to exactly the members of this configuration (but oneself)."""
 
+    def leave() -> None:
+        """Talk to nobody any more: this node is no member. Nothing is delivered or sent after that."""
+
     def send_snapshot(peer: str) -> None:
         """Send the newest snapshot file over a connection of its own, then call ``snapshot_sent``."""
 
@@ -265,6 +284,15 @@ class INode(Interface):
 
     def local_cluster() -> dict[str, Any]:
         """Return the same as far as this node knows it, without asking anybody."""
+
+    def change_members(document: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
+        """Change the members as the body of ``POST /v1/cluster/members`` says; any node passes it to the leader.
+
+        Fires with the cluster as the leader sees it, once the change is committed."""
+
+    def transfer_leadership(document: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
+        """Hand leadership to the member ``"to"``, or to the one that is the furthest; fires with ``{"leader", "term"}``
+        once another one leads."""
 
     def is_ready() -> tuple[bool, str]:
         """Tell whether the node knows a leader and has caught up, and if not, what is missing."""
