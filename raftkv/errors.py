@@ -156,7 +156,7 @@ class NoLeader(RaftKVError):
     """No leader is known; an election is probably under way."""
 
     code = "no_leader"
-    retry_after_seconds = 1.0
+    retry_after_seconds: float | None = 1.0
 
     def __str__(self) -> str:
         return "no leader is known; an election may be under way"
@@ -190,6 +190,16 @@ class ShuttingDown(NoLeader):
 
     def __str__(self) -> str:
         return "this node is shutting down; ask another one"
+
+
+class Removed(NoLeader):
+    """The node was removed from the cluster; it will never answer again, others do."""
+
+    code = "removed"
+    retry_after_seconds = None
+
+    def __str__(self) -> str:
+        return "this node was removed from the cluster; ask another one"
 
 
 class OutcomeUnknown(RaftKVError):

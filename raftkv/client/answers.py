@@ -27,6 +27,7 @@ from raftkv.errors import (
     Overloaded,
     PreconditionFailed,
     RaftKVError,
+    Removed,
     RequestTimeout,
     SequenceReused,
     SequenceTooOld,
@@ -177,6 +178,7 @@ _MAKERS: Final[Mapping[str, Callable[[_Told], RaftKVError]]] = {
     Overloaded.code: lambda told: Overloaded(told.message),
     Compacted.code: lambda told: Compacted(told.body.integer("compact_revision")),
     NoLeader.code: lambda told: NoLeader(told.message),
+    Removed.code: lambda told: Removed(told.message),
     OutcomeUnknown.code: lambda told: OutcomeUnknown(told.message),
     RequestTimeout.code: lambda told: RequestTimeout(told.message, told.outcome),
 }

@@ -27,6 +27,7 @@ STATUS_CODES: Final[dict[str, int]] = {
     errors.UnsupportedMediaType.code: 415,
     errors.Overloaded.code: 429,
     errors.NoLeader.code: 503,
+    errors.Removed.code: 503,
     "not_ready": 503,
     errors.OutcomeUnknown.code: 503,
     errors.RequestTimeout.code: 504,

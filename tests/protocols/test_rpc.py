@@ -698,6 +698,7 @@ class ErrorTests(SynchronousTestCase):
             errors.NotLeader(None, 3),
             errors.ProposalDropped(),
             errors.ShuttingDown(),
+            errors.Removed(),
             errors.OutcomeUnknown(),
             errors.RequestTimeout("slow", "not_applied"),
             Unreachable("gone"),
