@@ -156,6 +156,7 @@ class RpcForwarder:
         connect: Callable[[str], IStreamClientEndpoint],
         clock: IReactorTime,
         request_timeout_seconds: float,
+        purpose: Purpose = Purpose.NODE,
         limits: FrameLimits = RPC_LIMITS,
         max_waiting: int = 8192,
     ) -> None:
@@ -166,8 +167,10 @@ class RpcForwarder:
             attempts should end within about a second.
         :param clock: the reactor.
         :param request_timeout_seconds: from sending a request to giving it up.
+        :param purpose: ``CLIENT`` for a node that belongs to no cluster yet.
         :param max_waiting: requests that may wait for one connection that is being made.
         """
+        self._purpose = purpose
         self._identity = identity
         self._connect = connect
         self._clock = clock
@@ -251,7 +254,7 @@ class RpcForwarder:
     def _build(self, line: _Line) -> RpcConnection:
         return RpcConnection(
             identity=self._identity,
-            purpose=Purpose.NODE,
+            purpose=self._purpose,
             ready=line.ready,
             clock=self._clock,
             warnings=self._warnings,

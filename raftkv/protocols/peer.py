@@ -39,9 +39,17 @@ from raftkv.protocols.snapshots import (
 )
 from raftkv.protocols.transfers import OutgoingSnapshots
 from raftkv.protocols.warnings import RateLimitedLog
-from raftkv.raft.configuration import Configuration
-from raftkv.raft.messages import AppendEntries, InstallSnapshot, Message
+from raftkv.raft.configuration import Configuration, Member
+from raftkv.raft.messages import (
+    AppendEntries,
+    AppendEntriesResponse,
+    HeartbeatResponse,
+    InstallSnapshot,
+    Message,
+    RequestVoteResponse,
+)
 
+_ANSWERS: Final = (AppendEntriesResponse, HeartbeatResponse, RequestVoteResponse)
 _MAX_REMEMBERED: Final = 256  # peers whose identity is kept; strangers must not fill the memory
 
 
@@ -255,6 +263,8 @@ class IncomingPeer(GreetingReceiver):
 
     def check_hello(self, hello: Hello) -> None:
         """Refuse ourselves: an address that leads back here, or a second node under our name."""
+        if self._service.has_left:
+            raise Refused(f"{self._identity.node_id!r} was removed from the cluster")
         if hello.identity.node_id == self._identity.node_id:
             raise Refused(f"it calls itself {hello.identity.node_id!r}, as this node does")
         if hello.purpose is Purpose.SNAPSHOT and self._service.is_installing():
@@ -277,7 +287,12 @@ class IncomingPeer(GreetingReceiver):
         if message[0] == INSTALL_SNAPSHOT:
             # It stands for a file that has arrived; here there is none, and the core would drop its log.
             raise ProtocolViolation("an InstallSnapshot without its file")
-        self._service.step(decoded)
+        self._service.step_from(self._identity_of_sender(), decoded)
+
+    def _identity_of_sender(self) -> Identity:
+        if self.theirs is None:
+            raise ProtocolViolation("a message before the hello")
+        return self.theirs.identity
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End what was under way; called by Twisted."""
@@ -334,6 +349,9 @@ class PeerService(Service):
         self._identity_learned = learned
         self._warnings = RateLimitedLog(self._log, clock=clock)
         self._receiver: IPeerReceiver | None = None
+        self.has_left = False
+        self._members: Mapping[str, Member] = {}
+        self._moved: dict[str, str] = {}  # where members said to be since the configuration was written
         self._addresses: dict[str, str] = {}
         self._links: dict[str, PeerLink] = {}
         self._closing_links: set[Deferred[None]] = set()
@@ -398,13 +416,20 @@ class PeerService(Service):
 
     def set_members(self, configuration: Configuration) -> None:
         """Connect to exactly the members of this configuration (but oneself)."""
-        self._addresses = {
-            member.id: member.raft_addr
-            for member in configuration.members.values()
-            if member.id != self._identity.node_id and member.raft_addr
-        }
-        if self.running:
-            self._connect_members()
+        before, self._members = self._members, configuration.members
+        for name, member in configuration.members.items():
+            if name not in before or before[name].raft_addr != member.raft_addr:
+                self._moved.pop(name, None)
+        self._find_addresses()
+
+    def leave(self) -> None:
+        """Talk to nobody any more: close every connection, and refuse those that come."""
+        self.has_left = True
+        self._members = {}
+        self._receiver = None
+        self._find_addresses()
+        for connection in list(self._incoming.values()):
+            connection.abort()
 
     def send_snapshot(self, peer: str) -> None:
         """Send the newest snapshot file; the receiver hears of the end by ``snapshot_sent``."""
@@ -427,6 +452,21 @@ class PeerService(Service):
         if self._receiver is not None and self.running:
             self._receiver.step(message)
 
+    def step_from(self, sender: Identity, message: Message) -> None:
+        """A message arrived from somebody who said who it is.
+
+        An answer counts towards majorities, so it must come from the member itself, and not from an earlier one of
+        its name (B23, B24). A request is about the sender's own claim, which the core judges.
+        """
+        if isinstance(message, _ANSWERS) and not self._is_member(sender):
+            self._warnings.warn("ignored an answer of {peer}, which has another data directory", peer=sender.node_id)
+            return
+        self.step(message)
+
+    def _is_member(self, identity: Identity) -> bool:
+        member = self._members.get(identity.node_id)
+        return member is None or member.incarnation in ("", identity.incarnation)
+
     def peer_came(self, connection: IncomingPeer, identity: Identity) -> None:
         """A member has opened its connection to us; it replaces an older one, which is surely dead."""
         older = self._incoming.get(identity.node_id)
@@ -434,6 +474,7 @@ class PeerService(Service):
         if older is not None:
             older.abort()
         self._learn(identity)
+        self._note_move(identity)
 
     def peer_went(self, connection: IncomingPeer) -> None:
         """An incoming connection is gone."""
@@ -489,6 +530,19 @@ class PeerService(Service):
         if self._identity_learned is not None:
             self._identity_learned(identity)
 
+    def _note_move(self, identity: Identity) -> None:
+        """A member that was started at another address says so to those whom it reaches: dial it there.
+
+        What it says on a connection that we made changes nothing, for there we have reached it already.
+        """
+        member = self._members.get(identity.node_id)
+        if member is None or not identity.raft_addr or not self._is_member(identity):
+            return
+        if self._addresses.get(identity.node_id) != identity.raft_addr:
+            self._log.info("{peer} is at {address} now", peer=identity.node_id, address=identity.raft_addr)
+            self._moved[identity.node_id] = identity.raft_addr
+            self._find_addresses()
+
     # -- links ---------------------------------------------------------------------------------------------------
 
     def _build_incoming(self) -> IncomingPeer:
@@ -504,6 +558,15 @@ class PeerService(Service):
         if peer in self._addresses:
             return self._addresses[peer]
         return self._known[peer].raft_addr if peer in self._known else ""
+
+    def _find_addresses(self) -> None:
+        self._addresses = {
+            name: self._moved.get(name, member.raft_addr)
+            for name, member in self._members.items()
+            if name != self._identity.node_id and (member.raft_addr or name in self._moved)
+        }
+        if self.running:
+            self._connect_members()
 
     def _connect_members(self) -> None:
         for peer, link in list(self._links.items()):
