@@ -11,7 +11,7 @@ import random
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -37,13 +37,17 @@ from raftkv.daemon.process import (
 )
 from raftkv.daemon.steps import DirectoryLock, RecoveryProgress, StopStep
 from raftkv.errors import ConfigurationError, CorruptData, StorageError
-from raftkv.interfaces import Identity
+from raftkv.interfaces import Identity, Joined
+from raftkv.membership import Joining, join_request
 from raftkv.persistence.disk import LocalDisk
 from raftkv.persistence.log import LogSettings
+from raftkv.persistence.membership import load_joined, refuse_removed, store_joined
+from raftkv.persistence.meta import load_meta
 from raftkv.persistence.worker import ThreadWorker
 from raftkv.protocols.command_rules import CommandRules
 from raftkv.protocols.forwarding import RpcForwarder
 from raftkv.protocols.framing import FrameLimits
+from raftkv.protocols.hello import Purpose, client_identity
 from raftkv.protocols.peer import PeerService, PeerSettings
 from raftkv.protocols.rpc import RpcService, RpcSettings, node_calls
 from raftkv.protocols.rpc_frames import RPC_LIMITS
@@ -130,67 +134,113 @@ def makeService(options: Options) -> IService:
 
 
 def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> IService:
-    """Put a node together, bottom to top: they start in this order, and stop in the reverse one.
+    """Put a node together, bottom to top: its parts start in this order, and stop in the reverse one.
+
+    One that has to join a cluster begins with the lowest parts; the others follow once it has been taken in.
 
     :param reactor: the real one.
     :raises raftkv.errors.ConfigurationError: the directory or a port is taken, or not as configured.
     :raises raftkv.errors.StorageError: the data cannot be read, or cannot be trusted.
     """
-    _refuse_what_is_not_there_yet(config)
     disk = LocalDisk(config.data_dir)
     disk.prepare()
+    refuse_removed(disk)
     raft_port, rpc_port, http_port = _bind(config, reactor)
     supervisor = Supervisor(reactor=reactor, node_id=config.node_id)
     others = _OtherNodes(config, reactor, raft_port)
-    node = assemble(
-        config,
-        Surroundings(
-            clock=reactor,
-            random=_random(),
-            wall_seconds=time.time,
-            disk=disk,
-            log_worker=ThreadWorker(reactor, "raftkv-log"),
-            snapshot_worker=ThreadWorker(reactor, "raftkv-snapshot"),
-            transport=others.make_transport,
-            forwarder=others.make_forwarder,
-            make_id=lambda: secrets.token_hex(16),
-            fatal=supervisor.fatal,
-            progress=RecoveryProgress(reactor.seconds),
-            log_settings=LogSettings(),
-            unreadable=_say_unreadable,
-        ),
-    )
-    rpc = RpcService(
-        identity=node.identity,
-        endpoint=rpc_port,
-        clock=reactor,
-        key_value=node.replica,
-        calls=node_calls(node.replica),
-        settings=_rpc_settings(config),
-    )
-    api = Api(
-        key_value=node.replica,
-        node=node.replica,
-        settings=_web_settings(config),
-        seconds=reactor.seconds,
-        wall_seconds=time.time,
-        collectors=(ProcessCollector(registry=None),),
-    )
     services = OrderedServices()
-    for service in (
-        supervisor,
-        Collector(reactor),
-        DirectoryLock(disk),
-        *([PidFile(pidfile)] if pidfile else []),
-        node.transport,
-        StopStep(others.stop_forwarding),
-        node.replica,
-        rpc,
-        HttpService(endpoint=http_port, site=ApiSite(reactor=reactor, api=api)),
-    ):
-        IService(service).setServiceParent(services)
+
+    def make_node() -> Iterator[Any]:
+        node = assemble(
+            config,
+            Surroundings(
+                clock=reactor,
+                random=_random(),
+                wall_seconds=time.time,
+                disk=disk,
+                log_worker=ThreadWorker(reactor, "raftkv-log"),
+                snapshot_worker=ThreadWorker(reactor, "raftkv-snapshot"),
+                transport=others.make_transport,
+                forwarder=others.make_forwarder,
+                make_id=lambda: secrets.token_hex(16),
+                fatal=supervisor.fatal,
+                progress=RecoveryProgress(reactor.seconds),
+                log_settings=LogSettings(),
+                unreadable=_say_unreadable,
+            ),
+        )
+        rpc = RpcService(
+            identity=node.identity,
+            endpoint=rpc_port,
+            clock=reactor,
+            key_value=node.replica,
+            calls={**node_calls(node.replica), **node.replica.calls()},
+            settings=_rpc_settings(config),
+        )
+        api = Api(
+            key_value=node.replica,
+            node=node.replica,
+            settings=_web_settings(config),
+            seconds=reactor.seconds,
+            wall_seconds=time.time,
+            collectors=(ProcessCollector(registry=None),),
+        )
+        yield node.transport
+        yield StopStep(others.stop_forwarding)
+        yield node.replica
+        yield rpc
+        yield HttpService(endpoint=http_port, site=ApiSite(reactor=reactor, api=api))
+
+    def joined(answer: Joined) -> None:
+        store_joined(disk, answer)
+        _add_parts(services, make_node())
+
+    pidfiles = [PidFile(pidfile)] if pidfile else []
+    _add_parts(services, (supervisor, Collector(reactor), DirectoryLock(disk), *pidfiles))
+    if config.join and load_meta(disk) is None:
+        _add_parts(services, _joining(config, reactor, disk, others, joined, supervisor.fatal))
+    else:
+        _add_parts(services, make_node())
     _say_who_can_reach(config)
     return services
+
+
+def _add_parts(services: OrderedServices, parts: Iterable[Any]) -> None:
+    # All are made before any is started: what cannot be made must not leave half a node running.
+    for part in list(parts):
+        IService(part).setServiceParent(services)
+
+
+def _joining(
+    config: NodeConfig,
+    reactor: Any,
+    disk: LocalDisk,
+    others: _OtherNodes,
+    joined: Callable[[Joined], None],
+    refused: Callable[[Exception], None],
+) -> Iterator[Any]:
+    forwarder = others.make_client()
+    yield StopStep(forwarder.stop)
+    yield Joining(
+        request=join_request(config, _incarnation_to_join_with(disk)),
+        addresses=config.join,
+        forwarder=forwarder,
+        clock=reactor,
+        joined=joined,
+        refused=refused,
+    )
+
+
+def _incarnation_to_join_with(disk: LocalDisk) -> str:
+    """Return the incarnation to join with, which is on disk before the cluster hears of it.
+
+    A node that dies between asking and hearing the answer asks again as the same one, and is a member already.
+    """
+    joined = load_joined(disk)
+    if joined is None:
+        joined = Joined(incarnation=secrets.token_hex(16))
+        store_joined(disk, joined)
+    return joined.incarnation
 
 
 class _OtherNodes:
@@ -228,6 +278,16 @@ class _OtherNodes:
         )
         return self._forwarder
 
+    def make_client(self) -> RpcForwarder:
+        """Return what asks a cluster that this node does not belong to."""
+        return RpcForwarder(
+            identity=client_identity(),
+            purpose=Purpose.CLIENT,
+            connect=self._dial,
+            clock=self._reactor,
+            request_timeout_seconds=self._limits.request_timeout_seconds,
+        )
+
     def stop_forwarding(self) -> Deferred[None]:
         """Close the connections to leaders."""
         return succeed(None) if self._forwarder is None else self._forwarder.stop()
@@ -254,13 +314,6 @@ def _bind(config: NodeConfig, reactor: Any) -> list[BoundEndpoint]:
     """Return the endpoints for Raft, RPC and HTTP, in this order."""
     listeners = _listeners(config).items()
     return [BoundEndpoint(reactor=reactor, setting=setting, address=address) for setting, address in listeners]
-
-
-def _refuse_what_is_not_there_yet(config: NodeConfig) -> None:
-    if config.join:
-        raise ConfigurationError(
-            f"raft.join: found {', '.join(config.join)}, expected raft.peers: this version cannot join a cluster yet"
-        )
 
 
 def _rpc_settings(config: NodeConfig) -> RpcSettings:

@@ -1,9 +1,27 @@
 """Who is in the cluster, and under which addresses.
 
-``directory`` answers where a member is; ``announcer`` writes what the leader has learned into the log.
+``directory`` answers where a member is; ``announcer`` writes what the leader has learned into the log. ``changes``
+reads requests to change the members and says what would follow; ``service`` carries them out; ``promoter`` makes voters
+of learners that have caught up; ``removal`` finds out that this node is a member no more; ``joining`` asks a running
+cluster to take this node in.
 """
 
 from raftkv.membership.announcer import Announcer
 from raftkv.membership.directory import Directory, MemberAddresses
+from raftkv.membership.joining import Joining, JoinRefused, join_request, joined_from
+from raftkv.membership.promoter import Promoter
+from raftkv.membership.removal import RemovalWatch
+from raftkv.membership.service import Membership
 
-__all__ = ["Announcer", "Directory", "MemberAddresses"]
+__all__ = [
+    "Announcer",
+    "Directory",
+    "JoinRefused",
+    "Joining",
+    "MemberAddresses",
+    "Membership",
+    "Promoter",
+    "RemovalWatch",
+    "join_request",
+    "joined_from",
+]

@@ -49,13 +49,16 @@ class Directory:
             return MemberAddresses()
         return MemberAddresses(raft_addr=member.raft_addr, rpc_addr=member.rpc_addr, http_addr=member.http_addr)
 
-    def renewed(self) -> Configuration | None:
+    def renewed(self, configuration: Configuration | None = None) -> Configuration | None:
         """Return the configuration with what has been learned since, or ``None`` where it says so already.
 
-        Only addresses and incarnations that were unknown are filled in. A member that comes with another incarnation
-        than the configuration has is not the one that voted: its entry stays as it is.
+        Unknown incarnations are filled in, and addresses follow their members; roles never change (B25). A member
+        that comes with another incarnation than the configuration has is not the one that voted: its entry stays as
+        it is.
+
+        :param configuration: the one to renew; ``None`` for the one in force.
         """
-        configuration = self._configuration()
+        configuration = configuration if configuration is not None else self._configuration()
         members = {name: self._renew(member) for name, member in configuration.members.items()}
         if members == dict(configuration.members):
             return None

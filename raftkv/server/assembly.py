@@ -8,23 +8,34 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 
 from raftkv.config import NodeConfig, cluster_id_of_peers
-from raftkv.errors import CorruptData
-from raftkv.interfaces import IBatchWorker, Identity, IDisk, IForwarder, IPeerTransport, IStorage
+from raftkv.errors import ConfigurationError, CorruptData
+from raftkv.interfaces import (
+    IBatchWorker,
+    Identity,
+    IDisk,
+    IForwarder,
+    IPeerTransport,
+    IStorage,
+    Joined,
+    Recovered,
+)
 from raftkv.kvstore import Store
-from raftkv.membership import Announcer, Directory
+from raftkv.membership import Announcer, Directory, Membership, Promoter, RemovalWatch
 from raftkv.persistence.calls import BlockingCalls
 from raftkv.persistence.directory import open_directory
 from raftkv.persistence.log import LogSettings
+from raftkv.persistence.membership import RemovedNote, load_joined, refuse_removed, store_removed
 from raftkv.persistence.meta import Meta
 from raftkv.persistence.storage import Storage
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
 from raftkv.raft import RaftNode, RaftSettings
 from raftkv.raft.configuration import Configuration, Member
-from raftkv.raft.messages import SnapshotMeta
+from raftkv.raft.messages import EntryKind, SnapshotMeta
 from raftkv.server.clustertime import ClusterClock
 from raftkv.server.driver import Driver
 from raftkv.server.housekeeping import SessionExpiry
@@ -96,7 +107,9 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     :raises raftkv.errors.ConfigurationError: the directory belongs to another node or cluster.
     :raises raftkv.errors.CorruptData: what is on the disk cannot be trusted.
     """
-    meta = _open(config, world)
+    refuse_removed(world.disk)
+    joined = _joined(world.disk)
+    meta = _open(config, joined, world)
     if meta.founding is not None:
         meta = finish_founding(world.disk, meta, world.log_settings)
     identity = Identity(
@@ -120,6 +133,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         )
     )
     recovered = storage.recover()
+    _refuse_unknown_origin(config, joined, recovered)
     node = RaftNode(
         node_id=config.node_id,
         incarnation=meta.incarnation,
@@ -131,7 +145,8 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         snapshot=recovered.snapshot,
         entries=recovered.entries,
         first_previous_term=recovered.first_previous_term,
-        configuration=initial_configuration(config),
+        configuration=initial_configuration(config, joined),
+        joined=joined is not None,
     )
     calls = BlockingCalls(world.snapshot_worker)
 
@@ -204,6 +219,32 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     driver.add_participant(
         Announcer(node=node, directory=directory, wake=driver.wake, settle_ticks=config.election_ticks)
     )
+    promoter = Promoter(node=node, directory=directory, wake=driver.wake, election_ticks=config.election_ticks)
+    membership = Membership(
+        identity=identity,
+        node=node,
+        directory=directory,
+        promoter=promoter,
+        forwarder=forwarder,
+        describe=lambda: replica.local_cluster(),
+        seconds=world.clock.seconds,
+        wake=driver.wake,
+        request_timeout_seconds=config.limits.request_timeout_seconds,
+        election_ticks=config.election_ticks,
+    )
+    removal = RemovalWatch(
+        identity=identity,
+        node=node,
+        directory=directory,
+        forwarder=forwarder,
+        first_index=joined.configuration_index if joined is not None else 0,
+        store=lambda index: calls.run(partial(store_removed, world.disk, _removal_note(identity, index))),
+        removed=lambda: replica.retire(),
+        fatal=lambda error: driver.fail(error),
+        election_ticks=config.election_ticks,
+    )
+    for participant in (promoter, membership, removal):
+        driver.add_participant(participant)
     driver.add_participant(
         SessionExpiry(
             node=node,
@@ -227,6 +268,8 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         reads=reads,
         snapshotter=snapshotter,
         directory=directory,
+        membership=membership,
+        removal=removal,
         forwarder=forwarder,
         recovered_snapshot=recovered.snapshot,
         tick_interval_seconds=config.tick_interval_seconds,
@@ -236,11 +279,20 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     return Assembled(replica=replica, identity=identity, transport=transport)
 
 
-def _open(config: NodeConfig, world: Surroundings) -> Meta:
-    is_alone = config.is_alone
-    cluster_id = None if is_alone else cluster_id_of_peers(config.initial_peers())
+def _joined(disk: IDisk) -> Joined | None:
+    joined = load_joined(disk)
+    return joined if joined is not None and joined.configuration is not None else None
+
+
+def _open(config: NodeConfig, joined: Joined | None, world: Surroundings) -> Meta:
+    founds = joined is None and not config.join
+    cluster_id = cluster_id_of_peers(config.initial_peers()) if founds and not config.is_alone else None
 
     def make_identity() -> tuple[str, str]:
+        if joined is not None:
+            return joined.cluster_id, joined.incarnation
+        if config.join:
+            raise ConfigurationError(f"raft.join: {config.node_id} has not been taken in yet; its directory is empty")
         return cluster_id or world.make_id(), world.make_id()
 
     return open_directory(
@@ -252,12 +304,28 @@ def _open(config: NodeConfig, world: Surroundings) -> Meta:
     )
 
 
-def initial_configuration(config: NodeConfig) -> Configuration:
-    """Return the configuration that a new cluster begins with, the same on each of its nodes (index 0)."""
+def _refuse_unknown_origin(config: NodeConfig, joined: Joined | None, recovered: Recovered) -> None:
+    """Refuse to guess who is in the cluster: with ``raft.join`` alone, a founder's log must say so by now."""
+    knows = recovered.snapshot is not None or any(e.kind is EntryKind.CONFIGURATION for e in recovered.entries)
+    if config.join and joined is None and not knows:
+        raise ConfigurationError(
+            "raft.join: the data directory was made with raft.peers and names no members yet; expected raft.peers"
+        )
+
+
+def initial_configuration(config: NodeConfig, joined: Joined | None = None) -> Configuration:
+    """Return the configuration that a node begins with (index 0): the same on each founder of a cluster, and what the
+    cluster said to one that joined."""
+    if joined is not None and joined.configuration is not None:
+        return joined.configuration
     peers = config.initial_peers()
     return Configuration(
         members={name: Member(id=name, raft_addr=peers[name]) for name in sorted(peers)}, voters=frozenset(peers)
     )
+
+
+def _removal_note(identity: Identity, index: int) -> RemovedNote:
+    return RemovedNote(node_id=identity.node_id, cluster_id=identity.cluster_id, configuration_index=index)
 
 
 def _write_limits(config: NodeConfig) -> WriteLimits:

@@ -6,7 +6,8 @@ handed to the node and answered by one ``Ready``. It decides nothing that Raft d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.application.service import Service
@@ -17,6 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from raftkv.interfaces import IPeerReceiver, IPeerTransport, IStorage
+from raftkv.raft.configuration import Member
 from raftkv.raft.messages import Entry, Message, SnapshotMeta
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import ReadState, Ready, SoftState
@@ -87,6 +89,8 @@ class Driver(Service):
         self._draining = False
         self._wanted_again = False
         self._on_failure: Callable[[], None] = lambda: None
+        self._silent = False
+        self._reached: Mapping[str, Member] = {}
         self.messages_received = 0
         self.messages_sent = 0
 
@@ -106,7 +110,7 @@ class Driver(Service):
         """Start the disk, the network and time, in this order."""
         super().startService()
         self._storage.start(self._durable, self.fail)
-        self._transport.set_members(self.node.configuration)
+        self._connect()
         self._transport.start(self)
         # Twisted's LoopingCall skips what it missed: a paused process must not live through its absence in a burst.
         self._ticking.start(self._tick_interval_seconds, now=False).addErrback(self._tick_failed)
@@ -152,7 +156,7 @@ class Driver(Service):
         self._feed(self.node.report_snapshot, peer, index, delivered)
 
     def _feed(self, method: Callable[..., None], *arguments: Any) -> None:
-        if not self.running or self.failure is not None:
+        if not self.running or self.failure is not None or self._silent:
             return
         try:
             method(*arguments)
@@ -176,6 +180,7 @@ class Driver(Service):
 
     def _tick(self) -> None:
         self._feed(self.node.tick)
+        self._connect()
         for participant in self._participants:
             if self.failure is None:
                 participant.tick()
@@ -203,7 +208,7 @@ class Driver(Service):
 
     def _carry_out(self, ready: Ready) -> None:
         if ready.configuration_changed:
-            self._transport.set_members(self.node.configuration)
+            self._connect()
         if ready.messages:
             self.messages_sent += len(ready.messages)
             self._transport.send(ready.messages)
@@ -233,7 +238,29 @@ class Driver(Service):
         for participant in self._participants:
             participant.soft_state_changed(state)
 
+    def _connect(self) -> None:
+        """Keep in touch with everybody who counts: members, and those who are being told that they are none any more.
+
+        A configuration is in force once it is appended, yet whoever it leaves out still has a voice until it is
+        committed; and the leader goes on sending to it until it has heard of that (B7, B22).
+        """
+        if self._silent:
+            return
+        node = self.node
+        members = {**node.committed_configuration()[0].members, **node.configuration.members}
+        for peer in node.progress():
+            if peer not in members and peer in self._reached:
+                members[peer] = self._reached[peer]
+        if members != self._reached:
+            self._reached = members
+            self._transport.set_members(replace(node.configuration, members=members))
+
     # -- the end -------------------------------------------------------------------------------------------------
+
+    def fall_silent(self) -> None:
+        """Take part in nothing any more, but stay: this node was removed, and whoever asks it is to hear so."""
+        self._silent = True
+        self._transport.leave()
 
     def _tick_failed(self, failure: Any) -> None:
         self.fail(failure.value)

@@ -103,7 +103,7 @@ class Proposals:
         self._clock_term = 0
         self._pending_commands = 0
         self._pending_bytes = 0
-        self._refusing = False
+        self._refusal_class: type[RaftKVError] | None = None
         self._idle: list[Deferred[None]] = []
         self.proposed_entries = 0
         self.proposed_commands = 0
@@ -132,8 +132,8 @@ class Proposals:
 
     def _refusal(self, commands: int, size_bytes: int) -> RaftKVError | None:
         limits = self._limits
-        if self._refusing:
-            return ShuttingDown()
+        if self._refusal_class is not None:
+            return self._refusal_class()
         if size_bytes > MAX_WRITE_BYTES:
             return TooLarge(f"the keys and values of a write are {size_bytes} bytes, at most {MAX_WRITE_BYTES} fit")
         if self._pending_commands + commands > limits.max_pending_writes:
@@ -310,8 +310,8 @@ class Proposals:
     # -- waiting and giving up -----------------------------------------------------------------------------------
 
     def _wait(self, submissions: list[Submission]) -> None:
-        if self._refusing:
-            self._finish(submissions, ShuttingDown())
+        if self._refusal_class is not None:
+            self._finish(submissions, self._refusal_class())
         else:
             self._waiting.extend(submissions)
 
@@ -354,21 +354,24 @@ class Proposals:
 
     def refuse(self) -> Deferred[None]:
         """Take nothing new from now on; fires once everything that was taken has been answered."""
-        self._refusing = True
+        self._refusal_class = self._refusal_class or ShuttingDown
         waiting, self._waiting = self._waiting, []
-        self._finish(waiting, ShuttingDown())
+        self._finish(waiting, self._refusal_class())
         if not self._pending_commands:
             return succeed(None)
         done: Deferred[None] = Deferred()
         self._idle.append(done)
         return done
 
-    def abandon(self) -> None:
-        """Answer everything that still waits; what is in a log has an unknown outcome."""
-        self._refusing = True
+    def abandon(self, reason: type[RaftKVError] = ShuttingDown) -> None:
+        """Answer everything that still waits; what is in a log has an unknown outcome.
+
+        :param reason: what the rest is told, and everybody who comes later.
+        """
+        self._refusal_class = reason
         gathered, self._gathered = self._gathered + self._waiting, []
         self._waiting = []
-        self._finish(gathered, ShuttingDown())
+        self._finish(gathered, reason())
         proposed, self._proposed = self._proposed, {}
         for each in proposed.values():
             self._finish(each.submissions, OutcomeUnknown("the node stopped before the write was committed"))

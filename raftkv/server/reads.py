@@ -187,12 +187,15 @@ class Reads:
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
-    def refuse(self) -> None:
-        """Take nothing new, and answer everything that waits: a read can be asked elsewhere."""
+    def refuse(self, reason: type[RaftKVError] = ShuttingDown) -> None:
+        """Take nothing new, and answer everything that waits: a read can be asked elsewhere.
+
+        :param reason: what they are told.
+        """
         self._refusing = True
         waiting = list(self._gathered)
         for reads in (*self._applying.values(), *(asked.reads for asked in self._asked.values())):
             waiting.extend(reads)
         self._gathered, self._applying, self._asked = [], {}, {}
         for read in waiting:
-            self._answer(read, ShuttingDown())
+            self._answer(read, reason())

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from raftkv import __version__
-from raftkv.errors import RaftKVError
+from raftkv.errors import RaftKVError, Removed
 from raftkv.interfaces import (
     Command,
     Consistency,
@@ -28,7 +28,7 @@ from raftkv.interfaces import (
     Record,
     Result,
 )
-from raftkv.membership import Directory
+from raftkv.membership import Directory, Membership, RemovalWatch
 from raftkv.raft.messages import SnapshotMeta
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role
@@ -61,6 +61,8 @@ class Replica(Service):
         reads: Reads,
         snapshotter: Snapshotter,
         directory: Directory,
+        membership: Membership,
+        removal: RemovalWatch,
         forwarder: IForwarder,
         recovered_snapshot: SnapshotMeta | None,
         tick_interval_seconds: float,
@@ -76,6 +78,8 @@ class Replica(Service):
         self._proposals = proposals
         self._reads = reads
         self._directory = directory
+        self._membership = membership
+        self._removal = removal
         self._forwarder = forwarder
         self._recovered_snapshot = recovered_snapshot
         self._tick_interval_seconds = tick_interval_seconds
@@ -103,6 +107,7 @@ class Replica(Service):
     async def _stop(self) -> None:
         finished = self._proposals.refuse()
         self._reads.refuse()
+        self._membership.stop()
         if self.driver.failure is None:
             await self._until(lambda: finished.called, self._stop_wait_seconds)
             await self._hand_over()
@@ -130,6 +135,12 @@ class Replica(Service):
         self.driver.wake()
         await self._until(lambda: self._node.role is not Role.LEADER, 2 * self._election_timeout_seconds)
 
+    def retire(self) -> None:
+        """Fall silent: this node was removed, and its disk says so. Whoever asks it hears that."""
+        self.driver.fall_silent()
+        self._proposals.abandon(Removed)
+        self._reads.refuse(Removed)
+
     async def _until(self, condition: Callable[[], bool], limit_seconds: float) -> None:
         give_up = self._clock.seconds() + limit_seconds
         while not condition() and self._clock.seconds() < give_up and self.driver.failure is None:
@@ -145,11 +156,17 @@ class Replica(Service):
         forwarded: bool = False,
     ) -> None:
         """See :class:`IKeyValue`."""
-        self._proposals.submit(commands, done, forwarded=forwarded)
+        if self._removal.is_removed:
+            done(Removed())
+        else:
+            self._proposals.submit(commands, done, forwarded=forwarded)
 
     def barrier(self, consistency: Consistency, done: Callable[[RaftKVError | None], None]) -> None:
         """See :class:`IKeyValue`."""
-        self._reads.barrier(consistency, done)
+        if self._removal.is_removed:
+            done(Removed())
+        else:
+            self._reads.barrier(consistency, done)
 
     def get(self, key: bytes) -> Record | None:
         """See :class:`IKeyValue`."""
@@ -203,12 +220,16 @@ class Replica(Service):
 
     def _role(self) -> str:
         node = self._node
+        if self._removal.is_removed:
+            return "removed"
         if node.node_id in node.configuration.learners:
             return "learner"
         return "candidate" if node.role is Role.PRE_CANDIDATE else node.role.value
 
     def cluster(self) -> Deferred[dict[str, Any]]:
         """See :class:`INode`."""
+        if self._removal.is_removed:
+            return fail(Removed())
         leader = self.leadership()
         if leader.is_leader or not leader.leader_rpc_addr:
             return succeed(self.local_cluster())
@@ -242,6 +263,7 @@ class Replica(Service):
             "rpc_addr": addresses.rpc_addr,
             "http_addr": addresses.http_addr,
             "role": "voter" if voter else "learner",
+            "promoting": name in node.configuration.promoting,
             "leader": name == node.leader,
             **self._health(name),
         }
@@ -262,9 +284,23 @@ class Replica(Service):
             "last_contact": round(silent_seconds, 3),
         }
 
+    def change_members(self, document: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
+        """See :class:`INode`."""
+        return fail(Removed()) if self._removal.is_removed else self._membership.change(document)
+
+    def transfer_leadership(self, document: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
+        """See :class:`INode`."""
+        return fail(Removed()) if self._removal.is_removed else self._membership.transfer(document)
+
+    def calls(self) -> dict[str, Callable[[Mapping[str, Any]], object]]:
+        """Return what other nodes, and those that are to be, can ask of this one about the members."""
+        return self._membership.calls()
+
     def is_ready(self) -> tuple[bool, str]:
         """See :class:`INode`."""
         node, store = self._node, self.state_machine.store
+        if self._removal.is_removed:
+            return False, "the node was removed from the cluster"
         if not self.running or self.driver.failure is not None:
             return False, "the node is not running"
         if node.leader is None:

@@ -20,6 +20,7 @@ from raftkv.config import Limits, NodeConfig
 from raftkv.errors import Conflict, CorruptData, NotLeader, StorageError
 from raftkv.interfaces import Identity, IStorage, Recovered, Result
 from raftkv.persistence.log import LogSettings
+from raftkv.protocols.rpc import node_calls
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
 from raftkv.raft.messages import Entry, Message
 from raftkv.raft.node import RaftNode
@@ -289,6 +290,7 @@ class SimulatedCluster:
         self.checkers.started(name, replica.driver.node, life.storage.recovered)
         replica.state_machine.on_applied(partial(self._applied, name))
         life.process.key_value = life.process.node = replica
+        life.process.calls = {**node_calls(replica), **replica.calls()}
         clock.run(replica.startService)
 
     def _config(self, name: str) -> NodeConfig:

@@ -8,8 +8,9 @@ to whoever used it, a link that swallows everything is not: nobody learns of tha
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from raftkv.interfaces import Identity, IKeyValue, INode, IPeerReceiver
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
@@ -47,7 +48,7 @@ class Process:
     """One running process as the network sees it.
 
     :ivar receiver: gets the messages, from the moment its transport is started.
-    :ivar key_value: gets the requests.
+    :ivar key_value: gets the requests; ``calls`` the rare ones, by name.
     :ivar source: the snapshots that it can send, ``sink`` where those of others go; ``incoming`` ends the transfer
         that is arriving.
     :ivar open_calls: what to do for each answer that it owes if its connection breaks first, and who waits for it.
@@ -60,6 +61,7 @@ class Process:
     receiver: IPeerReceiver | None = None
     key_value: IKeyValue | None = None
     node: INode | None = None
+    calls: Mapping[str, Callable[[Mapping[str, Any]], object]] = field(default_factory=dict)
     source: ISnapshotSource | None = None
     sink: ISnapshotSink | None = None
     incoming: Callable[[], None] | None = None
@@ -182,7 +184,8 @@ class SimulatedNetwork:
 
     def _send_group(self, process: Process, to: str, group: list[Message]) -> None:
         settings, chance, sender = self.settings, self._random, process.identity.node_id
-        if to not in process.members:
+        if to not in process.members and to not in process.known:
+            # Who is connected to us can be answered, member or not: that is how one who missed a change catches up.
             self.counts["refused"] += 1
             return
         if self.is_blocked(sender, to):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from zope.interface import implementer
 
 from raftkv.errors import NoLeader, OutcomeUnknown, RaftKVError
@@ -94,6 +94,16 @@ class RemoteCall:
             self._clock.run(lambda: self._answered(answer))
 
 
+def call_process(process: Process, name: str, arguments: Mapping[str, Any], answer: Callable[[Any], None]) -> None:
+    """Ask a process for something rare, as its RPC port would; ``answer`` gets the value or the error."""
+    if process.node is None:
+        answer(NoLeader())
+        return
+    asked = maybeDeferred(process.calls[name], arguments)
+    asked.addErrback(lambda failure: failure.trap(RaftKVError) and failure.value)
+    asked.addCallback(answer)
+
+
 @implementer(IPeerTransport)
 class SimulatedTransport:
     """The way of one process to its peers."""
@@ -117,6 +127,12 @@ class SimulatedTransport:
         for peer in sorted(members - process.members):
             self._network.clock.callLater(self._network.delay(), self._network.greet, process, peer)
         process.members = members
+
+    def leave(self) -> None:
+        """See :class:`IPeerTransport`."""
+        self._process.receiver = None
+        self._process.members = frozenset()
+        self._process.known.clear()
 
     def send_snapshot(self, peer: str) -> None:
         """See :class:`IPeerTransport`."""
@@ -148,12 +164,10 @@ class SimulatedForwarder:
 
     def call(self, rpc_addr: str, name: str, arguments: Mapping[str, Any]) -> Deferred[Any]:
         """See :class:`IForwarder`."""
-        if name != "cluster":
-            raise ValueError(f"nothing answers to {name!r}")
         fired: Deferred[Any] = Deferred()
 
         def ask(process: Process, answer: Callable[[Any], None]) -> None:
-            answer(process.node.local_cluster() if process.node is not None else NoLeader())
+            call_process(process, name, arguments, answer)
 
         def answered(answer: Any) -> None:
             if isinstance(answer, RaftKVError):

@@ -37,6 +37,9 @@ class Nobody:
     def set_members(self, configuration: Configuration) -> None:
         pass
 
+    def leave(self) -> None:
+        pass
+
     def send_snapshot(self, peer: str) -> None:
         raise AssertionError(f"a node alone has nobody to send a snapshot to: {peer}")
 
