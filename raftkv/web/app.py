@@ -26,6 +26,7 @@ from raftkv.web.exchange import Answer, Exchange
 from raftkv.web.failures import fail
 from raftkv.web.heads import BODILESS, REASONS, CommonHeaders
 from raftkv.web.health import NodeOperations
+from raftkv.web.members import MemberOperations
 from raftkv.web.metrics import RequestMetrics, make_registry
 from raftkv.web.operations import KEY_PREFIX, KeyValueOperations, Parameters
 from raftkv.web.parameters import check_origin, query_parameters, shown
@@ -57,7 +58,7 @@ class Operation:
 class Route:
     """One path and all that can be done with it.
 
-    :ivar template: the path; ``{key}`` stands for everything that follows.
+    :ivar template: the path; ``{key}`` stands for everything that follows, ``{id}`` for what has no slash.
     :ivar operations: by method. HEAD and OPTIONS come by themselves.
     :ivar fast: whether it has the fast lane.
     """
@@ -74,10 +75,11 @@ class Route:
         return (*methods, "OPTIONS")
 
 
-def declare_routes(key_value: KeyValueOperations, node: NodeOperations) -> tuple[Route, ...]:
+def declare_routes(key_value: KeyValueOperations, node: NodeOperations, members: MemberOperations) -> tuple[Route, ...]:
     """Return every route of the API."""
     key = frozenset({"key"})
     consistency = frozenset({"consistency"})
+    force = frozenset({"force"})
     return (
         Route(
             template="/get",
@@ -110,6 +112,24 @@ def declare_routes(key_value: KeyValueOperations, node: NodeOperations) -> tuple
         Route(
             template="/v1/cluster",
             operations={b"GET": Operation(serve=node.cluster, summary="The members of the cluster")},
+        ),
+        Route(
+            template="/v1/cluster/members",
+            operations={
+                b"POST": Operation(serve=members.change, summary="Add, remove, promote or demote members", body="json")
+            },
+        ),
+        Route(
+            template="/v1/cluster/members/{id}",
+            operations={b"DELETE": Operation(serve=members.remove, summary="Remove a member", query=force)},
+        ),
+        Route(
+            template="/v1/cluster/members/{id}/promote",
+            operations={b"POST": Operation(serve=members.promote, summary="Make a learner a voter", query=force)},
+        ),
+        Route(
+            template="/v1/cluster/transfer-leadership",
+            operations={b"POST": Operation(serve=members.transfer, summary="Hand leadership over", body="json")},
         ),
         Route(
             template="/health/live",
@@ -158,7 +178,9 @@ class Api:
         self.metrics = RequestMetrics(seconds)
         self.common_headers = CommonHeaders(node, wall_seconds)
         registry = make_registry(node, self.metrics, *collectors)
-        self.routes = declare_routes(KeyValueOperations(key_value, settings), NodeOperations(node, registry))
+        self.routes = declare_routes(
+            KeyValueOperations(key_value, settings), NodeOperations(node, registry), MemberOperations(node)
+        )
         self._by_path = {r.template.encode("ascii"): r for r in self.routes}
         self._key_route = self._by_path.pop(KEY_PREFIX + b"{key}")
         self.app = _make_app(self)
@@ -273,7 +295,7 @@ def _make_app(api: Api) -> ApiKlein:
     app = ApiKlein()
     app.url_map.converters["rest"] = _Rest
     for route in api.routes:
-        rule = route.template.replace("{key}", "<rest:key>")
+        rule = route.template.replace("{key}", "<rest:key>").replace("{id}", "<string:id>")
         app.route(rule, endpoint=route.template)(_handler(api, route))
 
     @app.handle_errors(HTTPException)

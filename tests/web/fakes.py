@@ -85,7 +85,8 @@ class FakeNode:
     :ivar now: who leads.
     :ivar ready: what :meth:`is_ready` says.
     :ivar alarms: what the status says of alarms.
-    :ivar cluster_result: what :meth:`cluster` fires with.
+    :ivar cluster_result: what :meth:`cluster` fires with, and each change.
+    :ivar requests: the changes that were asked for.
     """
 
     def __init__(self) -> None:
@@ -100,6 +101,7 @@ class FakeNode:
         self.ready = (True, "")
         self.alarms: list[str] = []
         self.cluster_result: Deferred[dict[str, Any]] | None = None
+        self.requests: list[tuple[str, Mapping[str, Any]]] = []
 
     def leadership(self) -> Leadership:
         return self.now
@@ -120,6 +122,14 @@ class FakeNode:
 
     def local_cluster(self) -> dict[str, Any]:
         return {"cluster_id": "c0ffee", "leader": "node2", "term": 7, "members": []}
+
+    def change_members(self, document: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
+        self.requests.append(("change", document))
+        return self.cluster()
+
+    def transfer_leadership(self, document: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
+        self.requests.append(("transfer", document))
+        return self.cluster()
 
     def is_ready(self) -> tuple[bool, str]:
         return self.ready

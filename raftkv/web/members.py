@@ -1,0 +1,84 @@
+"""The endpoints that change who is in the cluster and who leads it.
+
+What a change may hold is checked where it is carried out, so that every way in has the same rules; here is only how it
+is spelled in HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from raftkv.errors import BadRequest
+from raftkv.interfaces import INode
+from raftkv.web.documents import json_object
+from raftkv.web.exchange import JSON, Answer, Exchange
+from raftkv.web.failures import fail
+from raftkv.web.operations import Parameters
+from raftkv.web.parameters import check_json_type, percent_decoded, shown
+
+MEMBERS_PATH: Final = b"/v1/cluster/members/"
+
+_CHANGE_FIELDS: Final = frozenset(
+    ("id", "raft_addr", "rpc_addr", "http_addr", "role", "add", "remove", "promote", "demote", "force")
+)
+_FLAGS: Final = {b"true": True, b"1": True, b"false": False, b"0": False}
+
+
+class MemberOperations:
+    """Each of them is answered once it is done, by whichever node was asked."""
+
+    def __init__(self, node: INode) -> None:
+        self._node = node
+
+    def change(self, exchange: Exchange, parameters: Parameters) -> None:
+        """Serve ``POST /v1/cluster/members``."""
+        check_json_type(exchange.headers)
+        _answer_when_done(exchange, self._node.change_members(json_object(exchange.body, _CHANGE_FIELDS)))
+
+    def remove(self, exchange: Exchange, parameters: Parameters) -> None:
+        """Serve ``DELETE /v1/cluster/members/{id}``."""
+        document = {"remove": [_member_of_path(exchange)], "force": _flag(parameters, "force")}
+        _answer_when_done(exchange, self._node.change_members(document))
+
+    def promote(self, exchange: Exchange, parameters: Parameters) -> None:
+        """Serve ``POST /v1/cluster/members/{id}/promote``."""
+        document = {"promote": [_member_of_path(exchange)], "force": _flag(parameters, "force")}
+        _answer_when_done(exchange, self._node.change_members(document))
+
+    def transfer(self, exchange: Exchange, parameters: Parameters) -> None:
+        """Serve ``POST /v1/cluster/transfer-leadership``; the body may be missing."""
+        check_json_type(exchange.headers)
+        document = json_object(exchange.body, ("to",)) if exchange.body else {}
+        _answer_when_done(exchange, self._node.transfer_leadership(document))
+
+
+def _member_of_path(exchange: Exchange) -> str:
+    raw = exchange.path[len(MEMBERS_PATH) :].partition(b"/")[0]
+    try:
+        return percent_decoded("id", raw).decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadRequest(f"id: not valid UTF-8: {shown(raw)}") from None
+
+
+def _flag(parameters: Parameters, name: str) -> bool:
+    raw = parameters.get(name)
+    if raw is None:
+        return False
+    if raw not in _FLAGS:
+        raise BadRequest(f"{name}: expected true or false, found {shown(raw)}")
+    return _FLAGS[raw]
+
+
+def _answer_when_done(exchange: Exchange, done: Deferred[dict[str, Any]]) -> None:
+    def answered(document: dict[str, Any]) -> None:
+        exchange.answer(Answer(200, JSON, orjson.dumps(document)))
+
+    def failed(failure: Failure) -> None:
+        problem = failure.value
+        fail(exchange, problem if isinstance(problem, Exception) else RuntimeError(repr(problem)))
+
+    done.addCallback(answered).addErrback(failed)
