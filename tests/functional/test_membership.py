@@ -1,0 +1,189 @@
+"""Real nodes come and go: a cluster grows under load, loses its leader for good, and is joined by fresh nodes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests.functional.load import Load
+from tests.functional.processes import Node, free_port, sleep
+from tests.functional.test_cluster import ClusterTestCase
+
+
+class MembershipTestCase(ClusterTestCase):
+    """What the tests below share."""
+
+    def join(self, name: str, *members: Node) -> Node:
+        """Start a fresh node that joins through the RPC ports of others."""
+        node = self.make_node(name, join=[f"127.0.0.1:{member.rpc_port}" for member in members])
+        node.start()
+        return node
+
+    def members(self, node: Node) -> dict[str, dict[str, Any]]:
+        """Return the members as a node tells of them, by id."""
+        return {member["id"]: member for member in node.request("GET", "/v1/cluster").json["members"]}
+
+    def wait_voters(self, node: Node, *names: str) -> None:
+        """Wait until exactly these are voters, and nobody is on the way."""
+
+        def settled() -> bool:
+            members = self.members(node)
+            roles = {member["role"] for member in members.values()}
+            return members.keys() == set(names) and roles == {"voter"}
+
+        self.wait_until(settled, f"{names} to be the voters")
+
+    def wait_removed(self, node: Node) -> None:
+        """Wait until a node knows that it was removed."""
+        self.wait_until(lambda: (node.status() or {}).get("role") == "removed", f"{node.name} to know")
+
+
+class GrowthTests(MembershipTestCase):
+    """A cluster of one becomes one of five."""
+
+    async def test_grow_replace_the_leader(self) -> None:
+        """1, 3, 5 nodes under load; the leader is removed; a fresh node joins: nothing acknowledged is lost."""
+        first = self.make_node("n1")
+        first.start()
+        self.wait_ready(first)
+        nodes = [first]
+        load = Load(nodes)
+        await sleep(0.5)
+        for group in (("n2", "n3"), ("n4", "n5")):
+            nodes += [self.join(name, first) for name in group]
+            await self.until_voters(first, nodes)
+            await sleep(0.5)
+        leader = self.leader(nodes)
+        rest = [node for node in nodes if node is not leader]
+        asked = time.monotonic()
+        answer = rest[0].request("DELETE", f"/v1/cluster/members/{leader.name}")
+        self.assertEqual(answer.status, 200, answer.body)
+        took = time.monotonic() - asked
+        await sleep(1)
+        self.wait_removed(leader)
+        refused = leader.request("GET", "/get?key=k")
+        self.assertEqual((refused.status, refused.json["error"]["code"]), (503, "removed"))
+        fresh = self.join("n6", *rest)
+        nodes = [*rest, fresh]
+        await self.until_voters(rest[0], nodes)
+        await load.stop()
+        print(
+            f"\n      membership under load: {len(load.acknowledged)} acknowledged, {load.failed} failed; "
+            f"removing the leader took {took:.2f} s ",
+            end="",
+        )
+        for node in nodes:
+            await self.verify(node, load)
+        self.assert_same_state(nodes)
+        self.assertEqual(leader.stop(), 0)
+        again = self.run_twistd("-n", "raftkv", "--config", leader.path.name)
+        self.assert_refused(again, "was removed from cluster", "raft.join")
+
+    async def until_voters(self, node: Node, nodes: list[Node]) -> None:
+        """Let the load go on until all these are voters."""
+        give_up = time.monotonic() + 40
+        while True:
+            members = self.members(node)
+            voters = {name for name, member in members.items() if member["role"] == "voter"}
+            if voters == {each.name for each in nodes} == members.keys():
+                return
+            if time.monotonic() > give_up:
+                self.fail(f"{members}\n{self.logs()}")
+            await sleep(0.1)
+
+
+class ChangeTests(MembershipTestCase):
+    """Requests to change the members of three nodes."""
+
+    def test_refusals(self) -> None:
+        """What cannot be done is refused with the reason, through any node."""
+        nodes = self.make_cluster()
+        leader = self.leader(nodes)
+        follower = next(node for node in nodes if node is not leader)
+
+        def refused(method: str, path: str, body: Any = None) -> tuple[int, str, str]:
+            answer = follower.request(method, path, body)
+            error = answer.json["error"]
+            self.assertEqual(error["outcome"], "not_applied", answer.body)
+            return answer.status, error["code"], error["message"]
+
+        self.assertEqual(refused("DELETE", "/v1/cluster/members/n9")[:2], (404, "not_found"))
+        status, code, message = refused("POST", "/v1/cluster/members", {"id": "n4"})
+        self.assertEqual((status, code), (400, "bad_request"))
+        self.assertIn("raft_addr", message)
+        other = {"id": "n3", "raft_addr": "127.0.0.1:1"}
+        self.assertEqual(refused("POST", "/v1/cluster/members", other)[:2], (409, "conflict"))
+        self.assertEqual(refused("POST", "/v1/cluster/transfer-leadership", {"to": "n9"})[:2], (404, "not_found"))
+        # Two of three voters that do not answer: to remove the third would leave nobody to decide.
+        victim = next(node for node in nodes if node not in (leader, follower))
+        victim.kill()
+        self.wait_until(lambda: self.members(leader)[victim.name]["healthy"] is False, "the silence to be noticed")
+        status, code, message = refused("DELETE", f"/v1/cluster/members/{follower.name}")
+        self.assertEqual((status, code), (409, "conflict"))
+        self.assertIn(victim.name, message)
+        answer = follower.request("DELETE", f"/v1/cluster/members/{victim.name}")
+        self.assertEqual(answer.status, 200, answer.body)
+        self.assertEqual(self.members(follower).keys(), {leader.name, follower.name})
+
+    def test_removed_while_away(self) -> None:
+        """A node that was removed while it was down hears of it when it comes back, and says so."""
+        nodes = self.make_cluster()
+        leader = self.leader(nodes)
+        victim = next(node for node in nodes if node is not leader)
+        victim.kill()
+        self.wait_until(lambda: self.members(leader)[victim.name]["healthy"] is False, "the silence to be noticed")
+        self.assertEqual(leader.request("DELETE", f"/v1/cluster/members/{victim.name}").status, 200)
+        term = leader.status()["term"]
+        victim.start()
+        self.wait_removed(victim)
+        self.assertEqual(leader.status()["term"], term)
+
+    def test_transfer(self) -> None:
+        """Leadership goes where it is asked to go, and the answer comes once it is there."""
+        nodes = self.make_cluster()
+        leader = self.leader(nodes)
+        to = next(node for node in nodes if node is not leader)
+        answer = to.request("POST", "/v1/cluster/transfer-leadership", {"to": to.name})
+        self.assertEqual((answer.status, answer.json["leader"]), (200, to.name), answer.body)
+        self.assertEqual(self.leader(nodes).name, to.name)
+
+    def test_refused_join(self) -> None:
+        """A second node under a name that is taken is told so in one line, and ends."""
+        nodes = self.make_cluster()
+        twin = self.make_node("n2", join=[f"127.0.0.1:{nodes[0].rpc_port}"], dataDir="data/twin")
+        twin.start()
+        self.assertNotEqual(twin.wait(), 0)
+        lines = [line for line in twin.log().splitlines() if "n2 is a member already" in line]
+        self.assertTrue(lines, twin.log())
+        self.assertNotIn("Traceback", twin.log())
+
+    def test_join_waits_for_the_cluster(self) -> None:
+        """A node that joins before there is anybody to ask keeps asking, and starts again without asking."""
+        first = self.make_node("n1")
+        late = self.join("n2", first)
+        self.wait_until(lambda: "cannot join yet" in late.log(), "a line that says so")
+        first.start()
+        self.wait_voters_when_ready(first, late)
+        late.stop()
+        late.start()
+        self.wait_ready(late)
+        self.assertEqual(late.log().count("asks to join"), 1)
+
+    def wait_voters_when_ready(self, first: Node, late: Node) -> None:
+        """Wait until two nodes form a cluster."""
+        self.wait_ready(first, late)
+        self.wait_voters(first, first.name, late.name)
+
+    def test_moved(self) -> None:
+        """A node that comes back at other addresses is found there, and the members are told (B25)."""
+        nodes = self.make_cluster()
+        mover = next(node for node in nodes if node is not self.leader(nodes))
+        mover.stop()
+        raft_addr = f"127.0.0.1:{free_port()}"
+        moved = self.make_node(mover.name, peers=mover.settings["raft"]["peers"], bindAddr=raft_addr)
+        moved.start()
+        self.wait_ready(moved)
+        others = [node for node in nodes if node is not mover]
+        for node in others:
+            self.wait_until(lambda node=node: self.members(node)[mover.name]["raft_addr"] == raft_addr, "the address")
+        self.assertEqual({member["role"] for member in self.members(others[0]).values()}, {"voter"})
