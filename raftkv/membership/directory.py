@@ -52,14 +52,18 @@ class Directory:
     def renewed(self, configuration: Configuration | None = None) -> Configuration | None:
         """Return the configuration with what has been learned since, or ``None`` where it says so already.
 
-        Unknown incarnations are filled in, and addresses follow their members; roles never change (B25). A member
-        that comes with another incarnation than the configuration has is not the one that voted: its entry stays as
-        it is.
+        Unknown incarnations of founders are filled in, and addresses follow their members; roles never change (B25).
+        A member that comes with another incarnation than the configuration has is not the one that voted: its entry
+        stays as it is. One that was added tells its incarnation by joining: whoever uses its name before that may be
+        an earlier node, which was removed and has not heard of it (B23).
 
         :param configuration: the one to renew; ``None`` for the one in force.
         """
         configuration = configuration if configuration is not None else self._configuration()
-        members = {name: self._renew(member) for name, member in configuration.members.items()}
+        members = {
+            name: self._renew(member) if member.incarnation or configuration.is_voter(name) else member
+            for name, member in configuration.members.items()
+        }
         if members == dict(configuration.members):
             return None
         return dataclasses.replace(configuration, members=members)

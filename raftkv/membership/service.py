@@ -228,11 +228,11 @@ class Membership:
                 raise NotLeader(node.leader, node.current_term)
             if not node.configuration.is_joint and node.configuration_index <= node.commit_index:
                 try:
-                    target = plan(node.configuration)
+                    # What is known of the members by now goes with it.
+                    target = plan(self._directory.renewed() or node.configuration)
                     if target == node.configuration:
                         return None
-                    # The addresses that are known by now go with it.
-                    entry = node.propose_configuration(self._directory.renewed(target) or target)
+                    entry = node.propose_configuration(target)
                 except ProposalDropped as error:
                     self._log.debug("the change waits: {reason}", reason=error)
                 except Conflict:

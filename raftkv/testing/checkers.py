@@ -75,12 +75,13 @@ class _Watched:
     :ivar durable: after every write that its storage called durable.
     :ivar pending: the writes in between.
     :ivar life: how often it was started.
-    :ivar commit_index: as last seen in this life; likewise ``applied_index`` and ``term``.
+    :ivar commit_index: as last seen in this life; likewise ``applied_index``, ``term`` and ``configuration``.
     """
 
     __slots__ = (
         "applied_index",
         "commit_index",
+        "configuration",
         "durable",
         "life",
         "pending",
@@ -96,6 +97,7 @@ class _Watched:
         self.durable = ShadowState(HardState(), ShadowLog())
         self.pending: deque[Write] = deque()
         self.votes: dict[int, str] = {}
+        self.configuration: Configuration | None = None
         self.begin_life()
 
     def begin_life(self) -> None:
@@ -142,10 +144,11 @@ class Checkers:
         watched.durable = watched.queued.copy()
         watched.pending.clear()
         watched.begin_life()
+        watched.configuration = view.configuration
 
     def wiped(self, name: str) -> None:
         """A node's disk was emptied on purpose: what it promised before is forgotten, and so is its life."""
-        life = self._nodes[name].life
+        life = self._nodes[name].life if name in self._nodes else 0
         self._nodes[name] = _Watched()
         self._nodes[name].life = life
 
@@ -190,6 +193,7 @@ class Checkers:
                 self._elected(name, watched, view)
         if view.commit_index != watched.commit_index:
             self._commit_moved(name, watched, view)
+        watched.configuration = view.configuration
         if state.applied_index != watched.applied_index:
             self._applied_moved(name, watched, view, state)
 
@@ -362,7 +366,8 @@ class Checkers:
                 "old entry counted", f"{name} commits up to {index} of term {term} while it leads {view.current_term}"
             )
         holders = {each for each, watched in self._nodes.items() if watched.durable.log.holds(index, term)}
-        configuration = view.configuration
+        # As it was before the event that committed: the same event may have put the next one in force.
+        configuration = self._nodes[name].configuration or view.configuration
         for voters in filter(None, (configuration.voters, configuration.outgoing_voters)):
             if 2 * len(holders & voters) <= len(voters):
                 raise Violation(

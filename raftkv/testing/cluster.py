@@ -20,12 +20,15 @@ from raftkv.config import Limits, NodeConfig
 from raftkv.errors import Conflict, CorruptData, NotLeader, StorageError
 from raftkv.interfaces import Identity, IStorage, Recovered, Result
 from raftkv.persistence.log import LogSettings
+from raftkv.persistence.membership import REMOVED_FILE, load_joined
+from raftkv.persistence.meta import META_FILE
 from raftkv.protocols.rpc import node_calls
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
-from raftkv.raft.messages import Entry, Message
+from raftkv.raft.configuration import Configuration
+from raftkv.raft.messages import Entry, EntryKind, Message
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, Write
-from raftkv.server.assembly import Assembled, Surroundings, assemble
+from raftkv.server.assembly import Assembled, Surroundings, assemble, initial_configuration
 from raftkv.server.replica import Replica
 from raftkv.testing.checkers import Checkers, Violation
 from raftkv.testing.clock import NodeClock, VirtualClock
@@ -43,7 +46,8 @@ from raftkv.testing.worker import ClockWorker
 class ClusterSettings:
     """The shape of a cluster.
 
-    :ivar nodes: how many members there are.
+    :ivar nodes: how many members there are at first.
+    :ivar spares: how many more machines stand by, empty.
     :ivar heartbeat_interval_seconds: also the length of a tick.
     :ivar election_timeout_seconds: the least one.
     :ivar snapshot_interval_seconds: between two looks at whether a snapshot is due.
@@ -59,6 +63,7 @@ class ClusterSettings:
     """
 
     nodes: int = 3
+    spares: int = 0
     heartbeat_interval_seconds: float = 0.1
     election_timeout_seconds: float = 0.6
     snapshot_interval_seconds: float = 2.0
@@ -148,10 +153,12 @@ class SimulatedNode:
 
     :ivar disk_delay_seconds: what a batch takes at most; raise it for a slow disk.
     :ivar lives: how often it was started.
+    :ivar is_founder: whether its disk is that of a member of the first hour.
     """
 
-    def __init__(self, name: str, *, settings: ClusterSettings, random: random.Random) -> None:
+    def __init__(self, name: str, *, settings: ClusterSettings, random: random.Random, is_founder: bool) -> None:
         self.name = name
+        self.is_founder = is_founder
         self.disk = MemoryDisk(name)
         self.rate = 1.0 + random.uniform(-settings.drift, settings.drift)
         self.random = random
@@ -159,6 +166,11 @@ class SimulatedNode:
         self.lives = 0
         self.life: Life | None = None
         self._usual_delay_seconds = settings.disk_delay_seconds
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether there is nothing on its disk that a cluster knows of."""
+        return not self.is_founder and not self.disk.exists(META_FILE)
 
     @property
     def is_running(self) -> bool:
@@ -252,25 +264,32 @@ class SimulatedCluster:
             trace=self.trace,
         )
         self.network.on_send = self._sent
-        self.names = [f"n{number}" for number in range(1, settings.nodes + 1)]
+        self.names = [f"n{number}" for number in range(1, settings.nodes + settings.spares + 1)]
+        self.founders = self.names[: settings.nodes]
         self.nodes = {
-            name: SimulatedNode(name, settings=settings, random=random.Random(self.random.getrandbits(64)))
+            name: SimulatedNode(
+                name,
+                settings=settings,
+                random=random.Random(self.random.getrandbits(64)),
+                is_founder=name in self.founders,
+            )
             for name in self.names
         }
         self._compose = compose
+        self._committed = (0, initial_configuration(self.config(self.names[0])))
         self._owners: dict[NodeClock, str] = {}
 
     # -- lives ---------------------------------------------------------------------------------------------------
 
     def start_all(self) -> None:
-        """Start every node."""
+        """Start every node that has a place in the cluster."""
         for name in self.names:
             self.start(name)
 
     def start(self, name: str) -> None:
-        """Start a node on what its disk holds; nothing happens if it runs."""
+        """Start a node on what its disk holds; nothing happens if it runs, or may not."""
         node = self.nodes[name]
-        if node.is_running or name in self.excuses.out:
+        if node.is_running or name in self.excuses.out or not self.is_installed(name):
             return
         node.lives += 1
         clock = NodeClock(self.clock, name=name, rate=node.rate)
@@ -279,7 +298,7 @@ class SimulatedCluster:
         self.trace.note(f"start {name}")
         node.disk.on_error = partial(self._disk_error, name, life)
         try:
-            replica = life.replica = self._compose(self._config(name), self._surroundings(node, life)).replica
+            replica = life.replica = self._compose(self.config(name), self._surroundings(node, life)).replica
         except StorageError as error:
             self._stopped_by(name, error)
             if self.failure is not None:
@@ -293,15 +312,39 @@ class SimulatedCluster:
         life.process.calls = {**node_calls(replica), **replica.calls()}
         clock.run(replica.startService)
 
-    def _config(self, name: str) -> NodeConfig:
+    def is_installed(self, name: str) -> bool:
+        """Tell whether a machine holds a node that can be started: a founder's, or one that has been taken in."""
+        node = self.nodes[name]
+        if node.disk.exists(REMOVED_FILE):
+            return False
+        joined = None if node.is_founder else load_joined(node.disk)
+        return node.is_founder or (joined is not None and joined.configuration is not None)
+
+    def wipe(self, name: str) -> None:
+        """Empty the disk of a machine whose node was removed; it is a new machine from now on."""
+        node = self.nodes[name]
+        self.crash(name, power_loss=False)
+        self.trace.note(f"wipe {name}")
+        node.disk = MemoryDisk(name)
+        node.is_founder = False
+        self.checkers.wiped(name)
+
+    def committed_configuration(self) -> Configuration:
+        """Return the latest configuration that any node has applied; the first one where there is none."""
+        return self._committed[1]
+
+    def config(self, name: str) -> NodeConfig:
+        """Return what a node is told."""
         settings = self.settings
+        founds = self.nodes[name].is_founder
         return NodeConfig(
             node_id=name,
             data_dir=name,
             raft_advertised_addr=f"{name}:8082",
             rpc_advertised_addr=f"{name}:8081",
             http_advertised_addr=f"{name}:8080",
-            peers={each: f"{each}:8082" for each in self.names},
+            peers={each: f"{each}:8082" for each in self.founders} if founds else {},
+            join=() if founds else tuple(f"{each}:8081" for each in self.founders),
             snapshot_interval_seconds=settings.snapshot_interval_seconds,
             snapshot_threshold_bytes=settings.snapshot_threshold_bytes,
             max_snapshots=settings.max_snapshots,
@@ -466,6 +509,8 @@ class SimulatedCluster:
 
     def _applied(self, name: str, entry: Entry, results: Sequence[Result]) -> None:
         self.checkers.applied(name, entry)
+        if entry.kind is EntryKind.CONFIGURATION and entry.index > self._committed[0]:
+            self._committed = (entry.index, Configuration.decode(entry.payload))
         self.applied_writes.note(entry, results)
 
     def _sent(self, message: Message) -> None:

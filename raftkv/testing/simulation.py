@@ -18,8 +18,10 @@ from typing import Final
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
+from raftkv.raft.configuration import Configuration
 from raftkv.server.assembly import assemble
 from raftkv.testing.checkers import Violation
+from raftkv.testing.churn import Churn, draw_churn
 from raftkv.testing.cluster import ClusterSettings, Composition, SimulatedCluster
 from raftkv.testing.excerpt import WHOLE, Excerpt
 from raftkv.testing.faults import Faults, draw_faults, draw_network
@@ -95,10 +97,12 @@ class Simulation:
         self, seed: int, compose: Composition = assemble, *, keep_trace: bool = False, excerpt: Excerpt = WHOLE
     ) -> None:
         chance = random.Random(f"raftkv {seed}")
+        churning = random.Random(f"raftkv churn {seed}")
+        spares, churn = draw_churn(churning)
         self.seed = seed
         self.story_seconds = STORY_SECONDS if excerpt.seconds is None else excerpt.seconds
         self.cluster = SimulatedCluster(
-            settings=draw_cluster(chance),
+            settings=replace(draw_cluster(chance), spares=spares),
             network_settings=draw_network(chance),
             seed=chance.getrandbits(64),
             compose=compose,
@@ -122,6 +126,7 @@ class Simulation:
             burst=self.workload.burst,
             without=excerpt.without,
         )
+        self.churn = Churn(self.cluster, random=churning, settings=churn)
         self._observer = _LoggedFailures()
 
     def run(self) -> Outcome:
@@ -143,8 +148,14 @@ class Simulation:
         cluster.start_all()
         self.workload.start()
         self.faults.start()
+        self.churn.start()
         cluster.clock.run_until(self.story_seconds)
         self.faults.end_all()
+        self.churn.end()
+        if self.churn.counts:
+            # What nodes were asked for goes on until its time is over.
+            cluster.clock.run_until(self.story_seconds + 2 * cluster.settings.request_timeout_seconds)
+        self._demand(self._is_whole, "the members are there, and nobody is on the way")
         self._demand(self._is_settled, "the mended cluster agrees on a leader and a log")
         self.workload.stop()
         self._demand(lambda: self.workload.is_idle, "the clients' last operations return")
@@ -163,12 +174,24 @@ class Simulation:
         if not self.cluster.clock.run_while(lambda: not condition(), limit_seconds=LIVENESS_SECONDS):
             raise Violation("liveness", f"not within {LIVENESS_SECONDS:g} seconds: {what}; {self._describe()}")
 
+    def _is_whole(self) -> bool:
+        """Tell whether no change of the members is under way, promotions included."""
+        leader = self.cluster.leader()
+        first = self.cluster.nodes[leader].raft if leader is not None else None
+        if first is None:
+            return False
+        configuration, index = first.committed_configuration()
+        is_final = index == first.configuration_index and not configuration.is_joint and not configuration.promoting
+        out = self.cluster.excuses.out
+        return is_final and all(name in out or self.cluster.nodes[name].is_running for name in configuration.members)
+
     def _is_settled(self) -> bool:
         leader = self.cluster.leader()
         first = self.cluster.nodes[leader].raft if leader is not None else None
         if first is None:
             return False
-        for node in self.cluster.nodes.values():
+        for name in first.configuration.members:
+            node = self.cluster.nodes[name]
             raft, life = node.raft, node.life
             if node.name in self.cluster.excuses.out:
                 continue
@@ -189,7 +212,7 @@ class Simulation:
             under_way.pop()
 
         begun = len(self.history)
-        for name in self.cluster.names:
+        for name in sorted(self.cluster.committed_configuration().members):
             if name in self.cluster.excuses.out:
                 continue
             under_way.append(name)
@@ -218,7 +241,8 @@ class Simulation:
             applied = life.replica.state_machine.store.applied_index
             parts.append(
                 f"{name} {raft.role.value} of {raft.leader} in term {raft.current_term}, log {raft.first_index} to"
-                f" {raft.last_index}, stable {raft.stable_index}, committed {raft.commit_index}, applied {applied}"
+                f" {raft.last_index}, stable {raft.stable_index}, committed {raft.commit_index}, applied {applied},"
+                f" {life.replica.status()['role']} of {_in_words(raft.configuration)} at {raft.configuration_index}"
             )
         return "; ".join(parts)
 
@@ -237,7 +261,7 @@ class Simulation:
             terms=len(cluster.checkers.leaders),
             entries=len(cluster.checkers.committed),
             operations={outcome.value: self.history.count(outcome) for outcome in OperationOutcome},
-            faults=dict(self.faults.counts),
+            faults={**self.faults.counts, **self.churn.counts},
             network=dict(cluster.network.counts),
             disks=count_disks(cluster),
             situations=frozenset(cluster.coverage.situations),
@@ -265,6 +289,14 @@ class _LoggedFailures:
     def __call__(self, event: LogEvent) -> None:
         if event.get("log_level") in (LogLevel.error, LogLevel.critical):
             self.events.append(event)
+
+
+def _in_words(configuration: Configuration) -> str:
+    """Return a configuration on less than a line: voters, old voters behind a slash, learners behind a plus."""
+    outgoing = f"/{','.join(sorted(configuration.outgoing_voters))}" if configuration.is_joint else ""
+    learners = sorted(configuration.learners | configuration.learners_next)
+    marked = ",".join(f"{name}{'^' if name in configuration.promoting else ''}" for name in learners)
+    return f"[{','.join(sorted(configuration.voters))}{outgoing}{'+' + marked if marked else ''}]"
 
 
 def describe_event(event: LogEvent) -> str:
