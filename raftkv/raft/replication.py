@@ -38,10 +38,9 @@ class Replication:
         self._configuration = now
         for peer in sorted(now.members.keys() - {self._state.node_id}):
             progress = self.peers.get(peer)
-            if progress is None or _was_replaced(peer, before, now):
+            # One that left and is back before it was let go may be another server under the same name (B23).
+            if progress is None or progress.departing or _was_replaced(peer, before, now):
                 self.peers[peer] = self._new_progress()
-            else:
-                progress.departing = False
         for peer in self.peers.keys() - now.members.keys():
             self.peers[peer].departing = True
         self.peers = {peer: self.peers[peer] for peer in sorted(self.peers)}
