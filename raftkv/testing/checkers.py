@@ -55,6 +55,8 @@ class NodeView(Protocol):
     def last_index(self) -> int: ...
     @property
     def configuration(self) -> Configuration: ...
+    @property
+    def configuration_index(self) -> int: ...
     def term_at(self, index: int) -> int | None: ...
 
 
@@ -97,7 +99,7 @@ class _Watched:
         self.durable = ShadowState(HardState(), ShadowLog())
         self.pending: deque[Write] = deque()
         self.votes: dict[int, str] = {}
-        self.configuration: Configuration | None = None
+        self.configuration: tuple[Configuration, int] | None = None
         self.begin_life()
 
     def begin_life(self) -> None:
@@ -144,7 +146,7 @@ class Checkers:
         watched.durable = watched.queued.copy()
         watched.pending.clear()
         watched.begin_life()
-        watched.configuration = view.configuration
+        watched.configuration = (view.configuration, view.configuration_index)
 
     def wiped(self, name: str) -> None:
         """A node's disk was emptied on purpose: what it promised before is forgotten, and so is its life."""
@@ -193,7 +195,7 @@ class Checkers:
                 self._elected(name, watched, view)
         if view.commit_index != watched.commit_index:
             self._commit_moved(name, watched, view)
-        watched.configuration = view.configuration
+        watched.configuration = (view.configuration, view.configuration_index)
         if state.applied_index != watched.applied_index:
             self._applied_moved(name, watched, view, state)
 
@@ -365,9 +367,20 @@ class Checkers:
             raise Violation(
                 "old entry counted", f"{name} commits up to {index} of term {term} while it leads {view.current_term}"
             )
+        before, before_index = self._nodes[name].configuration or (view.configuration, view.configuration_index)
+        if before.is_joint and before_index <= index and not view.configuration.is_joint:
+            # The same event committed the joint configuration and left it: what follows needs the new side alone.
+            self._is_on_majority(name, before, before_index)
+            self._is_on_majority(name, view.configuration, index)
+        else:
+            # As it was before the event: the same event may have put the next one in force behind the commitment.
+            self._is_on_majority(name, before, index)
+
+    def _is_on_majority(self, name: str, configuration: Configuration, index: int) -> None:
+        term = self._views[name].term_at(index)
+        if term is None:
+            return  # compacted since
         holders = {each for each, watched in self._nodes.items() if watched.durable.log.holds(index, term)}
-        # As it was before the event that committed: the same event may have put the next one in force.
-        configuration = self._nodes[name].configuration or view.configuration
         for voters in filter(None, (configuration.voters, configuration.outgoing_voters)):
             if 2 * len(holders & voters) <= len(voters):
                 raise Violation(

@@ -34,6 +34,7 @@ class FakeNode:
     first_index: int = 1
     terms: list[int] = field(default_factory=list)
     configuration: Configuration = THREE
+    configuration_index: int = 0
 
     @property
     def last_index(self) -> int:
