@@ -265,6 +265,9 @@ class Membership:
             raise NotFound(f"to: there is no member {to}")
         if to != node.node_id:
             term = node.current_term
+            while node.configuration.is_joint and node.role is Role.LEADER:
+                # The entry that leaves it would come behind what the successor has, which then could not win.
+                await self._turn(deadline, RequestTimeout("the members are being changed", "not_applied"))
             node.transfer_leadership(to)
             self._wake()
             while node.role is Role.LEADER and node.current_term == term:
