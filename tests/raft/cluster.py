@@ -52,6 +52,7 @@ def make_node(
     first_previous_term: int = 0,
     seed: int = 1,
     incarnation: str | None = None,
+    joined: bool = False,
     **settings: int,
 ) -> RaftNode:
     """Make a node with what its disk holds."""
@@ -65,6 +66,7 @@ def make_node(
         entries=entries,
         first_previous_term=first_previous_term,
         configuration=members or configuration("a", "b", "c"),
+        joined=joined,
     )
 
 

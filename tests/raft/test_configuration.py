@@ -32,6 +32,13 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertTrue(joint.is_voter("l"))
         self.assertEqual(joint.learners, frozenset())
 
+    def test_waiting_to_be_promoted(self) -> None:
+        """Who is to be promoted is remembered through a joint configuration, also one that was a voter before."""
+        target = replace(configuration("a", "b", learners=("c", "l")), promoting=frozenset("cl"))
+        joint = OLD.enter_joint(target)
+        joint.validate()
+        self.assertEqual(joint.leave_joint(), target)
+
     def test_new_addresses_win(self) -> None:
         """A member of both sides has the address of the new one."""
         target = configuration("a", "b")
@@ -46,6 +53,7 @@ class ConfigurationTests(SynchronousTestCase):
             (replace(OLD, members=members), "do not agree on: c, l"),
             (replace(OLD, learners=frozenset("la")), "at once: a"),
             (replace(OLD, learners_next=frozenset("a")), "only voters of the old side"),
+            (replace(OLD, promoting=frozenset("al")), "only learners can be promoted: a"),
             (replace(OLD, members={**OLD.members, "a": members["b"]}), "under the name 'a'"),
         ):
             self.assertIn(message, str(self.assertRaises(ValueError, wrong.validate)))
@@ -54,6 +62,9 @@ class ConfigurationTests(SynchronousTestCase):
         """What is encoded comes back, joint or not; anything else is refused."""
         for members in (OLD, OLD.enter_joint(configuration("d", learners=("a",)))):
             self.assertEqual(Configuration.decode(members.encode()), members)
+        waiting = replace(OLD, promoting=frozenset("l"))
+        self.assertEqual(Configuration.decode(waiting.encode()), waiting)
+        self.assertNotIn(b"promoting", OLD.encode())
         self.assertRaises(ValueError, Configuration.decode, b'{"version":2}')
         self.assertRaises(ValueError, Configuration.decode, b"[]")
 
