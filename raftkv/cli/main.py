@@ -7,6 +7,7 @@ import click
 from raftkv import __version__
 from raftkv.cli.keys import delete, get, set_
 from raftkv.cli.local import cluster
+from raftkv.cli.members import member
 from raftkv.cli.recover import recover
 from raftkv.cli.status import status
 
@@ -20,5 +21,5 @@ def main() -> None:
     """
 
 
-for _command in (cluster, recover, status, get, set_, delete):
+for _command in (cluster, member, recover, status, get, set_, delete):
     main.add_command(_command)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from random import Random, SystemRandom
 from typing import Any, Generic, TypeVar
 
@@ -139,6 +139,20 @@ class KVClient:
     def cluster(self) -> Deferred[Cluster]:
         """Fire with the members of the cluster and how they are."""
         return self._required(operations.cluster)
+
+    def change_members(self, document: Mapping[str, Any]) -> Deferred[Cluster]:
+        """Fire with the members once a change of them is committed.
+
+        :param document: the body of ``POST /v1/cluster/members``.
+        """
+        return self._required(lambda: operations.change_members(document))
+
+    def transfer_leadership(self, to: str | None = None) -> Deferred[str]:
+        """Fire with who leads, once leadership has been handed over.
+
+        :param to: the member that is to lead; ``None`` leaves the choice to the leader.
+        """
+        return self._required(lambda: operations.transfer_leadership(to))
 
     def close(self) -> Deferred[None]:
         """Give up what is pending, close the connections, leave no timer behind; fires once that is done.

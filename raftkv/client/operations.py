@@ -7,9 +7,10 @@ function here and one method in each flavour.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
 from raftkv.client.answers import Answer, Fields, error_of, fields_of
@@ -184,6 +185,38 @@ def cluster() -> Operation[Cluster]:
     )
 
 
+def change_members(document: Mapping[str, Any]) -> Operation[Cluster]:
+    """Make a change of the members.
+
+    :param document: the body of ``POST /v1/cluster/members``.
+    """
+    return Operation(
+        method="POST",
+        target="/v1/cluster/members",
+        headers={"Content-Type": "application/json"},
+        body=json.dumps(document).encode(),
+        read=lambda answer: _read_cluster(fields_of(answer)),
+        is_write=True,
+        prefer_leader=True,
+    )
+
+
+def transfer_leadership(to: str | None = None) -> Operation[str]:
+    """Make a transfer of leadership; its result is who leads then.
+
+    :param to: the member that is to lead; ``None`` leaves the choice to the leader.
+    """
+    return Operation(
+        method="POST",
+        target="/v1/cluster/transfer-leadership",
+        headers={"Content-Type": "application/json"},
+        body=json.dumps({} if to is None else {"to": to}).encode(),
+        read=lambda answer: fields_of(answer).text("leader"),
+        is_write=True,
+        prefer_leader=True,
+    )
+
+
 def condition_headers(if_mod_revision: int | None, *, if_exists: bool) -> dict[str, str]:
     """Make the headers that hold a write to a condition.
 
@@ -286,4 +319,5 @@ def _read_member(body: Fields) -> Member:
         match_index=body.integer("match_index") if body.has("match_index") else None,
         healthy=body.boolean("healthy") if body.has("healthy") else None,
         last_contact=body.number("last_contact") if body.has("last_contact") else None,
+        promoting=body.raw.get("promoting") is True,
     )

@@ -150,6 +150,7 @@ class Member:
     :ivar role: ``"voter"`` or ``"learner"``.
     :ivar match_index: how far its log is known to agree with the leader's; likewise ``healthy`` and
         ``last_contact`` (seconds), ``None`` where there is no leader to know it.
+    :ivar promoting: a learner that will be a voter once it has caught up.
     """
 
     id: str
@@ -161,6 +162,7 @@ class Member:
     match_index: int | None
     healthy: bool | None
     last_contact: float | None
+    promoting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
