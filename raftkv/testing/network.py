@@ -150,6 +150,10 @@ class SimulatedNetwork:
         """Put a starting process on the network, in place of its earlier life."""
         process = Process(identity=identity, clock=clock)
         self.processes[identity.node_id] = process
+        for other in self.processes.values():
+            if identity.node_id in other.members:
+                # Whoever was connected to its earlier life dials again.
+                self.clock.callLater(self.delay(), self.greet, other, identity.node_id)
         return process
 
     def leave(self, node_id: str) -> None:
