@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import orjson
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from raftkv.errors import BadRequest
 from raftkv.interfaces import INode
-from raftkv.web.documents import json_object
+from raftkv.web.documents import json_bytes, json_object
 from raftkv.web.exchange import JSON, Answer, Exchange
 from raftkv.web.failures import fail
 from raftkv.web.operations import Parameters
@@ -75,7 +74,7 @@ def _flag(parameters: Parameters, name: str) -> bool:
 
 def _answer_when_done(exchange: Exchange, done: Deferred[dict[str, Any]]) -> None:
     def answered(document: dict[str, Any]) -> None:
-        exchange.answer(Answer(200, JSON, orjson.dumps(document)))
+        exchange.answer(Answer(200, JSON, json_bytes(document)))
 
     def failed(failure: Failure) -> None:
         problem = failure.value
