@@ -18,7 +18,16 @@ from raftkv.protocols.framing import FrameLimits, MessageLineReceiver, pack
 from raftkv.protocols.hello import HELLO, Hello, Purpose, encode_hello
 from raftkv.protocols.peer import PeerService, PeerSettings
 from raftkv.raft.configuration import Configuration, Member
-from raftkv.raft.messages import AppendEntries, Entry, EntryKind, Heartbeat, InstallSnapshot, Message, SnapshotMeta
+from raftkv.raft.messages import (
+    AppendEntries,
+    AppendEntriesResponse,
+    Entry,
+    EntryKind,
+    Heartbeat,
+    InstallSnapshot,
+    Message,
+    SnapshotMeta,
+)
 
 from .support import Lines, Network, identity
 
@@ -252,6 +261,47 @@ class DeliveryTests(PeerTestCase):
         self.nodes["a"].set_members(members("a", "b", "c"))
         self.network.advance(0.2)
         self.assertEqual(self.nodes["a"].connected_peers(), {"b", "c"})
+
+    def test_member_moved(self) -> None:
+        """A member that comes back at another address is dialed there, until the configuration says otherwise."""
+        self.cluster("a", "b")
+        stopped = self.nodes["b"].stopService()
+        self.network.flush()
+        self.successResultOf(stopped)
+        self.network.advance(1)
+        moved = dataclasses.replace(identity("b"), raft_addr="new:raft")
+        self.node("new", who=moved).set_members(members("a", "b"))
+        self.network.advance(2)
+        self.nodes["a"].send([heartbeat("a", "b")])
+        self.network.flush()
+        self.assertEqual(self.receivers["new"].messages, [heartbeat("a", "b")])
+        self.nodes["a"].set_members(members("a", "b", b="third:raft"))
+        self.network.advance(1)
+        self.assertIn("third:raft", self.network.attempts)
+
+    def test_answers_of_another_incarnation(self) -> None:
+        """B24: an answer counts only if it comes from the incarnation that the configuration names."""
+        self.cluster("a", "b")
+        configuration = members("a", "b")
+        of_another = dataclasses.replace(configuration.members["b"], incarnation="another")
+        self.nodes["a"].set_members(
+            dataclasses.replace(configuration, members={**configuration.members, "b": of_another})
+        )
+        answer = AppendEntriesResponse(term=1, sender="b", to="a", success=True, match_index=9)
+        self.nodes["b"].send([answer, heartbeat("b", "a")])
+        self.network.flush()
+        self.assertEqual(self.receivers["a"].messages, [heartbeat("b", "a")])
+
+    def test_left(self) -> None:
+        """B7: a node that was removed hears nobody, reaches nobody, and is told to nobody as a peer."""
+        self.cluster("a", "b")
+        self.nodes["b"].leave()
+        self.network.advance(2)
+        self.assertEqual((self.nodes["a"].connected_peers(), self.nodes["b"].connected_peers()), (frozenset(),) * 2)
+        self.nodes["a"].send([heartbeat("a", "b")])
+        self.nodes["b"].send([heartbeat("b", "a")])
+        self.network.advance(1)
+        self.assertEqual((self.receivers["a"].messages, self.receivers["b"].messages), ([], []))
 
 
 class ReconnectTests(PeerTestCase):

@@ -33,6 +33,12 @@ class ScriptedNode:
         self.ready: list[Ready] = []
         self.refusal: Exception | None = None
 
+    def committed_configuration(self) -> tuple[Configuration, int]:
+        return self.configuration, 0
+
+    def progress(self) -> dict[str, Any]:
+        return {}
+
     def has_ready(self) -> bool:
         return bool(self.ready)
 
@@ -101,6 +107,9 @@ class NotedTransport:
 
     def set_members(self, configuration: Configuration) -> None:
         self._events.append("members")
+
+    def leave(self) -> None:
+        self._events.append("left")
 
     def send_snapshot(self, peer: str) -> None:
         self._events.append(("snapshot for", peer))
