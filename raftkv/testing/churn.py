@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from raftkv.errors import RaftKVError
+from raftkv.errors import RaftKVError, StorageError
 from raftkv.interfaces import Joined
 from raftkv.membership import join_request, joined_from
 from raftkv.persistence.membership import load_joined, store_joined
@@ -177,12 +177,16 @@ class Churn:
         cluster = self._cluster
         if name in self._joining or not cluster.nodes[name].is_fresh or cluster.is_installed(name):
             return
-        self._joining.add(name)
         disk = cluster.nodes[name].disk
-        joined = load_joined(disk)
-        if joined is None:
-            joined = Joined(incarnation=f"{self._random.getrandbits(128):032x}")
-            store_joined(disk, joined)
+        try:
+            joined = load_joined(disk)
+            if joined is None:
+                joined = Joined(incarnation=f"{self._random.getrandbits(128):032x}")
+                store_joined(disk, joined)
+        except StorageError:
+            self._join_later(name)  # its process has ended, and was started again
+            return
+        self._joining.add(name)
         request = join_request(cluster.config(name), joined.incarnation)
         ask = partial(_ask_to_join, request)
         self._call(name, ask, lambda answer: self._join_answered(name, request["incarnation"], answer))
@@ -192,12 +196,19 @@ class Churn:
         self._joining.discard(name)
         if isinstance(answer, RaftKVError):
             cluster.trace.note(f"{name} cannot join: {answer!r}")
-            cluster.clock.callLater(self._random.uniform(0.1, 1.0), self._join, name)
+            self._join_later(name)
+            return
+        try:
+            store_joined(cluster.nodes[name].disk, joined_from(answer, incarnation))
+        except StorageError:
+            self._join_later(name)
             return
         self._count("joined")
         cluster.trace.note(f"{name} joined")
-        store_joined(cluster.nodes[name].disk, joined_from(answer, incarnation))
         cluster.start(name)
+
+    def _join_later(self, name: str) -> None:
+        self._cluster.clock.callLater(self._random.uniform(0.1, 1.0), self._join, name)
 
     def _call(
         self,
