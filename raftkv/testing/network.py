@@ -188,8 +188,7 @@ class SimulatedNetwork:
 
     def _send_group(self, process: Process, to: str, group: list[Message]) -> None:
         settings, chance, sender = self.settings, self._random, process.identity.node_id
-        if to not in process.members and to not in process.known:
-            # Who is connected to us can be answered, member or not: that is how one who missed a change catches up.
+        if to not in process.members and not self._is_guest(process, to):
             self.counts["refused"] += 1
             return
         if self.is_blocked(sender, to):
@@ -209,6 +208,11 @@ class SimulatedNetwork:
         if settings.duplication and chance.random() < settings.duplication:
             self.counts["doubled"] += 1
             self._arrive_at(arrival + self.delay(), sender, to, group)
+
+    def _is_guest(self, process: Process, peer: str) -> bool:
+        """Tell whether somebody who is no member is connected to us: who missed a change answers such a leader."""
+        other = self.processes.get(peer)
+        return other is not None and peer in process.known and process.identity.node_id in other.members
 
     def _arrive_at(self, time: float, sender: str, to: str, group: list[Message]) -> None:
         generation = self._link(sender, to).generation

@@ -205,7 +205,7 @@ class AnswerTests(SynchronousTestCase):
             (400, {"error": {**good, "outcome": "perhaps"}}),
             (400, {"error": {**good, "code": 1}}),
             (412, {"error": {**good, "code": "precondition_failed"}}),
-            (503, {"error": {**good, "code": "removed", "outcome": "unknown"}}),
+            (503, {"error": {**good, "code": "made_up", "outcome": "unknown"}}),
         ):
             with self.assertRaises(UnexpectedAnswer) as caught:
                 self.interpret(operations.set_value("k", "v"), status, body)

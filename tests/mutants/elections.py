@@ -172,8 +172,8 @@ MUTANTS = (
         edits=(
             Edit(
                 ELECTION,
-                "if request.to_incarnation and request.to_incarnation != state.incarnation:",
-                "if False:",
+                "is_for_us = request.to_incarnation == state.incarnation",
+                "is_for_us = True",
             ),
         ),
         hints=BUGS,

@@ -151,11 +151,16 @@ class MessageTests(NetworkTestCase):
         self.assertEqual([1, 2], self.receivers["b"].rounds)
 
     def test_strangers(self) -> None:
-        """Nothing is sent to a node that is not a member."""
-        self.transports["a"].set_members(Configuration(members={"a": Member(id="a"), "c": Member(id="c")}))
+        """Nothing is sent to a node that is not a member, unless it is connected to us because we are one of its."""
+        without_b = Configuration(members={"a": Member(id="a"), "c": Member(id="c")})
+        self.transports["a"].set_members(without_b)
         self.send("a", "b", 1)
         self.clock.advance(1)
-        self.assertEqual([], self.receivers["b"].rounds)
+        self.assertEqual([1], self.receivers["b"].rounds)
+        self.transports["b"].set_members(Configuration(members={"b": Member(id="b"), "c": Member(id="c")}))
+        self.send("a", "b", 2)
+        self.clock.advance(1)
+        self.assertEqual([1], self.receivers["b"].rounds)
 
     def test_bad_network(self) -> None:
         """Messages are lost, doubled and overtaken as often as the settings say."""
