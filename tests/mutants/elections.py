@@ -205,7 +205,7 @@ MUTANTS = (
         edits=(
             Edit(
                 ELECTION,
-                "return any(known.is_voter(state.node_id) for known in state.configurations.since(state.commit_index))",
+                "return any(state.is_voter(known) for known in state.configurations.since(state.commit_index))",
                 "return state.node_id in state.configuration.members",
             ),
         ),
@@ -218,7 +218,7 @@ MUTANTS = (
         edits=(
             Edit(
                 ELECTION,
-                "return any(known.is_voter(state.node_id) for known in state.configurations.since(state.commit_index))",
+                "return any(state.is_voter(known) for known in state.configurations.since(state.commit_index))",
                 "return state.configuration.is_voter(state.node_id)",
             ),
         ),
