@@ -172,7 +172,8 @@ MUTANTS = (
         edits=(
             Edit(
                 DRIVER,
-                "        if not self.running or self.failure is not None or self._silent:\n            return\n        try:",
+                "        if not self.running or self.failure is not None or self._silent:\n"
+                "            return\n        try:",
                 "        try:",
             ),
             Edit(

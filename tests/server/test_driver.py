@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from raftkv.errors import InvariantViolation, StorageError
 from raftkv.interfaces import Identity, IPeerReceiver, IPeerTransport, IStorage, Recovered
-from raftkv.raft.configuration import Configuration
+from raftkv.raft.configuration import Configuration, Member
 from raftkv.raft.messages import Entry, EntryKind, Heartbeat, Message, SnapshotMeta
 from raftkv.raft.ready import ReadState, Ready, Role, SoftState, Write
 from raftkv.server.driver import Driver
@@ -189,6 +189,7 @@ class TurnTests(DriverTestCase):
 
     def test_order(self) -> None:
         """A ``Ready`` is carried out in its own order: messages that promise nothing, the disk, the state, reads."""
+        self.node.configuration = Configuration(members={"b": Member(id="b")}, voters=frozenset("b"))
         self.node.ready = [
             Ready(
                 configuration_changed=True,
