@@ -70,8 +70,10 @@ class RemovalWatch:
             return
         self._commit_index = commit_index
         configuration, index = self._node.committed_configuration()
-        # A member of the old side of a joint configuration still votes, and is needed.
-        if index > self._first_index and self._identity.node_id not in configuration.members:
+        # A member of the old side of a joint configuration still votes, and is needed. One that a later configuration
+        # names again, not yet committed, has to wait what becomes of that.
+        known = {**configuration.members, **self._node.configuration.members}
+        if index > self._first_index and self._identity.node_id not in known:
             self._is_out(index)
 
     def soft_state_changed(self, state: SoftState) -> None:

@@ -16,6 +16,7 @@ import google_crc32c
 from raftkv.errors import ConfigurationError, CorruptData
 from raftkv.interfaces import IDisk, Joined
 from raftkv.persistence.files import read_whole, write_whole
+from raftkv.persistence.meta import load_meta
 from raftkv.raft.configuration import Configuration
 
 JOINED_FILE = "joined"
@@ -82,11 +83,16 @@ def store_removed(disk: IDisk, removed: RemovedNote) -> None:
 def refuse_removed(disk: IDisk) -> None:
     """Let nobody start on the directory of a node that was removed: the votes it gave are forgotten by nobody (B7).
 
+    A directory that has become that of another cluster since is not meant.
+
     :raises raftkv.errors.ConfigurationError: it is such a directory.
     :raises raftkv.errors.CorruptData: the file that says so is damaged.
     """
     value = _load(disk, REMOVED_FILE)
-    if value is not None:
+    if value is None:
+        return
+    meta = load_meta(disk)
+    if meta is None or meta.cluster_id == value["cluster_id"]:
         raise ConfigurationError(
             f"data directory {disk.root} belongs to node {value['node_id']!r}, which was removed from cluster "
             f"{value['cluster_id']}; to let it join again, give it an empty directory and raft.join"

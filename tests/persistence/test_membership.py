@@ -15,6 +15,7 @@ from raftkv.persistence.membership import (
     store_joined,
     store_removed,
 )
+from raftkv.persistence.meta import Meta, store_meta
 from raftkv.raft.configuration import Configuration, Member
 from raftkv.testing.disk import MemoryDisk
 
@@ -44,6 +45,14 @@ class MembershipFilesTests(SynchronousTestCase):
         error = str(self.assertRaises(ConfigurationError, refuse_removed, self.disk))
         self.assertIn("data belongs to node 'n1', which was removed from cluster c1", error)
         self.assertIn("raft.join", error)
+
+    def test_another_cluster_since(self) -> None:
+        """A directory that became that of another cluster, made from a survivor, is not refused."""
+        store_removed(self.disk, RemovedNote(node_id="n1", cluster_id="c1", configuration_index=9))
+        store_meta(self.disk, Meta(cluster_id="c1", node_id="n1", incarnation="ab"))
+        self.assertRaises(ConfigurationError, refuse_removed, self.disk)
+        store_meta(self.disk, Meta(cluster_id="c2", node_id="n1", incarnation="cd", former_cluster_id="c1"))
+        refuse_removed(self.disk)
 
     def test_damage(self) -> None:
         """A flipped bit is noticed in either file."""
