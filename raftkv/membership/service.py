@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from raftkv.errors import (
     BadRequest,
@@ -20,6 +21,7 @@ from raftkv.errors import (
     NotLeader,
     OutcomeUnknown,
     ProposalDropped,
+    RaftKVError,
     RequestTimeout,
     ShuttingDown,
 )
@@ -127,7 +129,7 @@ class Membership:
             }
 
         try:
-            change = MemberChange(add=(NewMember(member=_joining_member(document)),))
+            change = MemberChange(add=(_joining_member(document),))
         except BadRequest as error:
             return _failed(error)
         return self._perform("join_at_leader", document, lead, forwarded=forwarded)
@@ -300,8 +302,34 @@ class Membership:
     def tick(self) -> None:
         """Make sure that time-outs are noticed."""
         self._leading_ticks += 1
+        if self._leading_ticks % self._election_ticks == 0:
+            self._say_who_we_are()
         if self._turns:
             self._wake()
+
+    def _say_who_we_are(self) -> None:
+        """Tell the leader our incarnation, where somebody has added us by name alone while we were running.
+
+        Usually a node says it by joining; without it nobody could make us a voter.
+        """
+        node, identity = self._node, self._identity
+        member = node.configuration.members.get(node.node_id)
+        leader = self._directory.addresses(node.leader).rpc_addr
+        if member is None or member.incarnation or node.node_id not in node.configuration.learners or not leader:
+            return
+        request = {
+            "id": identity.node_id,
+            "incarnation": identity.incarnation,
+            "raft_addr": identity.raft_addr,
+            "rpc_addr": identity.rpc_addr,
+            "http_addr": identity.http_addr,
+            "role": "voter" if node.node_id in node.configuration.promoting else "learner",
+        }
+        self._forwarder.call(leader, "join_at_leader", request).addErrback(self._not_told)
+
+    def _not_told(self, failure: Failure) -> None:
+        failure.trap(RaftKVError)
+        self._log.debug("the leader does not know our incarnation yet: {reason}", reason=failure.value)
 
     async def _turn(self, deadline: float, late: Exception) -> None:
         """Wait for the next turn.
@@ -338,14 +366,15 @@ def _transfer_target(document: Mapping[str, Any]) -> str | None:
     return None if to is None else checked_id(to, "to")
 
 
-def _joining_member(document: Mapping[str, Any]) -> Member:
+def _joining_member(document: Mapping[str, Any]) -> NewMember:
     incarnation = document.get("incarnation")
     if not isinstance(incarnation, str) or not 1 <= len(incarnation) <= 128:
         raise BadRequest("incarnation: expected the id that the node has made for itself")
-    return Member(
+    member = Member(
         id=checked_id(document.get("id"), "id"),
         incarnation=incarnation,
         raft_addr=checked_address(document.get("raft_addr"), "raft_addr"),
         rpc_addr=checked_address(document.get("rpc_addr"), "rpc_addr"),
         http_addr=checked_address(document.get("http_addr"), "http_addr"),
     )
+    return NewMember(member=member, role="learner" if document.get("role") == "learner" else "voter")

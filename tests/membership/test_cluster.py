@@ -279,6 +279,18 @@ class JoinTests(MembershipTestCase):
         self.wait(lambda: len(answers) == 2)
         self.assertEqual(answers[0]["configuration"], answers[1]["configuration"])
 
+    def test_added_by_name_with_its_data(self) -> None:
+        """A node that was removed and added again by name alone, and never heard of it, tells who it is and is promoted."""
+        self.join("n4", via=self.leader())
+        self.wait(lambda: self.roles() == "n1 n2 n3 n4")
+        self.cluster.crash("n4", power_loss=False)
+        self.run_for(2)
+        self.change(self.leader(), {"remove": ["n4"]})
+        self.change(self.leader(), {"id": "n4", "raft_addr": "n4:8082"})
+        self.assertEqual(self.roles(), "n1 n2 n3 +n4^")
+        self.cluster.start("n4")
+        self.wait(lambda: self.roles() == "n1 n2 n3 n4")
+
     def test_learns_by_snapshot(self) -> None:
         """A node that joins late begins with a snapshot."""
         self.tearDown()
