@@ -280,7 +280,7 @@ class JoinTests(MembershipTestCase):
         self.assertEqual(answers[0]["configuration"], answers[1]["configuration"])
 
     def test_added_by_name_with_its_data(self) -> None:
-        """A node that was removed and added again by name alone, and never heard of it, tells who it is and is promoted."""
+        """A node that was removed and added again by name alone while it was down says who it is and is promoted."""
         self.join("n4", via=self.leader())
         self.wait(lambda: self.roles() == "n1 n2 n3 n4")
         self.cluster.crash("n4", power_loss=False)
