@@ -250,6 +250,20 @@ def _same_member(known: Member, wanted: Member) -> Member:
     )
 
 
+def identified(member: Member, configuration: Configuration) -> Configuration:
+    """Return a configuration with the incarnation and the addresses of a member that was added by name alone.
+
+    :raises NotFound: there is no such member.
+    :raises Conflict: another incarnation is known by now.
+    """
+    known = configuration.members.get(member.id)
+    if known is None:
+        raise NotFound(f"there is no member {member.id}")
+    if known.incarnation not in ("", member.incarnation):
+        raise Conflict(f"{member.id} is known with another data directory")
+    return replace(configuration, members={**configuration.members, member.id: member})
+
+
 def refuse_loss_of_quorum(target: Configuration, healthy: Collection[str]) -> None:
     """Refuse a change after which those who answer could decide nothing.
 

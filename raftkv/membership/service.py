@@ -31,6 +31,7 @@ from raftkv.membership.changes import (
     NewMember,
     checked_address,
     checked_id,
+    identified,
     parse_change,
     planned,
     refuse_loss_of_quorum,
@@ -129,10 +130,31 @@ class Membership:
             }
 
         try:
-            change = MemberChange(add=(_joining_member(document),))
+            change = MemberChange(add=(NewMember(member=_joining_member(document)),))
         except BadRequest as error:
             return _failed(error)
         return self._perform("join_at_leader", document, lead, forwarded=forwarded)
+
+    def identify(self, document: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
+        """Note the incarnation of a member that was added by name alone; only the leader is asked.
+
+        Whoever asks may have been removed since, and not know it yet: it must not become a member again by this.
+
+        :param document: as for :meth:`join`.
+        """
+
+        async def lead(deadline: float) -> dict[str, Any]:
+            busy = RequestTimeout("another change of the members is under way", "not_applied")
+            while self._changing:
+                await self._turn(deadline, busy)
+            await self._carry_out(lambda now: identified(member, now), deadline, busy)
+            return {}
+
+        try:
+            member = _joining_member(document)
+        except BadRequest as error:
+            return _failed(error)
+        return self._perform("identify", document, lead, forwarded=True)
 
     def transfer(self, document: Mapping[str, Any], *, forwarded: bool = False) -> Deferred[dict[str, Any]]:
         """Hand leadership over; fires with ``{"leader", "term"}`` once another one leads.
@@ -159,6 +181,7 @@ class Membership:
             "transfer_leadership": lambda document: self.transfer(document, forwarded=True),
             "join": self.join,
             "join_at_leader": lambda document: self.join(document, forwarded=True),
+            "identify": self.identify,
             "membership": lambda _: self.standing(),
         }
 
@@ -323,9 +346,8 @@ class Membership:
             "raft_addr": identity.raft_addr,
             "rpc_addr": identity.rpc_addr,
             "http_addr": identity.http_addr,
-            "role": "voter" if node.node_id in node.configuration.promoting else "learner",
         }
-        self._forwarder.call(leader, "join_at_leader", request).addErrback(self._not_told)
+        self._forwarder.call(leader, "identify", request).addErrback(self._not_told)
 
     def _not_told(self, failure: Failure) -> None:
         failure.trap(RaftKVError)
@@ -366,15 +388,14 @@ def _transfer_target(document: Mapping[str, Any]) -> str | None:
     return None if to is None else checked_id(to, "to")
 
 
-def _joining_member(document: Mapping[str, Any]) -> NewMember:
+def _joining_member(document: Mapping[str, Any]) -> Member:
     incarnation = document.get("incarnation")
     if not isinstance(incarnation, str) or not 1 <= len(incarnation) <= 128:
         raise BadRequest("incarnation: expected the id that the node has made for itself")
-    member = Member(
+    return Member(
         id=checked_id(document.get("id"), "id"),
         incarnation=incarnation,
         raft_addr=checked_address(document.get("raft_addr"), "raft_addr"),
         rpc_addr=checked_address(document.get("rpc_addr"), "rpc_addr"),
         http_addr=checked_address(document.get("http_addr"), "http_addr"),
     )
-    return NewMember(member=member, role="learner" if document.get("role") == "learner" else "voter")

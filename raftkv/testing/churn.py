@@ -84,6 +84,8 @@ class Churn:
         cluster = self._cluster
         members = cluster.committed_configuration().members
         for name in sorted(members):
+            if not members[name].incarnation and cluster.is_removed(name):
+                cluster.wipe(name)  # it was added again by a request that came late: it has to come as a new machine
             if not cluster.is_installed(name) and cluster.nodes[name].is_fresh:
                 self._join(name)
         cluster.clock.callLater(_CARE_SECONDS, self._take_care)

@@ -312,10 +312,14 @@ class SimulatedCluster:
         life.process.calls = {**node_calls(replica), **replica.calls()}
         clock.run(replica.startService)
 
+    def is_removed(self, name: str) -> bool:
+        """Tell whether a machine's node has written down that it was removed."""
+        return self.nodes[name].disk.exists(REMOVED_FILE)
+
     def is_installed(self, name: str) -> bool:
         """Tell whether a machine holds a node that can be started: a founder's, or one that has been taken in."""
         node = self.nodes[name]
-        if node.disk.exists(REMOVED_FILE):
+        if self.is_removed(name):
             return False
         joined = None if node.is_founder else load_joined(node.disk)
         return node.is_founder or (joined is not None and joined.configuration is not None)

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import BadRequest, Conflict, NotFound
-from raftkv.membership.changes import MemberChange, NewMember, parse_change, planned, refuse_loss_of_quorum
+from raftkv.membership.changes import MemberChange, NewMember, identified, parse_change, planned, refuse_loss_of_quorum
 from raftkv.raft.configuration import Configuration, Member
 
 FIVE = Configuration(
@@ -143,6 +143,19 @@ class PlanTests(SynchronousTestCase):
         member = NewMember(member=Member(id="l", incarnation="X", raft_addr="l:1"), role="learner")
         configuration = planned(MemberChange(add=(member,)), announced, caught_up=())
         self.assertEqual(configuration.members["l"].incarnation, "X")
+
+
+class IdentifiedTests(SynchronousTestCase):
+    """A member that was added by name alone says who it is."""
+
+    def test_identified(self) -> None:
+        """Its incarnation and addresses are noted; no stranger is added by that, and nobody overwritten (B7)."""
+        announced = replace(FIVE, members={**FIVE.members, "l": Member(id="l", raft_addr="l:1")})
+        itself = Member(id="l", incarnation="X", raft_addr="l:1", rpc_addr="l:2")
+        found = identified(itself, announced)
+        self.assertEqual((found.members["l"], roles(found)), (itself, roles(FIVE)))
+        self.assertRaises(Conflict, identified, itself, FIVE)
+        self.assertRaises(NotFound, identified, Member(id="z", incarnation="Z"), FIVE)
 
 
 class QuorumTests(SynchronousTestCase):
