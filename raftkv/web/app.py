@@ -77,7 +77,7 @@ class Route:
 def declare_routes(key_value: KeyValueOperations, node: NodeOperations) -> tuple[Route, ...]:
     """Return every route of the API."""
     key = frozenset({"key"})
-    consistency = frozenset({"consistency"})
+    consistency = frozenset({"consistency", "max_stale"})
     return (
         Route(
             template="/get",
