@@ -110,11 +110,14 @@ class Checkers:
 
     :ivar leaders: who led each term, and in which life.
     :ivar committed: the term of each entry that some node has called committed.
+    :ivar committed_in: the term in which that node was then. It may be later than the entry's, and only leaders of
+        terms behind it must have the entry (section 5.4.3): one of a term before may yet be elected, by late votes.
     """
 
     def __init__(self) -> None:
         self.leaders: dict[int, tuple[str, int]] = {}
         self.committed: dict[int, int] = {}
+        self.committed_in: dict[int, int] = {}
         self.checks = 0
         self._nodes: dict[str, _Watched] = {}
         self._views: dict[str, NodeView] = {}
@@ -214,7 +217,8 @@ class Checkers:
                 f"{name} (life {watched.life}) leads term {term}, which {leader[0]} (life {leader[1]}) led",
             )
         for index, committed_term in self.committed.items():
-            if index >= view.first_index and committed_term < term and view.term_at(index) != committed_term:
+            is_later = self.committed_in[index] < term
+            if index >= view.first_index and is_later and view.term_at(index) != committed_term:
                 raise Violation(
                     "leader completeness",
                     f"{name} leads term {term} without entry {index} of term {committed_term}, which is committed",
@@ -255,7 +259,8 @@ class Checkers:
             if entry.index > log.last_index:
                 break
             before = log.term_at(entry.index)
-            if before != entry.term and self.committed.get(entry.index) == before:
+            is_committed = self.committed.get(entry.index) == before
+            if before != entry.term and is_committed and view.current_term >= self.committed_in[entry.index]:
                 raise Violation(
                     "committed entry overwritten",
                     f"{name} replaces entry {entry.index} of term {before}, which is committed, by one of {entry.term}",
@@ -331,6 +336,7 @@ class Checkers:
             known = self.committed.get(index)
             if known is None:
                 self.committed[index] = term
+                self.committed_in[index] = view.current_term
                 self._leaders_have(index, term)
             elif known != term:
                 raise Violation(
@@ -340,7 +346,8 @@ class Checkers:
     def _leaders_have(self, index: int, term: int) -> None:
         """Whoever leads a later term has this entry, also where it was elected first (Leader Completeness)."""
         for name, view in self._views.items():
-            if view.role is not Role.LEADER or view.current_term <= term or index < view.first_index:
+            is_later = view.current_term > self.committed_in[index]
+            if view.role is not Role.LEADER or not is_later or index < view.first_index:
                 continue
             if self._nodes[name].role is Role.LEADER and view.term_at(index) != term:
                 raise Violation("leader completeness", f"{name} leads without entry {index} of term {term}")
