@@ -26,11 +26,11 @@ DRIFT = 0.7  # far beyond what any clock does, so that few stories suffice
 class LeaseTestCase(SynchronousTestCase):
     """Stories whose clocks and reads a test chooses."""
 
-    def choose(self, *, bound: float, lease_share: float) -> None:
-        """Let clocks be off by ``DRIFT``, nodes believe in ``bound``, and reads be lease reads or else stale ones."""
+    def choose(self, *, bound: float, lease_share: float, drift: float = DRIFT) -> None:
+        """Let clocks be off by ``drift``, nodes believe in ``bound``, and reads be lease reads or else stale ones."""
 
         def draw_leases(chance: random.Random, settings: ClusterSettings) -> ClusterSettings:
-            return dataclasses.replace(settings, lease_reads=True, drift=DRIFT, clock_drift_bound=bound)
+            return dataclasses.replace(settings, lease_reads=True, drift=drift, clock_drift_bound=bound)
 
         def draw_reads(chance: random.Random, settings: WorkloadSettings) -> WorkloadSettings:
             return dataclasses.replace(settings, lease_share=lease_share, stale_share=1 - lease_share)
@@ -38,7 +38,7 @@ class LeaseTestCase(SynchronousTestCase):
         self.patch(simulation, "draw_leases", draw_leases)
         self.patch(simulation, "draw_reads", draw_reads)
 
-    def assert_caught(self, *rules: str, start: int, within: int = 20) -> None:
+    def assert_caught(self, *rules: str, start: int, within: int = 40) -> None:
         """Demand that one of some stories fails, and by one of these checks."""
         for seed in range(start, start + within):
             failure = run_seed(seed).failure
@@ -91,7 +91,8 @@ class BiteTests(LeaseTestCase):
         self.patch(
             Freshness, "confirmed", lambda fresh, asked: setattr(fresh, "_complete_as_of", fresh._steady_seconds())
         )
-        self.assert_caught("staler than told", start=11)
+        self.choose(bound=0.0, lease_share=0.0, drift=0.0)
+        self.assert_caught("staler than told", "staler than asked", start=0)
 
 
 class TimeLineTests(SynchronousTestCase):
