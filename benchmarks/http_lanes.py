@@ -50,8 +50,17 @@ class InstantKeyValue:
     ) -> None:
         done([(OK, 1, True)])
 
-    def barrier(self, consistency: Consistency, done: Callable[[RaftKVError | None], None]) -> None:
+    def barrier(
+        self,
+        consistency: Consistency,
+        done: Callable[[RaftKVError | None], None],
+        *,
+        max_stale_seconds: float | None = None,
+    ) -> None:
         done(None)
+
+    def staleness(self) -> float | None:
+        return None
 
     def get(self, key: bytes) -> Record | None:
         return (VALUE, 1, 1, 1, 0)

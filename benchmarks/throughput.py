@@ -1,7 +1,8 @@
 """Writes and reads a second over HTTP and over the RPC port, against three real nodes on this machine.
 
 ``python -m benchmarks.throughput`` prints a table, ``--json`` the same for machines. The load comes from this one
-process, which shares the machine's cores with the nodes; compare figures of one run with each other only.
+process, which shares the machine's cores with the nodes; compare figures of one run with each other only. The nodes
+keep leases, which only the reads that ask for them use.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def http_works() -> dict[str, Callable[[], bytes]]:
         "HTTP PUT /v1/kv/": lambda: request("PUT", f"/v1/kv/key{next(numbers)}", VALUE),
         "HTTP POST /set": lambda: request("POST", "/set", body % next(numbers)),
         "HTTP GET /get": lambda: request("GET", f"/get?key=key{next(numbers)}"),
+        "HTTP GET /get lease": lambda: request("GET", f"/get?key=key{next(numbers)}&consistency=lease"),
         "HTTP GET /get stale": lambda: request("GET", f"/get?key=key{next(numbers)}&consistency=stale"),
     }
 
@@ -92,7 +94,7 @@ async def native_load(client: NativeClient, operation: str, outstanding: int, se
             if operation == "put":
                 await client.set(key, VALUE)
             else:
-                await client.get_bytes(key)
+                await client.get_bytes(key, consistency="lease" if operation == "get lease" else "linearizable")
             latencies.append(time.perf_counter() - begin)
 
     await gatherResults([ensureDeferred(one_after_the_other()) for _ in range(outstanding)])
@@ -127,7 +129,7 @@ async def measure(reactor: Any, cluster: list[LocalNode], seconds: float, connec
         )
         lines.append(summary(work, connections, seconds, latencies, errors))
     client = NativeClient([node.config.rpc_advertised_addr for node in cluster])
-    for operation, outstanding in itertools.product(("put", "get"), (1, connections, 1000)):
+    for operation, outstanding in itertools.product(("put", "get", "get lease"), (1, connections, 1000)):
         latencies = await native_load(client, operation, outstanding, seconds)
         lines.append(summary(f"native {operation}", outstanding, seconds, latencies, 0))
     for operation in ("put", "get"):
@@ -174,7 +176,7 @@ def main(seconds: float, connections: int, data: str | None, as_json: bool) -> N
         return ensureDeferred(measured())
 
     try:
-        with running_cluster(folder) as cluster:
+        with running_cluster(folder, settings={"leaseReads": True}) as cluster:
             try:
                 react(run)
             except SystemExit as end:

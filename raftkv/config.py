@@ -32,6 +32,7 @@ from raftkv.settings import (
     Peers,
     ReachableAddress,
     Seconds,
+    Share,
     Text,
     Whole,
     Wrong,
@@ -110,6 +111,8 @@ class NodeConfig:
     join: tuple[str, ...] = ()
     election_timeout_seconds: float = 1.0
     heartbeat_interval_seconds: float = 0.1
+    lease_reads: bool = False
+    clock_drift_bound: float = 0.05
     http_access_log: bool = False
     limits: Limits = field(default_factory=Limits)
 
@@ -287,6 +290,23 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         kind=Seconds(0.005, 60),
         unit="seconds",
         doc="Time between two heartbeats of a leader; also the length of a tick.",
+    ),
+    Setting(
+        key="raft.leaseReads",
+        field="lease_reads",
+        kind=Boolean(),
+        doc="Whether this node, where it leads, keeps a lease, so that reads with `consistency=lease` need no round "
+        "trip between the nodes. They then rely on the clocks: see `raft.clockDriftBound`. Set it alike on all nodes, "
+        "and when `raft.electionTimeout` is lowered, let each node stay down for as long as it was before.",
+    ),
+    Setting(
+        key="raft.clockDriftBound",
+        field="clock_drift_bound",
+        kind=Share(0, 0.5),
+        doc="How much faster or slower than true time the monotonic clock of any node may run, as a share of 1. Leases "
+        "are shortened, and the staleness told with stale reads is lengthened, by so much. If a clock is worse, or "
+        "stands still while its node does not (a virtual machine that is moved or restored), reads with "
+        "`consistency=lease` may miss the newest writes; nothing else depends on it.",
     ),
     Setting(
         key="limits.maxKeyBytes",

@@ -232,11 +232,22 @@ class IKeyValue(Interface):
         :param forwarded: another node sent this here; it is never forwarded a second time (B64).
         """
 
-    def barrier(consistency: Consistency, done: Callable[[RaftKVError | None], None]) -> None:
+    def barrier(
+        consistency: Consistency,
+        done: Callable[[RaftKVError | None], None],
+        *,
+        max_stale_seconds: float | None = None,
+    ) -> None:
         """Wait until this node's own state may be read with that consistency.
 
         :param done: called with ``None`` when it may: read in this very call; or with the error.
+        :param max_stale_seconds: for ``stale`` only: the state must hold everything that was committed so long ago.
+            Where it is not known to, the leader is asked, as for a lease read. ``None`` for whatever is at hand.
         """
+
+    def staleness() -> float | None:
+        """Return how long ago, at the most, the last moment is of which this node's own state holds all that was
+        committed then, in seconds; ``None`` where that is not known. Call it where the state is read."""
 
     def get(key: bytes) -> Record | None:
         """Return a record of this node's own state; call it from ``done`` of a :meth:`barrier`."""

@@ -213,13 +213,37 @@ class Seconds:
 
     def read(self, node: yaml.Node) -> float:
         """Return the seconds."""
-        try:
-            value = float(node.value.replace("_", "")) if _is(node, "int", "float") else math.nan
-        except ValueError:  # .inf, .nan, hexadecimal, sexagesimal
-            value = math.nan
+        value = _real(node)
         if not self.low <= value <= self.high:  # false for NaN too
             raise Wrong(node, self.expected)
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of one within limits."""
+
+    low: float
+    high: float
+
+    @property
+    def expected(self) -> str:
+        """The limits."""
+        return f"a number from {self.low:g} to {self.high:g}"
+
+    def read(self, node: yaml.Node) -> float:
+        """Return the share."""
+        value = _real(node)
+        if not self.low <= value <= self.high:
+            raise Wrong(node, self.expected)
+        return value
+
+
+def _real(node: yaml.Node) -> float:
+    try:
+        return float(node.value.replace("_", "")) if _is(node, "int", "float") else math.nan
+    except ValueError:  # .inf, .nan, hexadecimal, sexagesimal
+        return math.nan
 
 
 @dataclass(frozen=True, slots=True)

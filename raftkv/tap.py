@@ -32,6 +32,7 @@ from raftkv.daemon.ports import BoundEndpoint
 from raftkv.daemon.process import (
     Supervisor,
     raise_descriptor_limit,
+    steady_seconds,
     tune_interpreter,
     use_monotonic_clock,
 )
@@ -156,6 +157,7 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
             Surroundings(
                 clock=reactor,
                 random=_random(),
+                steady_seconds=steady_seconds,
                 wall_seconds=time.time,
                 disk=disk,
                 log_worker=ThreadWorker(reactor, "raftkv-log"),

@@ -111,6 +111,18 @@ class DefaultTests(SynchronousTestCase):
         config = parse_config("raft.nodeID: n\nraft.dataDir: d\nlimits.maxKeyBytes: 9", "node.yaml")
         self.assertEqual(config, NodeConfig(node_id="n", data_dir="d", limits=Limits(max_key_bytes=9)))
 
+    def test_leases(self) -> None:
+        """Leases are off unless asked for; the bound of the clocks' drift is a share of one."""
+        config = parse_config(minimal(), "node.yaml")
+        self.assertEqual((config.lease_reads, config.clock_drift_bound), (False, 0.05))
+        config = parse_config(minimal("  leaseReads: true\n  clockDriftBound: 0.01"), "node.yaml")
+        self.assertEqual((config.lease_reads, config.clock_drift_bound), (True, 0.01))
+        for wrong in ("-0.01", "0.6", "five", ".nan", "5%"):
+            error = self.assertRaises(
+                ConfigurationError, parse_config, minimal(f"  clockDriftBound: {wrong}"), "node.yaml"
+            )
+            self.assertIn("a number from 0 to 0.5", str(error))
+
     def test_limits(self) -> None:
         """Every limit has a setting below limits."""
         config = parse_config(minimal(top="limits: {maxKeyBytes: 17, sessionTTL: 2.5}"), "node.yaml")

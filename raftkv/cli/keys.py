@@ -20,13 +20,16 @@ from raftkv.client.results import Deleted, Written
     show_default=True,
     help="How fresh the answer must be.",
 )
+@click.option("--max-stale", type=float, metavar="SECONDS", help="With stale: how old the answer may be at the most.")
 @address_option
 @timeout_option
-def get(key: str, consistency: Consistency, addresses: tuple[str, ...], timeout: float) -> None:
+def get(
+    key: str, consistency: Consistency, max_stale: float | None, addresses: tuple[str, ...], timeout: float
+) -> None:
     """Write the value of KEY to standard output; exit with 1 where there is none."""
 
     async def work(client: KVClient) -> bytes | None:
-        return await client.get_bytes(key, consistency=consistency)
+        return await client.get_bytes(key, consistency=consistency, max_stale=max_stale)
 
     value = run_with_client(addresses, timeout, work)
     if value is None:

@@ -89,23 +89,30 @@ class KVClient:
         self._waiting_for_number: deque[_Running[Any]] = deque()
         self._closed = False
 
-    def get(self, key: str | bytes, *, consistency: Consistency = "linearizable") -> Deferred[str | None]:
+    def get(
+        self, key: str | bytes, *, consistency: Consistency = "linearizable", max_stale: float | None = None
+    ) -> Deferred[str | None]:
         """Fire with the value as text, or ``None`` where there is no such key.
 
         A value that is not UTF-8 fails with :exc:`~raftkv.client.ValueNotText` rather than turn up as another type;
         :meth:`get_bytes` reads any value.
 
         :param consistency: ``"linearizable"``, ``"lease"``, or ``"stale"`` for what the asked node has at hand.
+        :param max_stale: for ``"stale"``: the answer holds everything that was written so many seconds ago.
         """
-        return self._optional(lambda: operations.get_text(key, consistency))
+        return self._optional(lambda: operations.get_text(key, consistency, max_stale))
 
-    def get_bytes(self, key: str | bytes, *, consistency: Consistency = "linearizable") -> Deferred[bytes | None]:
+    def get_bytes(
+        self, key: str | bytes, *, consistency: Consistency = "linearizable", max_stale: float | None = None
+    ) -> Deferred[bytes | None]:
         """Fire with the value as it is stored, or ``None`` where there is no such key."""
-        return self._optional(lambda: operations.get_bytes(key, consistency))
+        return self._optional(lambda: operations.get_bytes(key, consistency, max_stale))
 
-    def get_record(self, key: str | bytes, *, consistency: Consistency = "linearizable") -> Deferred[Record | None]:
+    def get_record(
+        self, key: str | bytes, *, consistency: Consistency = "linearizable", max_stale: float | None = None
+    ) -> Deferred[Record | None]:
         """Fire with the value and its revisions, or ``None`` where there is no such key."""
-        return self._optional(lambda: operations.get_record(key, consistency))
+        return self._optional(lambda: operations.get_record(key, consistency, max_stale))
 
     def set(
         self, key: str | bytes, value: str | bytes, *, if_mod_revision: int | None = None, if_exists: bool = False

@@ -112,34 +112,42 @@ class NativeClient:
             make_link=make_link,
         )
 
-    def get(self, key: str | bytes, *, consistency: Consistency = "linearizable") -> Deferred[str | None]:
+    def get(
+        self, key: str | bytes, *, consistency: Consistency = "linearizable", max_stale: float | None = None
+    ) -> Deferred[str | None]:
         """Fire with the value as text, or ``None`` where there is no such key.
+
+        :param max_stale: for ``consistency="stale"``: the answer holds everything that was written so many seconds ago.
 
         A value that is not UTF-8 fails with :exc:`~raftkv.client.ValueNotText`; see :meth:`get_bytes`.
         """
-        return self._get(key, consistency, lambda record: record.text)
+        return self._get(key, consistency, max_stale, lambda record: record.text)
 
-    def get_bytes(self, key: str | bytes, *, consistency: Consistency = "linearizable") -> Deferred[bytes | None]:
+    def get_bytes(
+        self, key: str | bytes, *, consistency: Consistency = "linearizable", max_stale: float | None = None
+    ) -> Deferred[bytes | None]:
         """Fire with the value as it is stored, or ``None`` where there is no such key."""
-        return self._get(key, consistency, lambda record: record.value)
+        return self._get(key, consistency, max_stale, lambda record: record.value)
 
-    def get_record(self, key: str | bytes, *, consistency: Consistency = "linearizable") -> Deferred[Record | None]:
+    def get_record(
+        self, key: str | bytes, *, consistency: Consistency = "linearizable", max_stale: float | None = None
+    ) -> Deferred[Record | None]:
         """Fire with the value and its revisions, or ``None`` where there is no such key."""
-        return self._get(key, consistency, lambda record: record)
+        return self._get(key, consistency, max_stale, lambda record: record)
 
     def get_many(
-        self, keys: Iterable[str | bytes], *, consistency: Consistency = "linearizable"
+        self, keys: Iterable[str | bytes], *, consistency: Consistency = "linearizable", max_stale: float | None = None
     ) -> Deferred[list[Record | None]]:
         """Fire with a record for each key, in order, ``None`` for those that do not exist.
 
         Each is as consistent as a read by itself; they are not read at one moment.
         """
         try:
-            check_consistency(consistency)
+            check_consistency(consistency, max_stale)
             encoded = [key_bytes(key) for key in keys]
         except Exception:
             return fail(Failure())
-        return self._gather(_slices(encoded), consistency, _record_or_none)
+        return self._gather(_slices(encoded), consistency, _record_or_none, max_stale)
 
     def set(
         self, key: str | bytes, value: str | bytes, *, if_mod_revision: int | None = None, if_exists: bool = False
@@ -200,9 +208,11 @@ class NativeClient:
         self._pipeline.close()
         return self._pipeline.link.stop()
 
-    def _get(self, key: str | bytes, consistency: Consistency, pick: Callable[[Record], T]) -> Deferred[T | None]:
+    def _get(
+        self, key: str | bytes, consistency: Consistency, max_stale: float | None, pick: Callable[[Record], T]
+    ) -> Deferred[T | None]:
         try:
-            check_consistency(consistency)
+            check_consistency(consistency, max_stale)
             encoded = key_bytes(key)
         except Exception:
             return fail(Failure())
@@ -211,9 +221,11 @@ class NativeClient:
             record = _record_or_none(asked, answer)
             return None if record is None else pick(record)
 
-        return self._one(encoded, consistency, read)
+        return self._one(encoded, consistency, read, max_stale)
 
-    def _one(self, item: Any, consistency: Consistency | None, read: Callable[[Any, Any], T]) -> Deferred[T]:
+    def _one(
+        self, item: Any, consistency: Consistency | None, read: Callable[[Any, Any], T], max_stale: float | None = None
+    ) -> Deferred[T]:
         """Submit one command or key.
 
         :param read: makes the result from the item and its part of the answer.
@@ -231,17 +243,21 @@ class NativeClient:
             else:
                 result.callback(value)
 
-        request = Request((item,), consistency=consistency, done=done, started=self._now())
+        request = Request((item,), consistency=consistency, done=done, started=self._now(), max_stale=max_stale)
         self._pipeline.submit(request)
         return result
 
     def _gather(
-        self, slices: Sequence[tuple[Any, ...]], consistency: Consistency | None, read: Callable[[Any, Any], T]
+        self,
+        slices: Sequence[tuple[Any, ...]],
+        consistency: Consistency | None,
+        read: Callable[[Any, Any], T],
+        max_stale: float | None = None,
     ) -> Deferred[list[T]]:
         """Submit several requests whose answers make one result."""
         if not slices:
             return succeed([])
-        return _Gathering(slices, consistency, read, pipeline=self._pipeline, now=self._now).result
+        return _Gathering(slices, consistency, read, max_stale, pipeline=self._pipeline, now=self._now).result
 
 
 class _Gathering:
@@ -258,6 +274,7 @@ class _Gathering:
         slices: Sequence[tuple[Any, ...]],
         consistency: Consistency | None,
         read: Callable[[Any, Any], Any],
+        max_stale: float | None,
         *,
         pipeline: Pipeline,
         now: Callable[[], float],
@@ -265,6 +282,7 @@ class _Gathering:
         self.result: Deferred[list[Any]] = Deferred(self._cancelled)
         self._slices = slices
         self._consistency = consistency
+        self._max_stale = max_stale
         self._read = read
         self._pipeline = pipeline
         self._now = now
@@ -284,6 +302,7 @@ class _Gathering:
         request = Request(
             self._slices[number],
             consistency=self._consistency,
+            max_stale=self._max_stale,
             done=lambda answer: self._answered(request, number, answer),
             started=self._now(),
         )

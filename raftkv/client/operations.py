@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
@@ -131,7 +132,9 @@ def delete_key(key: str | bytes, *, if_mod_revision: int | None = None, if_exist
     )
 
 
-def get_record(key: str | bytes, consistency: Consistency = "linearizable") -> Operation[Record]:
+def get_record(
+    key: str | bytes, consistency: Consistency = "linearizable", max_stale: float | None = None
+) -> Operation[Record]:
     """Read a key with its revisions.
 
     :raises BadRequest: what is asked for makes no sense.
@@ -139,7 +142,7 @@ def get_record(key: str | bytes, consistency: Consistency = "linearizable") -> O
     encoded = key_bytes(key)
     return Operation(
         method="GET",
-        target=_path_of(encoded) + _consistency_query(consistency),
+        target=_path_of(encoded) + _consistency_query(consistency, max_stale),
         headers={"Accept": "application/json"},
         read=lambda answer: _read_record(fields_of(answer)),
         prefer_leader=consistency != "stale",
@@ -147,9 +150,11 @@ def get_record(key: str | bytes, consistency: Consistency = "linearizable") -> O
     )
 
 
-def get_text(key: str | bytes, consistency: Consistency = "linearizable") -> Operation[str]:
+def get_text(
+    key: str | bytes, consistency: Consistency = "linearizable", max_stale: float | None = None
+) -> Operation[str]:
     """Read a value as text; reading the answer raises :exc:`~raftkv.client.results.ValueNotText` where it is none."""
-    record = get_record(key, consistency)
+    record = get_record(key, consistency, max_stale)
     return Operation(
         method=record.method,
         target=record.target,
@@ -160,12 +165,14 @@ def get_text(key: str | bytes, consistency: Consistency = "linearizable") -> Ope
     )
 
 
-def get_bytes(key: str | bytes, consistency: Consistency = "linearizable") -> Operation[bytes]:
+def get_bytes(
+    key: str | bytes, consistency: Consistency = "linearizable", max_stale: float | None = None
+) -> Operation[bytes]:
     """Read a value as it is stored, without the detour over base64."""
     encoded = key_bytes(key)
     return Operation(
         method="GET",
-        target=_path_of(encoded) + _consistency_query(consistency),
+        target=_path_of(encoded) + _consistency_query(consistency, max_stale),
         headers={"Accept": _RAW},
         read=_read_raw,
         prefer_leader=consistency != "stale",
@@ -236,8 +243,11 @@ def _path_of(key: bytes) -> str:
     return "/v1/kv/" + quote(key, safe="").replace(".", "%2E")
 
 
-def _consistency_query(consistency: str) -> str:
-    check_consistency(consistency)
+def _consistency_query(consistency: str, max_stale: float | None) -> str:
+    check_consistency(consistency, max_stale)
+    if max_stale is not None:
+        # Rounded down: no answer may be older than was asked for.
+        return f"?consistency={consistency}&max_stale={math.floor(max_stale * 1000) / 1000:.3f}"
     return "" if consistency == "linearizable" else f"?consistency={consistency}"
 
 

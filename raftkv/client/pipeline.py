@@ -34,19 +34,29 @@ class Request:
 
     :param items: commands without their numbers, or keys.
     :param consistency: of a read; ``None`` for a write.
+    :param max_stale: of a stale read, in seconds; ``None`` without a bound.
     :param done: gets the answer.
     :ivar is_over: whether ``done`` has been called, or nobody waits for it any more.
     :ivar is_admitted: whether it counts among the outstanding, and, as a write, has its numbers.
     """
 
     __slots__ = (
-        *("call", "commands", "connection", "consistency", "done", "is_admitted", "is_over", "items", "numbers"),
-        "started",
+        *("call", "commands", "connection", "consistency", "done", "is_admitted", "is_over", "items", "max_stale"),
+        *("numbers", "started"),
     )
 
-    def __init__(self, items: tuple[Any, ...], *, consistency: Consistency | None, done: Done, started: float) -> None:
+    def __init__(
+        self,
+        items: tuple[Any, ...],
+        *,
+        consistency: Consistency | None,
+        done: Done,
+        started: float,
+        max_stale: float | None = None,
+    ) -> None:
         self.items = items
         self.consistency = consistency
+        self.max_stale = max_stale
         self.done = done
         self.started = started
         self.is_over = False
@@ -187,7 +197,7 @@ class Pipeline:
         if request.consistency is None:
             connection.write(request.commands, answered)
         else:
-            connection.get(request.items, request.consistency, answered)
+            connection.get(request.items, request.consistency, answered, max_stale_seconds=request.max_stale)
 
     def _ready(self, _: RpcConnection) -> None:
         self._not_reached = None

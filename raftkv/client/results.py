@@ -12,6 +12,7 @@ from typing import Any, Literal
 from raftkv.errors import BadRequest, Outcome, RaftKVError
 
 Consistency = Literal["linearizable", "lease", "stale"]
+MAX_STALE_SECONDS = 31_536_000  #: the longest ``max_stale`` that a node takes: a year
 CONSISTENCIES: tuple[Consistency, ...] = ("linearizable", "lease", "stale")
 
 
@@ -233,10 +234,18 @@ def value_bytes(value: str | bytes) -> bytes:
     raise TypeError(f"value must be str or bytes, not {type(value).__name__}")
 
 
-def check_consistency(consistency: str) -> None:
-    """Refuse a word that names no kind of read.
+def check_consistency(consistency: str, max_stale: float | None = None) -> None:
+    """Refuse a word that names no kind of read, and a bound that means nothing.
 
-    :raises BadRequest: it is none of :data:`CONSISTENCIES`.
+    :raises BadRequest: it is none of :data:`CONSISTENCIES`, or ``max_stale`` is no number of seconds, or is given
+        with a read that is not a stale one.
     """
     if consistency not in CONSISTENCIES:
         raise BadRequest(f"consistency: found {consistency!r}, expected one of {', '.join(CONSISTENCIES)}")
+    if max_stale is None:
+        return
+    if consistency != "stale":
+        raise BadRequest(f"max_stale: only for consistency='stale', found {consistency!r}")
+    is_number = isinstance(max_stale, int | float) and not isinstance(max_stale, bool)
+    if not is_number or not 0 <= max_stale <= MAX_STALE_SECONDS:
+        raise BadRequest(f"max_stale: found {max_stale!r}, expected a number of seconds from 0 to {MAX_STALE_SECONDS}")

@@ -24,6 +24,7 @@ from raftkv.daemon.collector import tune_collector
 from raftkv.errors import InvariantViolation, StorageError
 
 EXIT_FATAL: Final = 70  #: EX_SOFTWARE of sysexits.h: the node stopped itself because going on would not be safe
+_STEADY_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _STOP_LIMIT_SECONDS: Final = 60.0
 _SWITCH_INTERVAL_SECONDS: Final = 0.0005
 
@@ -36,6 +37,15 @@ def use_monotonic_clock(reactor: Any) -> None:
     :param reactor: one of Twisted's own; they read ``self.seconds`` for every use of time.
     """
     reactor.seconds = time.monotonic
+
+
+def steady_seconds() -> float:
+    """Return seconds that never go back and, on Linux, go on while the machine sleeps.
+
+    Those of ``time.monotonic`` stand still then, and a leader that slept must not believe that its lease slept with it
+    (B31).
+    """
+    return time.clock_gettime(_STEADY_CLOCK)
 
 
 def tune_interpreter() -> None:

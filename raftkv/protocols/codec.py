@@ -10,6 +10,7 @@ sender keeps to, such as terms of entries that never fall and never exceed the m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -38,10 +39,10 @@ REQUEST_VOTE: Final = 10  # (10, term, last_log_index, last_log_term, pre_vote, 
 REQUEST_VOTE_RESPONSE: Final = 11  # (11, term, vote_granted, pre_vote)
 APPEND_ENTRIES: Final = 12  # (12, term, prev_log_index, prev_log_term, leader_commit, read_round, groups)
 APPEND_ENTRIES_RESPONSE: Final = 13  # (13, term, success, match, rejected, hint_index, hint_term, read_round)
-HEARTBEAT: Final = 14  # (14, term, commit_index, read_round, lease)
-HEARTBEAT_RESPONSE: Final = 15  # (15, term, read_round)
+HEARTBEAT: Final = 14  # (14, term, commit_index, read_round, lease, sent_at)
+HEARTBEAT_RESPONSE: Final = 15  # (15, term, read_round, sent_at, promised_seconds)
 INSTALL_SNAPSHOT: Final = 16  # (16, term, meta)
-READ_INDEX_REQUEST: Final = 17  # (17, term, context)
+READ_INDEX_REQUEST: Final = 17  # (17, term, context, lease)
 READ_INDEX_RESPONSE: Final = 18  # (18, term, context, index)
 TIMEOUT_NOW: Final = 19  # (19, term)
 
@@ -148,11 +149,11 @@ def _encode_append_entries_response(message: AppendEntriesResponse) -> Wire:
 
 
 def _encode_heartbeat(message: Heartbeat) -> Wire:
-    return (HEARTBEAT, message.term, message.commit_index, message.read_round, message.lease)
+    return (HEARTBEAT, message.term, message.commit_index, message.read_round, message.lease, message.sent_at)
 
 
 def _encode_heartbeat_response(message: HeartbeatResponse) -> Wire:
-    return (HEARTBEAT_RESPONSE, message.term, message.read_round)
+    return (HEARTBEAT_RESPONSE, message.term, message.read_round, message.sent_at, message.promised_seconds)
 
 
 def _encode_install_snapshot(message: InstallSnapshot) -> Wire:
@@ -160,7 +161,7 @@ def _encode_install_snapshot(message: InstallSnapshot) -> Wire:
 
 
 def _encode_read_index_request(message: ReadIndexRequest) -> Wire:
-    return (READ_INDEX_REQUEST, message.term, message.context)
+    return (READ_INDEX_REQUEST, message.term, message.context, message.lease)
 
 
 def _encode_read_index_response(message: ReadIndexResponse) -> Wire:
@@ -339,11 +340,27 @@ def _decode_append_entries_response(value: Wire, sender: str, to: str) -> Messag
 
 
 def _decode_heartbeat(value: Wire, sender: str, to: str) -> Message:
-    return Heartbeat(term=value[1], sender=sender, to=to, commit_index=value[2], read_round=value[3], lease=value[4])
+    _, term, commit_index, read_round, lease, sent_at = value
+    if not math.isfinite(sent_at):
+        raise ProtocolViolation("a Heartbeat of no time at all")
+    return Heartbeat(
+        term=term,
+        sender=sender,
+        to=to,
+        commit_index=commit_index,
+        read_round=read_round,
+        lease=lease,
+        sent_at=sent_at,
+    )
 
 
 def _decode_heartbeat_response(value: Wire, sender: str, to: str) -> Message:
-    return HeartbeatResponse(term=value[1], sender=sender, to=to, read_round=value[2])
+    _, term, read_round, sent_at, promised_seconds = value
+    if not (math.isfinite(sent_at) and 0 <= promised_seconds < math.inf):
+        raise ProtocolViolation("a HeartbeatResponse with an impossible promise")
+    return HeartbeatResponse(
+        term=term, sender=sender, to=to, read_round=read_round, sent_at=sent_at, promised_seconds=promised_seconds
+    )
 
 
 def _decode_install_snapshot(value: Wire, sender: str, to: str) -> Message:
@@ -351,7 +368,7 @@ def _decode_install_snapshot(value: Wire, sender: str, to: str) -> Message:
 
 
 def _decode_read_index_request(value: Wire, sender: str, to: str) -> Message:
-    return ReadIndexRequest(term=value[1], sender=sender, to=to, context=value[2])
+    return ReadIndexRequest(term=value[1], sender=sender, to=to, context=value[2], lease=value[3])
 
 
 def _decode_read_index_response(value: Wire, sender: str, to: str) -> Message:
@@ -367,10 +384,10 @@ _DECODERS: Final[dict[int, tuple[tuple[type, ...], Callable[[Wire, str, str], Me
     REQUEST_VOTE_RESPONSE: ((int, int, bool, bool), _decode_request_vote_response),
     APPEND_ENTRIES: ((int, int, int, int, int, int, tuple), _decode_append_entries),
     APPEND_ENTRIES_RESPONSE: ((int, int, bool, int, int, int, int, int), _decode_append_entries_response),
-    HEARTBEAT: ((int, int, int, int, bool), _decode_heartbeat),
-    HEARTBEAT_RESPONSE: ((int, int, int), _decode_heartbeat_response),
+    HEARTBEAT: ((int, int, int, int, bool, float), _decode_heartbeat),
+    HEARTBEAT_RESPONSE: ((int, int, int, float, float), _decode_heartbeat_response),
     INSTALL_SNAPSHOT: ((int, int, tuple), _decode_install_snapshot),
-    READ_INDEX_REQUEST: ((int, int, int), _decode_read_index_request),
+    READ_INDEX_REQUEST: ((int, int, int, bool), _decode_read_index_request),
     READ_INDEX_RESPONSE: ((int, int, int, int), _decode_read_index_response),
     TIMEOUT_NOW: ((int, int), _decode_timeout_now),
 }

@@ -36,11 +36,13 @@ from raftkv.protocols.rpc_errors import RemoteError, encode_error
 from raftkv.protocols.rpc_frames import (
     CALL,
     CONSISTENCIES,
+    CONSISTENCY_NUMBERS,
     ERROR,
     FORWARDED,
     GET,
     MAX_ITEMS,
     MAX_REQUEST_ID,
+    MAX_STALE_MS,
     PING,
     RESULT,
     RPC_LIMITS,
@@ -50,6 +52,7 @@ from raftkv.protocols.warnings import RateLimitedLog
 
 _WRITE_TYPES: Final = (int, int, tuple, int)
 _GET_TYPES: Final = (int, int, tuple, int)
+_BOUNDED_GET_TYPES: Final = (int, int, tuple, int, int)
 _CALL_TYPES: Final = (int, int, str, dict)
 _PING_TYPES: Final = (int, int)
 
@@ -134,6 +137,7 @@ class RpcServerProtocol(GreetingReceiver):
         self._write_bytes = 0
         self._write_forwarded = False
         self._gets: tuple[list[tuple[int, tuple[bytes, ...]]], ...] = ([], [], [])  # by number of consistency
+        self._bounded_gets: dict[int, list[tuple[int, tuple[bytes, ...]]]] = {}  # by milliseconds
         # Reads that may be served, but whose answers the other side must take first:
         self._ready_gets: deque[tuple[int, tuple[bytes, ...]]] = deque()
 
@@ -157,6 +161,8 @@ class RpcServerProtocol(GreetingReceiver):
                 self._take_write(request_id, message[2], message[3])
             elif types == _GET_TYPES and kind == GET:
                 self._take_get(request_id, message[2], message[3])
+            elif types == _BOUNDED_GET_TYPES and kind == GET:
+                self._take_bounded_get(request_id, message[2], message[3], message[4])
             elif types == _CALL_TYPES and kind == CALL:
                 self._take_call(request_id, message[2], message[3])
             elif types == _PING_TYPES and kind == PING:
@@ -173,6 +179,9 @@ class RpcServerProtocol(GreetingReceiver):
             if gets:
                 self._start_gets(CONSISTENCIES[number], gets.copy())
                 gets.clear()
+        bounded, self._bounded_gets = self._bounded_gets, {}
+        for max_stale_ms, gets in bounded.items():
+            self._start_gets("stale", gets, max_stale_seconds=max_stale_ms / 1000)
         self._update_reading()
 
     def _take_write(self, request_id: int, commands: tuple[Any, ...], flags: int) -> None:
@@ -198,12 +207,23 @@ class RpcServerProtocol(GreetingReceiver):
     def _take_get(self, request_id: int, keys: tuple[Any, ...], consistency: int) -> None:
         if not 0 <= consistency < len(CONSISTENCIES):
             raise BadRequest(f"consistency: unknown, found {consistency}")
+        self._admit_get(keys)
+        self._gets[consistency].append((request_id, keys))
+
+    def _take_bounded_get(self, request_id: int, keys: tuple[Any, ...], consistency: int, max_stale_ms: int) -> None:
+        if consistency != CONSISTENCY_NUMBERS["stale"]:
+            raise BadRequest("max_stale: only for stale reads")
+        if not 0 <= max_stale_ms <= MAX_STALE_MS:
+            raise BadRequest(f"max_stale: must be 0 to {MAX_STALE_MS} ms, found {max_stale_ms}")
+        self._admit_get(keys)
+        self._bounded_gets.setdefault(max_stale_ms, []).append((request_id, keys))
+
+    def _admit_get(self, keys: tuple[Any, ...]) -> None:
         if not 0 < len(keys) <= MAX_ITEMS:
             raise BadRequest(f"keys: must be 1 to {MAX_ITEMS}, found {len(keys)}")
         for key in keys:
             self._settings.rules.check_key(key)
         self._outstanding += len(keys)
-        self._gets[consistency].append((request_id, keys))
 
     def _take_call(self, request_id: int, name: str, arguments: dict[str, Any]) -> None:
         call = self._calls.get(name)
@@ -245,9 +265,17 @@ class RpcServerProtocol(GreetingReceiver):
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
-    def _start_gets(self, consistency: Consistency, gets: list[tuple[int, tuple[bytes, ...]]]) -> None:
+    def _start_gets(
+        self,
+        consistency: Consistency,
+        gets: list[tuple[int, tuple[bytes, ...]]],
+        *,
+        max_stale_seconds: float | None = None,
+    ) -> None:
         """Wait once for all of them."""
-        self._key_value.barrier(consistency, lambda error: self._may_read(gets, error))
+        self._key_value.barrier(
+            consistency, lambda error: self._may_read(gets, error), max_stale_seconds=max_stale_seconds
+        )
 
     def _may_read(self, gets: list[tuple[int, tuple[bytes, ...]]], error: RaftKVError | None) -> None:
         if error is not None:

@@ -103,16 +103,22 @@ class RpcConnection(GreetingReceiver):
             return
         self._ask(WRITE, (commands, FORWARDED if forwarded else 0), done, changes=True, items=len(commands))
 
-    def get(self, keys: Sequence[bytes], consistency: Consistency, done: Done) -> None:
+    def get(
+        self, keys: Sequence[bytes], consistency: Consistency, done: Done, *, max_stale_seconds: float | None = None
+    ) -> None:
         """Ask for records.
 
         :param keys: 1 to ``MAX_ITEMS`` of them.
+        :param max_stale_seconds: how old the state may be that a stale read sees; rounded down to milliseconds.
         :param done: gets a tuple of records, ``None`` for a key that is not there; or the error.
         """
         if len(keys) > MAX_ITEMS:
             done(TooLarge(f"{len(keys)} keys in one request, at most {MAX_ITEMS} are allowed"))
             return
-        self._ask(GET, (keys, CONSISTENCY_NUMBERS[consistency]), done, changes=False, items=len(keys))
+        rest: tuple[Any, ...] = (keys, CONSISTENCY_NUMBERS[consistency])
+        if max_stale_seconds is not None:
+            rest = (*rest, int(max_stale_seconds * 1000))
+        self._ask(GET, rest, done, changes=False, items=len(keys))
 
     def call(self, name: str, arguments: Mapping[str, Any], done: Done) -> None:
         """Ask for something rare; ``done`` gets its value, arrays as tuples, or the error."""

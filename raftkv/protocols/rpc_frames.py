@@ -13,6 +13,7 @@ from raftkv.protocols.framing import MIB, FrameLimits
 # Requests. 0 and 1 are the hello and its refusal.
 WRITE: Final = 2  # (WRITE, request_id, commands, flags)       -> results, one for each command
 GET: Final = 3  # (GET, request_id, keys, consistency)         -> records, nil where there is no such key
+#                 (GET, request_id, keys, stale, max_stale_ms) -> the same, of a state that is no older
 CALL: Final = 4  # (CALL, request_id, name, arguments)         -> whatever that call answers
 PING: Final = 5  # (PING, request_id)                          -> nil
 
@@ -25,6 +26,7 @@ FORWARDED: Final = 1  # flag of a WRITE: another node sent it here, so it is not
 CONSISTENCIES: Final[tuple[Consistency, ...]] = ("linearizable", "lease", "stale")  # a GET has the position here
 CONSISTENCY_NUMBERS: Final[dict[Consistency, int]] = {name: number for number, name in enumerate(CONSISTENCIES)}
 
+MAX_STALE_MS: Final = 31_536_000_000  #: a year, which nobody means
 MAX_ITEMS: Final = 1024  #: commands of one WRITE, keys of one GET
 MAX_REQUEST_ID: Final = 2**63
 

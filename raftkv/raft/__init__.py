@@ -10,6 +10,7 @@
 ``leadership``        proposals, commitment, reads and transfer, for one term of one leader
 ``replication``       what each peer is sent, and what its answers prove
 ``progress``          one peer's log as the leader sees it
+``leases``            promises to grant no vote, and how long a leader may count on them
 ``reads``             which reads share which round of confirmation
 ``configuration``     who is in the cluster, and which configuration is in force at which index
 ``quorum``            majorities, simple and joint

@@ -29,6 +29,7 @@ class Durability:
         self._log = log
         self._last_write_id = 0
         self._done_write_id = 0
+        self._hard_state_write_id = 0
         self._held: deque[tuple[int, Message]] = deque()
 
     @property
@@ -51,6 +52,12 @@ class Durability:
         """The last write that the disk has finished; 0 for none."""
         return self._done_write_id
 
+    @property
+    def hard_state_is_durable(self) -> bool:
+        """Whether the present term and vote are on disk, whatever else is not."""
+        written = self.hard_state is self._written_hard_state
+        return written and self._done_write_id >= self._hard_state_write_id
+
     def hold(self, message: Message) -> None:
         """Keep a message until all that is known now is on disk; only where something is pending."""
         self._held.append((self._last_write_id + self.write_wanted, message))
@@ -68,6 +75,8 @@ class Durability:
             entries=self._log.take_unwritten(),
         )
         self._log.write_pending(self._last_write_id)
+        if changed:
+            self._hard_state_write_id = self._last_write_id
         self._written_hard_state = self.hard_state
         self.snapshot = None
         return write

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raftkv.raft import quorum
+from raftkv.raft.leases import Promise
 from raftkv.raft.messages import RequestVote
 from raftkv.raft.quorum import VoteResult
 from raftkv.raft.ready import Role
@@ -38,6 +39,7 @@ class Election:
         self._state = state
         self._chance = chance
         self._votes: dict[str, bool] = {}
+        self._promise = Promise()
         self.grace_ticks = grace_ticks
         self.reset_timer()
 
@@ -58,6 +60,33 @@ class Election:
         self.grace_ticks = max(self.grace_ticks - 1, 0)
         self._elapsed_ticks += 1
         return self._elapsed_ticks >= self._timeout_ticks
+
+    # -- promises to a leader that counts on a lease -------------------------------------------------------------------
+
+    def promise(self) -> float:
+        """Promise the leader of this term to grant no vote behind its back (thesis 6.4.1).
+
+        :return: for how many seconds; 0 where nothing is promised.
+        """
+        state = self._state
+        if state.now is None or not state.durability.hard_state_is_durable:
+            # A restart must know that there may be a promise to keep, and knows by the term on the disk.
+            return 0.0
+        seconds = state.settings.promise_seconds
+        self._promise.give(term=state.current_term, until=state.now + seconds)
+        return seconds
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether a promise forbids to campaign, and to vote for those who do."""
+        now = self._state.now
+        return now is not None and self._promise.holds(now)
+
+    @property
+    def may_succeed(self) -> bool:
+        """Whether this server may campaign because the leader of this term asked it to."""
+        may_break = not self.is_bound or self._promise.yields_to_successor(self._state.current_term + 1)
+        return self.may_campaign and may_break
 
     # -- our own campaign ------------------------------------------------------------------------------------------
 
@@ -126,6 +155,10 @@ class Election:
             return f"the vote that {request.sender} asks for is that of another incarnation of {state.node_id}"
         if self.grace_ticks:
             return f"no vote for {request.sender}: a lease may have been promised before the restart"
+        may_break = request.leadership_transfer and self._promise.yields_to_successor(request.term)
+        if self.is_bound and request.term >= state.current_term and not may_break:
+            # Not the same as hearing a leader: this holds although the leader is forgotten, or another term begun.
+            return f"no vote for {request.sender}: a leader may count on a lease"
         hears_leader = state.leader is not None and (
             state.role is Role.LEADER or self._elapsed_ticks < state.settings.election_ticks
         )

@@ -33,8 +33,11 @@ def accept_entries(state: State, message: AppendEntries) -> None:
     acknowledge(state, message.sender, max(last_verified, state.commit_index), read_round=message.read_round)
 
 
-def accept_heartbeat(state: State, message: Heartbeat) -> None:
-    """Take over what is committed, and answer at once: the answer promises nothing about the log."""
+def accept_heartbeat(state: State, message: Heartbeat, *, promised_seconds: float) -> None:
+    """Take over what is committed, and answer at once: the answer promises nothing about the log.
+
+    :param promised_seconds: for how long no vote will be granted; 0 for no promise.
+    """
     if message.commit_index <= state.log.last_index:
         state.commit_to(message.commit_index)
     else:
@@ -43,7 +46,12 @@ def accept_heartbeat(state: State, message: Heartbeat) -> None:
         state.events.append(f"leader {message.sender} believes that we have entry {message.commit_index}")
     state.send(
         HeartbeatResponse(
-            term=state.current_term, sender=state.node_id, to=message.sender, read_round=message.read_round
+            term=state.current_term,
+            sender=state.node_id,
+            to=message.sender,
+            read_round=message.read_round,
+            sent_at=message.sent_at,
+            promised_seconds=promised_seconds,
         )
     )
 

@@ -47,6 +47,7 @@ class Leadership:
         self._transfer_elapsed_ticks = 0
         self._timeout_now_sent = False
         self._gave_way = False
+        self._asked_another_to_lead = False
         self.transferring_to: str | None = None
         self._uncommitted_bytes = state.log.size_between(state.commit_index + 1, state.log.last_index + 1)
 
@@ -147,13 +148,48 @@ class Leadership:
 
     # -- reads -------------------------------------------------------------------------------------------------------
 
-    def read(self, context: int) -> None:
-        """Let a read of this node wait for the next round."""
-        self._reads.add(Reader(peer=None, context=context))
+    def read(self, context: int, *, lease: bool) -> None:
+        """Answer a read of this node by our lease where that will do, or let it wait for the next round."""
+        self._read(Reader(peer=None, context=context), lease=lease)
 
     def on_read_index_request(self, message: ReadIndexRequest) -> None:
-        """Let the reads of a follower wait for the next round."""
-        self._reads.add(Reader(peer=message.sender, context=message.context))
+        """Do the same for the reads of a follower."""
+        self._read(Reader(peer=message.sender, context=message.context), lease=message.lease)
+
+    def _read(self, reader: Reader, *, lease: bool) -> None:
+        index = self.lease_index() if lease else None
+        if index is None:
+            self._reads.add(reader)
+        else:
+            self._tell(reader, index)
+
+    def lease_index(self) -> int | None:
+        """Return the index that a read has to wait for if our lease proves it, at the time last told; else ``None``.
+
+        Proves it of that very moment: what the clock reads must have been told after the read began (B30).
+        """
+        now = self._state.now
+        if now is None or not self._lease_sought or not self._has_committed_in_term():  # (B29)
+            return None
+        return self._state.commit_index if now < self.replication.promised_until() else None
+
+    @property
+    def _lease_sought(self) -> bool:
+        """Whether our heartbeats ask for promises, and promises given may be counted on.
+
+        Not while leadership is being transferred, for a successor that we choose is elected whatever was promised
+        (B10). And never again in this term once a successor was asked to campaign: that message may be late, and
+        would break promises made after it. Nor where we lead without being a voter: the one that will lead after us
+        may be alone in the configuration, and then waits for nobody.
+        """
+        state = self._state
+        return (
+            state.settings.lease_reads
+            and state.now is not None
+            and self.transferring_to is None
+            and not self._asked_another_to_lead
+            and state.configuration.is_voter(state.node_id)
+        )
 
     @property
     def _round_wanted(self) -> bool:
@@ -163,27 +199,26 @@ class Leadership:
     def _start_round(self) -> None:
         self._reads.start(self._state.commit_index)
         # Heartbeats, not AppendEntries: their answers do not wait for a disk.
-        self.replication.broadcast_heartbeat(read_round=self._reads.number)
+        self.replication.broadcast_heartbeat(read_round=self._reads.number, lease=self._lease_sought)
         self._confirm_reads()
 
     def _confirm_reads(self) -> None:
         if not self._reads.under_way or not self.replication.echoed(self._reads.number):
             return
         index, readers = self._reads.confirmed()
-        state = self._state
         for reader in readers:
-            if reader.peer is None:
-                state.reads.append(ReadState(context=reader.context, index=index))
-            else:
-                state.send(
-                    ReadIndexResponse(
-                        term=state.current_term,
-                        sender=state.node_id,
-                        to=reader.peer,
-                        context=reader.context,
-                        index=index,
-                    )
-                )
+            self._tell(reader, index)
+
+    def _tell(self, reader: Reader, index: int) -> None:
+        state = self._state
+        if reader.peer is None:
+            state.reads.append(ReadState(context=reader.context, index=index))
+            return
+        state.send(
+            ReadIndexResponse(
+                term=state.current_term, sender=state.node_id, to=reader.peer, context=reader.context, index=index
+            )
+        )
 
     def end(self) -> None:
         """Give back the reads of this node that still wait; followers notice by themselves that we no longer lead."""
@@ -235,6 +270,7 @@ class Leadership:
             self._send_timeout_now(to)
 
     def _send_timeout_now(self, to: str) -> None:
+        self._asked_another_to_lead = True
         self._state.send(TimeoutNow(term=self._state.current_term, sender=self._state.node_id, to=to))
 
     def _tick_transfer(self) -> None:
@@ -288,7 +324,7 @@ class Leadership:
         self._heartbeat_elapsed_ticks += 1
         if self._heartbeat_elapsed_ticks >= settings.heartbeat_ticks:
             self._heartbeat_elapsed_ticks = 0
-            self.replication.broadcast_heartbeat(read_round=self._reads.number)
+            self.replication.broadcast_heartbeat(read_round=self._reads.number, lease=self._lease_sought)
 
     @property
     def flush_wanted(self) -> bool:

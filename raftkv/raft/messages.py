@@ -142,19 +142,29 @@ class Heartbeat(Message):
 
     :ivar commit_index: the smaller of the leader's commit index and the receiver's match index.
     :ivar read_round: as in :class:`AppendEntries`.
-    :ivar lease: whether the leader counts the answer towards a lease (thesis 6.4.1).
+    :ivar lease: whether the leader counts the answer towards a lease (thesis 6.4.1): who answers grants no vote for
+        a while.
+    :ivar sent_at: what the leader's own clock read when it made this, in seconds; means nothing to anybody else.
     """
 
     commit_index: int
     read_round: int = 0
     lease: bool = False
+    sent_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatResponse(Message):
-    """The echo of a :class:`Heartbeat`."""
+    """The echo of a :class:`Heartbeat`.
+
+    :ivar sent_at: echo of the request's.
+    :ivar promised_seconds: for how long, by its own clock and from the moment of this answer, the sender grants no
+        vote, but to a successor that the leader itself has chosen; 0 for no such promise.
+    """
 
     read_round: int = 0
+    sent_at: float = 0.0
+    promised_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,9 +179,13 @@ class InstallSnapshot(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadIndexRequest(Message):
-    """A follower asks the leader for a read index (thesis 6.4). ``context`` is the follower's own number."""
+    """A follower asks the leader for a read index (thesis 6.4). ``context`` is the follower's own number.
+
+    :ivar lease: whether the leader's lease is proof enough, where it holds one.
+    """
 
     context: int
+    lease: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

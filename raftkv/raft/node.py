@@ -99,6 +99,17 @@ class RaftNode(NodeView):
 
     # -- what arrives ------------------------------------------------------------------------------------------------
 
+    def time_is(self, now: float) -> None:
+        """Take note of what a monotonic clock reads, for leases alone (thesis 6.4.1); everything else counts ticks.
+
+        To be called just before every other method that hands something in or takes something out, else what the
+        node believes of time is that of the last call (B31). Where it is never called there are no leases.
+
+        :param now: seconds since whenever; a clock that went back is taken as standing still.
+        """
+        state = self._state
+        state.now = now if state.now is None else max(state.now, now)
+
     def step(self, message: Message) -> None:
         """Take a message of another member, current, late, repeated or forged.
 
@@ -148,8 +159,11 @@ class RaftNode(NodeView):
     # -- elections ---------------------------------------------------------------------------------------------------
 
     def campaign(self) -> None:
-        """Act as if the election timeout had passed: ask whether an election could be won (thesis 9.6)."""
-        if self._leadership is not None:
+        """Act as if the election timeout had passed: ask whether an election could be won (thesis 9.6).
+
+        Not yet, where a leader may still count on a lease: the next tick tries again.
+        """
+        if self._leadership is not None or self._election.is_bound:
             return
         if self._election.may_campaign:
             self._become_pre_candidate()
@@ -194,7 +208,7 @@ class RaftNode(NodeView):
 
     def _on_timeout_now(self, message: TimeoutNow) -> None:
         # Sent by the leader itself, so nothing is disrupted and no pre-vote is needed (thesis 3.10).
-        if message.sender == self.leader and self._leadership is None and self._election.may_campaign:
+        if message.sender == self.leader and self._leadership is None and self._election.may_succeed:
             self._become_candidate(leadership_transfer=True)
 
     # -- the roles: nobody else writes them --------------------------------------------------------------------------
@@ -275,7 +289,8 @@ class RaftNode(NodeView):
 
     def _on_heartbeat(self, message: Heartbeat) -> None:
         self._follow(message.sender)
-        accept_heartbeat(self._state, message)
+        promised_seconds = self._election.promise() if message.lease else 0.0
+        accept_heartbeat(self._state, message, promised_seconds=promised_seconds)
 
     def _on_install_snapshot(self, message: InstallSnapshot) -> None:
         # It took a while to arrive, and may come from one that no longer leads: what it holds is committed all the
@@ -292,8 +307,10 @@ class RaftNode(NodeView):
 
     def _request_read_index(self, leader: str) -> None:
         state = self._state
-        number = self._forwarded_reads.request()
-        state.send(ReadIndexRequest(term=state.current_term, sender=state.node_id, to=leader, context=number))
+        number, lease = self._forwarded_reads.request()
+        state.send(
+            ReadIndexRequest(term=state.current_term, sender=state.node_id, to=leader, context=number, lease=lease)
+        )
 
     # -- the leader --------------------------------------------------------------------------------------------------
 
@@ -348,17 +365,27 @@ class RaftNode(NodeView):
         """
         self._leading().transfer(to)
 
-    def read_index(self, context: int) -> None:
+    def read_index(self, context: int, *, lease: bool = False) -> None:
         """Ask for an index that a linearizable read has to wait for; it comes in ``Ready.reads``.
 
         :param context: the caller's number, given back with the answer.
+        :param lease: whether the leader's lease is proof enough, where it holds one.
         """
         if self._leadership is not None:
-            self._leadership.read(context)
+            self._leadership.read(context, lease=lease)
         elif self.leader is not None:
-            self._forwarded_reads.add(context)
+            self._forwarded_reads.add(context, lease=lease)
         else:
             self._state.reads.append(ReadState(context=context, index=None))
+
+    def lease_index(self, now: float) -> int | None:
+        """Return the index that a read has to wait for if a lease of ours proves it, without asking anybody.
+
+        :param now: as for :meth:`time_is`, read after the read began (B30).
+        :return: ``None`` without a valid lease.
+        """
+        self.time_is(now)
+        return self._leadership.lease_index() if self._leadership is not None else None
 
     # -- what goes out -----------------------------------------------------------------------------------------------
 

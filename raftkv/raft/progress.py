@@ -7,6 +7,7 @@ snapshot has arrived. Who sends what is the business of ``replication``.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
@@ -76,6 +77,7 @@ class Progress:
     :ivar ticks_since_contact: ticks since it was last heard.
     :ivar commit_sent: the largest commit index that an AppendEntries told it.
     :ivar read_round: the newest round of read confirmation that it echoed.
+    :ivar promised_until: until when, by our own clock, it surely grants no vote behind our back (thesis 6.4.1).
     :ivar contact_wanted: an AppendEntries is due even where there are no entries to send.
     :ivar departing: it left the configuration, and is sent only what tells it so.
     """
@@ -89,6 +91,7 @@ class Progress:
         self.ticks_since_contact = 0
         self.commit_sent = 0
         self.read_round = 0
+        self.promised_until = -math.inf
         self.contact_wanted = True
         self.departing = False
         self._probe_sent = False

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from enum import Enum
+from typing import TypeVar
+
+_Number = TypeVar("_Number", int, float)
 
 
 class VoteResult(Enum):
@@ -24,15 +27,27 @@ def committed_index(voters: Collection[str], outgoing: Collection[str], match_in
     :param match_index: what each voter is known to have; 0 for nothing.
     :return: 0 where there are no voters, for nobody can agree then.
     """
-    index = _majority_index(voters, match_index)
-    return min(index, _majority_index(outgoing, match_index)) if outgoing else index
+    return _agreed(voters, outgoing, match_index)
 
 
-def _majority_index(voters: Collection[str], match_index: Callable[[str], int]) -> int:
+def agreed_until(voters: Collection[str], outgoing: Collection[str], until: Callable[[str], float]) -> float:
+    """Return the moment up to which a majority (of both sides) stands by its word.
+
+    :param until: up to when each voter does; minus infinity for never.
+    """
+    return _agreed(voters, outgoing, until)
+
+
+def _agreed(voters: Collection[str], outgoing: Collection[str], value: Callable[[str], _Number]) -> _Number:
+    agreed = _majority_value(voters, value)
+    return min(agreed, _majority_value(outgoing, value)) if outgoing else agreed
+
+
+def _majority_value(voters: Collection[str], value: Callable[[str], _Number]) -> _Number:
     if not voters:
         return 0
     # In descending order, the element at position len // 2 is the smallest of a bare majority.
-    return sorted(map(match_index, voters), reverse=True)[len(voters) // 2]
+    return sorted(map(value, voters), reverse=True)[len(voters) // 2]
 
 
 def vote_result(voters: Collection[str], outgoing: Collection[str], votes: Mapping[str, bool]) -> VoteResult:

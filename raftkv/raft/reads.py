@@ -89,24 +89,35 @@ class ForwardedReads:
         self._asked: list[int] = []
         self._waiting: list[int] = []
         self._send_again = False
+        self._lease_will_do = True
+        self._asked_lease_will_do = True
 
     @property
     def wanted(self) -> bool:
         """Whether a request should be sent."""
         return self._send_again or (bool(self._waiting) and not self._asked)
 
-    def add(self, context: int) -> None:
-        """Let a read wait for the next request."""
-        self._waiting.append(context)
+    def add(self, context: int, *, lease: bool = False) -> None:
+        """Let a read wait for the next request.
 
-    def request(self) -> int:
-        """Return the number of the request to send now: a new one for all that wait, or the last one again."""
+        :param lease: whether the leader's lease will do; a request that is for one read for which it will not, asks
+            for a round.
+        """
+        self._waiting.append(context)
+        self._lease_will_do = self._lease_will_do and lease
+
+    def request(self) -> tuple[int, bool]:
+        """Return the request to send now: a new one for all that wait, or the last one again.
+
+        :return: its number, and whether the leader's lease will do.
+        """
         if not self._asked:
             self.number += 1
             self._asked, self._waiting = self._waiting, []
+            self._asked_lease_will_do, self._lease_will_do = self._lease_will_do, True
         self._elapsed_ticks = 0
         self._send_again = False
-        return self.number
+        return self.number, self._asked_lease_will_do
 
     def tick(self) -> None:
         """Count one tick."""
@@ -126,4 +137,5 @@ class ForwardedReads:
         contexts = self._asked + self._waiting
         self._asked, self._waiting = [], []
         self._send_again = False
+        self._lease_will_do = True
         return contexts

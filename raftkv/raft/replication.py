@@ -6,8 +6,11 @@ so that nothing of an earlier leadership can be left over (Figure 2, volatile st
 
 from __future__ import annotations
 
+import math
+
 from raftkv.raft import quorum
 from raftkv.raft.configuration import Configuration
+from raftkv.raft.leases import lease_end
 from raftkv.raft.log import entry_size
 from raftkv.raft.messages import AppendEntries, AppendEntriesResponse, Entry, Heartbeat, HeartbeatResponse
 from raftkv.raft.progress import Progress, ProgressState
@@ -78,6 +81,9 @@ class Replication:
         progress = self._heard(message.sender)
         if progress is not None:
             progress.read_round = max(progress.read_round, message.read_round)
+            if message.promised_seconds and self._state.now is not None and message.sent_at <= self._state.now:
+                until = lease_end(message, drift_bound=self._state.settings.clock_drift_bound)
+                progress.promised_until = max(progress.promised_until, until)
             progress.heartbeat_answered(self._state.log.last_index)
             self.wanted = self.wanted or progress.contact_wanted
 
@@ -119,6 +125,17 @@ class Replication:
         present = {peer for peer, progress in self.peers.items() if progress.read_round >= read_round}
         return self._is_quorum(present)
 
+    def promised_until(self) -> float:
+        """Return until when, by our own clock, no other leader can have been elected behind our back."""
+        configuration = self._state.configuration
+        return quorum.agreed_until(configuration.voters, configuration.outgoing_voters, self._promise)
+
+    def _promise(self, member: str) -> float:
+        if member == self._state.node_id:
+            return math.inf  # our own vote for another ends this leadership, and everything that rests on it
+        progress = self.peers.get(member)
+        return progress.promised_until if progress else -math.inf
+
     # -- time --------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
@@ -146,8 +163,11 @@ class Replication:
 
     # -- what is sent ------------------------------------------------------------------------------------------------
 
-    def heartbeat(self, peer: str, *, read_round: int) -> None:
-        """Tell a peer that we lead; it may commit what it surely has."""
+    def heartbeat(self, peer: str, *, read_round: int, lease: bool = False) -> None:
+        """Tell a peer that we lead; it may commit what it surely has.
+
+        :param lease: whether to ask for a promise, which then counts from now: no later than the message is sent.
+        """
         state = self._state
         state.send(
             Heartbeat(
@@ -156,13 +176,15 @@ class Replication:
                 to=peer,
                 commit_index=min(state.commit_index, self.peers[peer].match_index),
                 read_round=read_round,
+                lease=lease,
+                sent_at=state.now if lease and state.now is not None else 0.0,
             )
         )
 
-    def broadcast_heartbeat(self, *, read_round: int) -> None:
+    def broadcast_heartbeat(self, *, read_round: int, lease: bool) -> None:
         """Tell all peers that we lead."""
         for peer in self.peers:
-            self.heartbeat(peer, read_round=read_round)
+            self.heartbeat(peer, read_round=read_round, lease=lease)
 
     def flush(self, *, read_round: int) -> None:
         """Send every peer what it may have: entries, or the news that more is committed.

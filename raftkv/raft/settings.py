@@ -21,6 +21,11 @@ class RaftSettings:
     :ivar max_uncommitted_bytes: bytes of entries that a leader takes before the first of them is committed.
     :ivar vote_grace_ticks: a node that restarts with a state grants no vote in its first ticks, for it may have
         acknowledged a heartbeat that counts on a lease (thesis 6.4.1); 0 where there are no leases.
+    :ivar promise_seconds: for how long a follower that acknowledges such a heartbeat grants no vote; no longer than
+        ``vote_grace_ticks`` last, since a restart forgets the promise. 0 for never.
+    :ivar lease_reads: whether this server seeks a lease where it leads.
+    :ivar clock_drift_bound: how far the rate of any member's clock may be off, as a share of 1; a lease is shorter
+        than the promises that it rests on by that much for the leader's clock and as much again for the follower's.
     """
 
     election_ticks: int = 10
@@ -31,12 +36,19 @@ class RaftSettings:
     max_committed_bytes: int = 1024 * 1024
     max_uncommitted_bytes: int = 64 * 1024 * 1024
     vote_grace_ticks: int = 0
+    promise_seconds: float = 0.0
+    lease_reads: bool = False
+    clock_drift_bound: float = 0.05
 
     def __post_init__(self) -> None:
         if not 1 <= self.heartbeat_ticks < self.election_ticks:
             raise ValueError(f"heartbeat_ticks must be in [1, election_ticks), not {self.heartbeat_ticks}")
         if self.vote_grace_ticks < 0:
             raise ValueError(f"vote_grace_ticks must not be negative, not {self.vote_grace_ticks}")
+        if not (self.promise_seconds >= 0 and 0 <= self.clock_drift_bound < 1):
+            raise ValueError(f"impossible: promise_seconds={self.promise_seconds}, {self.clock_drift_bound=}")
+        if self.promise_seconds and not self.vote_grace_ticks:
+            raise ValueError("promise_seconds need vote_grace_ticks: a restart forgets what was promised")
         bounds = ("append_bytes", "inflight_messages", "inflight_bytes", "committed_bytes", "uncommitted_bytes")
         for name in bounds:
             if getattr(self, f"max_{name}") < 1:

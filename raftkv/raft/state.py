@@ -27,6 +27,8 @@ class State:
     :ivar role: written only by the ``_become_*`` of the node.
     :ivar leader: the leader of the current term, where it is known.
     :ivar last_applied: the last entry that was handed out for application.
+    :ivar now: what the driver's monotonic clock last read, in seconds; ``None`` where nobody says, and then there are
+        neither leases nor promises.
     :ivar messages: to be sent with the next ``Ready``; likewise ``reads``, ``snapshot_peers`` and ``events``.
     """
 
@@ -53,6 +55,7 @@ class State:
         self.leader: str | None = None
         self.commit_index = log.snapshot_index
         self.last_applied = log.snapshot_index
+        self.now: float | None = None
         self.messages: list[Message] = []
         self.reads: list[ReadState] = []
         self.snapshot_peers: list[str] = []

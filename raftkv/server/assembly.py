@@ -38,6 +38,7 @@ from raftkv.raft.configuration import Configuration, Member
 from raftkv.raft.messages import EntryKind, SnapshotMeta
 from raftkv.server.clustertime import ClusterClock
 from raftkv.server.driver import Driver
+from raftkv.server.freshness import Freshness
 from raftkv.server.housekeeping import SessionExpiry
 from raftkv.server.proposals import Proposals, WriteLimits
 from raftkv.server.reads import ReadLimits, Reads
@@ -57,6 +58,8 @@ class Surroundings:
 
     :ivar clock: the reactor, monotonic; or a test's clock.
     :ivar random: all the chance there is: election timeouts, the numbers of the first questions.
+    :ivar steady_seconds: the clock that leases and the age of the state go by. It never goes back, and goes on while
+        the machine sleeps, which the reactor's may not.
     :ivar wall_seconds: returns Unix time; told to people, never used to decide.
     :ivar disk: the data directory, locked by whoever made it.
     :ivar log_worker: runs the log's writes and syncs.
@@ -76,6 +79,7 @@ class Surroundings:
 
     clock: IReactorTime
     random: random.Random
+    steady_seconds: Callable[[], float]
     wall_seconds: Callable[[], float]
     disk: IDisk
     log_worker: IBatchWorker
@@ -137,9 +141,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     node = RaftNode(
         node_id=config.node_id,
         incarnation=meta.incarnation,
-        settings=RaftSettings(
-            election_ticks=config.election_ticks, vote_grace_ticks=config.election_ticks, **world.raft_bounds
-        ),
+        settings=_raft_settings(config, world.raft_bounds),
         random=world.random,
         hard_state=recovered.hard_state,
         snapshot=recovered.snapshot,
@@ -189,6 +191,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         transport=transport,
         applier=state_machine,
         tick_interval_seconds=config.tick_interval_seconds,
+        steady_seconds=world.steady_seconds,
         fatal=world.fatal,
     )
     directory = Directory(identity=identity, configuration=lambda: node.configuration, met=transport.known_peers)
@@ -210,6 +213,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         node=node,
         state_machine=state_machine,
         seconds=world.clock.seconds,
+        freshness=Freshness(steady_seconds=world.steady_seconds, drift_bound=config.clock_drift_bound),
         wake=driver.wake,
         limits=_read_limits(config),
         first_context=world.random.getrandbits(48),
@@ -326,6 +330,18 @@ def initial_configuration(config: NodeConfig, joined: Joined | None = None) -> C
 
 def _removal_note(identity: Identity, index: int) -> RemovedNote:
     return RemovedNote(node_id=identity.node_id, cluster_id=identity.cluster_id, configuration_index=index)
+
+
+def _raft_settings(config: NodeConfig, bounds: Mapping[str, int]) -> RaftSettings:
+    return RaftSettings(
+        election_ticks=config.election_ticks,
+        vote_grace_ticks=config.election_ticks,
+        # Whatever this node does where it leads, it keeps the promises that other leaders ask for.
+        promise_seconds=config.election_timeout_seconds,
+        lease_reads=config.lease_reads,
+        clock_drift_bound=config.clock_drift_bound,
+        **bounds,
+    )
 
 
 def _write_limits(config: NodeConfig) -> WriteLimits:

@@ -57,6 +57,7 @@ class Driver(Service):
     :param transport: the way to the other members.
     :param applier: the state machine.
     :param tick_interval_seconds: length of a tick.
+    :param steady_seconds: the clock of leases; it never goes back, and goes on while the machine sleeps.
     :param fatal: called once with the error that makes it unsafe to go on; the process must stop.
     """
 
@@ -71,6 +72,7 @@ class Driver(Service):
         transport: IPeerTransport,
         applier: Applier,
         tick_interval_seconds: float,
+        steady_seconds: Callable[[], float],
         fatal: Callable[[BaseException], None],
     ) -> None:
         self.node = node
@@ -80,6 +82,7 @@ class Driver(Service):
         self._transport = transport
         self._applier = applier
         self._tick_interval_seconds = tick_interval_seconds
+        self._steady_seconds = steady_seconds
         self._fatal = fatal
         self._participants: list[Participant] = []
         self._on_reads: Callable[[tuple[ReadState, ...]], None] = lambda reads: None
@@ -159,6 +162,7 @@ class Driver(Service):
         if not self.running or self.failure is not None or self._silent:
             return
         try:
+            self.node.time_is(self._steady_seconds())
             method(*arguments)
         except Exception as error:
             # Not to carry on: what the core refuses to do once must stop the node, whoever called.
@@ -170,6 +174,7 @@ class Driver(Service):
         if self.failure is not None:
             return
         try:
+            self.node.time_is(self._steady_seconds())
             self.node.advance(write_id)
         except Exception as error:
             self.fail(error)
@@ -195,6 +200,8 @@ class Driver(Service):
         self._draining = True
         self._wanted_again = False
         try:
+            # After everything that this turn answers had arrived, and before anything that it sends (B30, B31).
+            self.node.time_is(self._steady_seconds())
             for participant in self._participants:
                 participant.gather()
             if self.node.has_ready():

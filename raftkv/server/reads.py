@@ -1,7 +1,8 @@
-"""Reads on their way: a barrier for each turn of the reactor, confirmed by ReadIndex (thesis 6.4).
+"""Reads on their way: a barrier for each turn of the reactor, confirmed by ReadIndex (thesis 6.4) or by a lease.
 
-All reads of one turn share one context of the core, which in turn lets contexts share rounds. Nothing is read here:
-when a barrier falls, its caller reads the state machine in that very call.
+All reads of one turn share one context of the core, which in turn lets contexts share rounds; those that trust a lease
+have one of their own. Reads that may be stale wait for nothing as long as the state is known to be fresh enough.
+Nothing is read here: when a barrier falls, its caller reads the state machine in that very call.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from twisted.logger import Logger
 
@@ -16,7 +18,10 @@ from raftkv.errors import NoLeader, Overloaded, RaftKVError, RequestTimeout, Shu
 from raftkv.interfaces import Consistency
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import ReadState, SoftState
+from raftkv.server.freshness import Freshness
 from raftkv.server.statemachine import StateMachine
+
+_KEEP_FRESH_SECONDS: Final = 10.0  # after a stale read, for the next one, which seldom comes alone
 
 Done = Callable[[RaftKVError | None], None]
 
@@ -42,21 +47,29 @@ class ReadLimits:
 class _Read:
     done: Done
     arrived: float
+    may_lease: bool
     answered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Asked:
+    """A question, and then the wait for its answer to be applied.
+
+    :ivar asked_steady: when, by the clock of leases: the answer holds whatever was committed then.
+    """
+
     reads: list[_Read]
     asked: float
+    asked_steady: float
 
 
 class Reads:
-    """The linearizable reads of one node.
+    """The reads of one node, however consistent.
 
     :param node: confirms the read index, as leader or through the leader.
     :param state_machine: knows when an index has been applied.
     :param seconds: the monotonic clock that time-outs are measured by.
+    :param freshness: remembers since when the state is known to be complete.
     :param wake: asks the driver for a turn.
     :param first_context: a number drawn anew for each start of the process: an answer to a question of the life before
         must not pass for one of this life, whose question came later.
@@ -70,6 +83,7 @@ class Reads:
         node: RaftNode,
         state_machine: StateMachine,
         seconds: Callable[[], float],
+        freshness: Freshness,
         wake: Callable[[], None],
         limits: ReadLimits,
         first_context: int,
@@ -77,42 +91,83 @@ class Reads:
         self._node = node
         self._state_machine = state_machine
         self._seconds = seconds
+        self._freshness = freshness
         self._wake = wake
         self._limits = limits
         self._gathered: list[_Read] = []
         self._asked: dict[int, _Asked] = {}
-        self._applying: dict[int, list[_Read]] = {}  # by the index that they wait for
+        self._applying: dict[int, _Asked] = {}  # by the index that they wait for
         self._next_context = first_context
         self._pending = 0
         self._refusing = False
+        self._stale_read_came = False
+        self._keep_fresh_until = 0.0
+        self._refresh_due = False
         self.barriers = 0
         self.rounds_asked = 0
+        self.served_by_lease = 0
+        self.served_stale = 0
 
-    def barrier(self, consistency: Consistency, done: Done) -> None:
+    def barrier(self, consistency: Consistency, done: Done, *, max_stale_seconds: float | None = None) -> None:
         """Wait until a read may be served; see :meth:`raftkv.interfaces.IKeyValue.barrier`."""
         self.barriers += 1
         if self._refusing:
             done(ShuttingDown())
-        elif consistency == "stale":
+        elif consistency == "stale" and max_stale_seconds is None:
+            self._stale_read_came = True
+            self.served_stale += 1
             done(NoLeader() if self._state_machine.is_restoring else None)
+        elif consistency == "lease" and self._leads_by_lease():
+            self.served_by_lease += 1
+            done(None)
+        elif consistency == "stale" and self._is_fresher_than(max_stale_seconds or 0.0):
+            self.served_stale += 1
+            done(None)
         elif self._pending >= self._limits.max_pending_reads:
             done(Overloaded(f"{self._pending} reads wait already; the limit is {self._limits.max_pending_reads}"))
         else:
             self._pending += 1
-            self._gathered.append(_Read(done, self._seconds()))
+            self._gathered.append(_Read(done, self._seconds(), may_lease=consistency != "linearizable"))
             self._wake()
+
+    def staleness(self) -> float | None:
+        """Return how old the own state may be; see :meth:`raftkv.interfaces.IKeyValue.staleness`."""
+        return 0.0 if self._leads_by_lease() else self._freshness.age()
+
+    def _leads_by_lease(self) -> bool:
+        """Tell whether a lease of ours proves, at this very moment, that the own state is the newest there is."""
+        # The clock is read here and now, when the read is there and about to be served: a process that was paused a
+        # moment ago finds its lease expired (B30).
+        index = self._node.lease_index(self._freshness.now())
+        state_machine = self._state_machine
+        return index is not None and not state_machine.is_restoring and state_machine.store.applied_index >= index
+
+    def _is_fresher_than(self, max_stale_seconds: float) -> bool:
+        self._stale_read_came = True
+        age = self.staleness()
+        return age is not None and age <= max_stale_seconds
 
     # -- the driver's turn ---------------------------------------------------------------------------------------
 
     def gather(self) -> None:
-        """Ask for one read index for everything that came in during this turn."""
-        if not self._gathered or self._node.leader is None:
+        """Ask for one read index for everything that came in during this turn, and one where a lease will do."""
+        if self._node.leader is None:
+            return
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self._ask([read for read in gathered if not read.may_lease], lease=False)
+            self._ask([read for read in gathered if read.may_lease], lease=True)
+        if self._refresh_due and not self._asked:
+            self._ask([], lease=True, is_refresh=True)
+        self._refresh_due = False
+
+    def _ask(self, reads: list[_Read], *, lease: bool, is_refresh: bool = False) -> None:
+        if not reads and not is_refresh:
             return
         context, self._next_context = self._next_context, self._next_context + 1
-        self._asked[context] = _Asked(self._gathered, self._seconds())
-        self._gathered = []
+        self._asked[context] = _Asked(reads, self._seconds(), self._freshness.now())
         self.rounds_asked += 1
-        self._node.read_index(context)
+        self._node.read_index(context, lease=lease)
 
     def resolved(self, states: tuple[ReadState, ...]) -> None:
         """The core answered some contexts."""
@@ -123,20 +178,25 @@ class Reads:
             if state.index is None:
                 self._gathered.extend(asked.reads)
             else:
-                self._serve(asked.reads, state.index)
+                self._serve(asked, state.index)
         # What was lost is asked anew by the next tick or change of leader, not in a loop.
 
-    def _serve(self, reads: list[_Read], index: int) -> None:
+    def _serve(self, asked: _Asked, index: int) -> None:
         waiting = self._applying.get(index)
         if waiting is not None:
-            waiting.extend(reads)
+            waiting.reads.extend(asked.reads)
+            waiting.asked_steady = max(waiting.asked_steady, asked.asked_steady)
             return
         # One waiter for each index: while a snapshot is restored reads come and time out for minutes.
-        self._applying[index] = reads
+        self._applying[index] = asked
         self._state_machine.when_applied(index, partial(self._applied, index))
 
     def _applied(self, index: int) -> None:
-        for read in self._applying.pop(index, ()):
+        waiting = self._applying.pop(index, None)
+        if waiting is None:
+            return
+        self._freshness.confirmed(waiting.asked_steady)
+        for read in waiting.reads:
             self._answer(read, None)
 
     def soft_state_changed(self, state: SoftState) -> None:
@@ -154,8 +214,16 @@ class Reads:
                 del self._asked[context]
                 self._gathered.extend(asked.reads)
         self._expire(now)
-        if self._gathered:
+        self._keep_fresh(now)
+        if self._gathered or self._refresh_due:
             self._wake()
+
+    def _keep_fresh(self, now: float) -> None:
+        """Confirm once a tick how fresh the state is, while stale reads come: they are told, and may have a bound."""
+        if self._stale_read_came:
+            self._stale_read_came = False
+            self._keep_fresh_until = now + _KEEP_FRESH_SECONDS
+        self._refresh_due = now < self._keep_fresh_until and not self._asked and not self._leads_by_lease()
 
     def _expire(self, now: float) -> None:
         limits = self._limits
@@ -168,11 +236,11 @@ class Reads:
             elif self._node.leader is None and now - read.arrived >= limits.leader_wait_seconds:
                 self._answer(read, NoLeader())
         self._gathered = [read for read in self._gathered if not read.answered]
-        for reads in self._applying.values():
-            for read in reads:
+        for asked in self._applying.values():
+            for read in asked.reads:
                 if now - read.arrived >= limits.request_timeout_seconds:
                     self._answer(read, RequestTimeout(message, "not_applied"))
-            reads[:] = [read for read in reads if not read.answered]
+            asked.reads = [read for read in asked.reads if not read.answered]
 
     def _answer(self, read: _Read, error: RaftKVError | None) -> None:
         if read.answered:
@@ -194,8 +262,8 @@ class Reads:
         """
         self._refusing = True
         waiting = list(self._gathered)
-        for reads in (*self._applying.values(), *(asked.reads for asked in self._asked.values())):
-            waiting.extend(reads)
+        for asked in (*self._applying.values(), *self._asked.values()):
+            waiting.extend(asked.reads)
         self._gathered, self._applying, self._asked = [], {}, {}
         for read in waiting:
             self._answer(read, reason())

@@ -161,12 +161,22 @@ class Replica(Service):
         else:
             self._proposals.submit(commands, done, forwarded=forwarded)
 
-    def barrier(self, consistency: Consistency, done: Callable[[RaftKVError | None], None]) -> None:
+    def barrier(
+        self,
+        consistency: Consistency,
+        done: Callable[[RaftKVError | None], None],
+        *,
+        max_stale_seconds: float | None = None,
+    ) -> None:
         """See :class:`IKeyValue`."""
         if self._removal.is_removed:
             done(Removed())
         else:
-            self._reads.barrier(consistency, done)
+            self._reads.barrier(consistency, done, max_stale_seconds=max_stale_seconds)
+
+    def staleness(self) -> float | None:
+        """See :class:`IKeyValue`."""
+        return self._reads.staleness()
 
     def get(self, key: bytes) -> Record | None:
         """See :class:`IKeyValue`."""
@@ -323,6 +333,8 @@ class Replica(Service):
             "applied_commands": self.state_machine.applied_commands,
             "read_barriers": self._reads.barriers,
             "read_rounds": self._reads.rounds_asked,
+            "lease_reads": self._reads.served_by_lease,
+            "stale_reads": self._reads.served_stale,
             "messages_sent": self.driver.messages_sent,
             "messages_received": self.driver.messages_received,
             "snapshots_taken": self.snapshotter.taken,

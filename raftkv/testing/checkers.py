@@ -114,17 +114,19 @@ class Checkers:
 
     :ivar leaders: who led each term, and in which life.
     :ivar committed: the term of each entry that some node has called committed.
+    :ivar _committed_in: the term in which that node was then. It may be later than the entry's, and only leaders of
+        terms behind it must have the entry (section 5.4.3): one of a term before may yet be elected, by late votes.
     """
 
     def __init__(self) -> None:
         self.leaders: dict[int, tuple[str, int]] = {}
         self.committed: dict[int, int] = {}
+        self._committed_in: dict[int, int] = {}
         self.checks = 0
         self._nodes: dict[str, _Watched] = {}
         self._views: dict[str, NodeView] = {}
         # By (index, term): the term of the entry before, kind and payload.
         self._entries: dict[tuple[int, int], tuple[int | None, EntryKind, bytes]] = {}
-        self._committed_in: dict[int, int] = {}  # in which term it was: not before that of the entry
         self._digests: dict[int, tuple[str, int, str]] = {}
 
     # -- what a node does ------------------------------------------------------------------------------------------
@@ -263,7 +265,8 @@ class Checkers:
             if entry.index > log.last_index:
                 break
             before = log.term_at(entry.index)
-            if before != entry.term and self.committed.get(entry.index) == before:
+            is_committed = self.committed.get(entry.index) == before
+            if before != entry.term and is_committed and view.current_term >= self._committed_in[entry.index]:
                 raise Violation(
                     "committed entry overwritten",
                     f"{name} replaces entry {entry.index} of term {before}, which is committed, by one of {entry.term}",

@@ -36,6 +36,7 @@ from raftkv.testing.coverage import Coverage
 from raftkv.testing.disk import MemoryDisk
 from raftkv.testing.excuses import STOP_SECONDS, Excuses
 from raftkv.testing.network import NetworkSettings, Process, SimulatedNetwork
+from raftkv.testing.staleness import TimeLines
 from raftkv.testing.trace import Trace
 from raftkv.testing.transport import SimulatedForwarder, SimulatedTransport
 from raftkv.testing.witness import AppliedWrites
@@ -58,6 +59,8 @@ class ClusterSettings:
     :ivar raft_bounds: bounds of the core that differ from their defaults.
     :ivar max_batch_commands: commands in one entry at most.
     :ivar request_timeout_seconds: how long a node lets a request wait.
+    :ivar lease_reads: whether leaders keep a lease.
+    :ivar clock_drift_bound: how far the nodes believe that a clock may be off; honest if no less than ``drift``.
     :ivar drift: how far each node's clock may be off, 0.01 being one part in a hundred.
     :ivar disk_delay_seconds: what a batch takes at most, when nothing is wrong with the disk.
     """
@@ -74,6 +77,8 @@ class ClusterSettings:
     raft_bounds: Mapping[str, int] = field(default_factory=dict)
     max_batch_commands: int = 4096
     request_timeout_seconds: float = 5.0
+    lease_reads: bool = False
+    clock_drift_bound: float = 0.0
     drift: float = 0.0
     disk_delay_seconds: float = 0.004
 
@@ -252,6 +257,7 @@ class SimulatedCluster:
         self.trace = Trace(self.clock.seconds, keep=keep_trace)
         self.checkers = Checkers()
         self.applied_writes = AppliedWrites()
+        self.time_lines = TimeLines()
         self.failure: BaseException | None = None
         self.excuses = Excuses()
         self.coverage = Coverage()
@@ -354,6 +360,8 @@ class SimulatedCluster:
             max_snapshots=settings.max_snapshots,
             election_timeout_seconds=settings.election_timeout_seconds,
             heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
+            lease_reads=settings.lease_reads,
+            clock_drift_bound=settings.clock_drift_bound,
             limits=Limits(
                 request_timeout_seconds=settings.request_timeout_seconds,
                 leader_wait_seconds=0.6 * settings.request_timeout_seconds,
@@ -392,6 +400,7 @@ class SimulatedCluster:
         return Surroundings(
             clock=life.clock,
             random=random.Random(node.random.getrandbits(64)),
+            steady_seconds=life.clock.seconds,
             wall_seconds=lambda: 1.7e9 + self.clock.seconds(),
             disk=node.disk,
             log_worker=worker(),
@@ -516,6 +525,7 @@ class SimulatedCluster:
         if entry.kind is EntryKind.CONFIGURATION and entry.index > self._committed[0]:
             self._committed = (entry.index, Configuration.decode(entry.payload))
         self.applied_writes.note(entry, results)
+        self.time_lines.note(entry, results, now=self.clock.seconds())
 
     def _sent(self, message: Message) -> None:
         self.checkers.sent(message)

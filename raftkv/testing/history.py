@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Literal
 
 from raftkv.errors import Outcome
-from raftkv.interfaces import Record, Result
+from raftkv.interfaces import Consistency, Record, Result
 from raftkv.kvstore.commands import ANY
 
 OperationKind = Literal["get", "put", "delete"]
@@ -35,6 +35,11 @@ class Operation:
     :ivar kind: what it does to ``key``.
     :ivar value: what a put sets, ``b""`` otherwise.
     :ivar expect: the condition of a put or delete, as in :mod:`raftkv.kvstore.commands`.
+    :ivar consistency: of a get.
+    :ivar max_stale_seconds: the bound that a stale get asked for, ``None`` without one.
+    :ivar staleness_seconds: how old the state was at the most that a stale get saw, as it was told; ``None`` for no
+        idea.
+    :ivar served_at: virtual time at which a stale get was served.
     :ivar sequence: its number in the client's session, ``None`` where it is in none.
     :ivar invoked: position in the history's order of events.
     :ivar invoked_at: virtual time in seconds, for people.
@@ -51,6 +56,10 @@ class Operation:
     key: bytes
     value: bytes = b""
     expect: int = ANY
+    consistency: Consistency = "linearizable"
+    max_stale_seconds: float | None = None
+    staleness_seconds: float | None = None
+    served_at: float | None = None
     sequence: int | None = None
     invoked: int
     invoked_at: float
@@ -64,6 +73,10 @@ class Operation:
         asked = self.key.decode("utf-8", "backslashreplace")
         if self.kind == "put":
             asked += f"={self.value.decode('utf-8', 'backslashreplace')}"
+        if self.consistency != "linearizable":
+            bound = "" if self.max_stale_seconds is None else f" {self.max_stale_seconds:g} s"
+            told = "" if self.staleness_seconds is None else f", told {self.staleness_seconds:.4f} s"
+            asked += f" ({self.consistency}{bound}{told})"
         if self.expect != ANY:
             asked += f" if {self.expect}"
         answer: object = self.outcome.value
@@ -99,6 +112,8 @@ class History:
         now: float,
         value: bytes = b"",
         expect: int = ANY,
+        consistency: Consistency = "linearizable",
+        max_stale_seconds: float | None = None,
         sequence: int | None = None,
     ) -> Operation:
         """Note that a client begins an operation; the caller ends it with one of the other methods, or never."""
@@ -109,6 +124,8 @@ class History:
             key=key,
             value=value,
             expect=expect,
+            consistency=consistency,
+            max_stale_seconds=max_stale_seconds,
             sequence=sequence,
             invoked=self._next_event(),
             invoked_at=now,

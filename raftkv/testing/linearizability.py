@@ -5,6 +5,9 @@ alone, since linearizability is local (Herlihy and Wing 1990). It leaves to :mod
 operation means, and knows nothing of Raft. What spans keys, that all revisions come from one counter that follows real
 time, is :func:`check_revisions`, which needs no search.
 
+Stale reads are not asked to be linearizable and are left out (:mod:`raftkv.testing.staleness`); what they tell of
+revisions counts.
+
 An operation of unknown outcome may take effect at any time after its invocation, or never; one that was certainly not
 applied, and a failed get, say nothing and are dropped. If such a write shows up after all, whoever saw it cannot be
 placed.
@@ -132,6 +135,8 @@ def _revision_seen(operation: Operation) -> int:
 
 
 def _says_something(operation: Operation) -> bool:
+    if operation.consistency == "stale":
+        return False  # of the past, if anything
     if operation.outcome is OperationOutcome.OK:
         return True
     return operation.outcome is OperationOutcome.UNKNOWN and operation.kind != "get"

@@ -7,6 +7,7 @@ event, in any process.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 import traceback
@@ -98,11 +99,12 @@ class Simulation:
     ) -> None:
         chance = random.Random(f"raftkv {seed}")
         churning = random.Random(f"raftkv churn {seed}")
+        of_reads = random.Random(f"reads {seed}")
         spares, churn = draw_churn(churning)
         self.seed = seed
         self.story_seconds = STORY_SECONDS if excerpt.seconds is None else excerpt.seconds
         self.cluster = SimulatedCluster(
-            settings=replace(draw_cluster(chance), spares=spares),
+            settings=replace(draw_leases(of_reads, draw_cluster(chance)), spares=spares),
             network_settings=draw_network(chance),
             seed=chance.getrandbits(64),
             compose=compose,
@@ -117,7 +119,8 @@ class Simulation:
             history=self.history,
             random=random.Random(chance.getrandbits(64)),
             nodes=self.cluster.names,
-            settings=workload,
+            settings=draw_reads(of_reads, workload),
+            random_of_reads=of_reads,
         )
         self.faults = Faults(
             self.cluster,
@@ -165,6 +168,7 @@ class Simulation:
         verdict = check_history(cluster.applied_writes.testify(self.history))
         if not verdict.linearizable:
             raise Violation("linearizability", verdict.reason)
+        cluster.time_lines.check(self.history)
         if self._observer.events:
             raise Violation("logged failure", "; ".join(map(describe_event, self._observer.events)))
 
@@ -260,7 +264,7 @@ class Simulation:
             events=cluster.clock.events,
             terms=len(cluster.checkers.leaders),
             entries=len(cluster.checkers.committed),
-            operations={outcome.value: self.history.count(outcome) for outcome in OperationOutcome},
+            operations=count_operations(self.history),
             faults={**self.faults.counts, **self.churn.counts},
             network=dict(cluster.network.counts),
             disks=count_disks(cluster),
@@ -335,3 +339,26 @@ def draw_workload(chance: random.Random) -> WorkloadSettings:
         attempts=chance.choice((2, 4, 8)),
         session_share=chance.choice((0.0, 0.5, 1.0)),
     )
+
+
+def draw_leases(chance: random.Random, settings: ClusterSettings) -> ClusterSettings:
+    """Draw whether leaders keep a lease; the nodes know exactly how bad their clocks may be, and no more."""
+    return dataclasses.replace(settings, lease_reads=chance.random() < 0.7, clock_drift_bound=settings.drift)
+
+
+def draw_reads(chance: random.Random, settings: WorkloadSettings) -> WorkloadSettings:
+    """Draw how consistent the clients want their reads to be."""
+    lease_share, stale_share = chance.choice(((0.0, 0.0), (0.4, 0.3), (0.9, 0.0), (0.2, 0.7)))
+    return dataclasses.replace(settings, lease_share=lease_share, stale_share=stale_share)
+
+
+def count_operations(history: History) -> dict[str, int]:
+    """Count the operations by outcome, and the reads that were answered by consistency."""
+    counts = {outcome.value: history.count(outcome) for outcome in OperationOutcome}
+    for operation in history:
+        if operation.kind == "get" and operation.outcome is OperationOutcome.OK:
+            name = f"{operation.consistency}_reads"
+            counts[name] = counts.get(name, 0) + 1
+            if operation.consistency == "stale" and operation.staleness_seconds is not None:
+                counts["stale_reads_of_known_age"] = counts.get("stale_reads_of_known_age", 0) + 1
+    return counts

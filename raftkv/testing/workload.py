@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raftkv.errors import Outcome, RaftKVError
-from raftkv.interfaces import Command, Record
+from raftkv.interfaces import Command, Consistency, Record
 from raftkv.kvstore.commands import ABSENT, ANY, EXISTS, OK, PRECONDITION_FAILED, delete, in_session, put
 from raftkv.testing.checkers import Violation
 from raftkv.testing.history import History, Operation, OperationKind
@@ -30,6 +30,8 @@ class WorkloadSettings:
     :ivar patience_seconds: how long a client waits for one answer.
     :ivar attempts: how often a write in a session is sent before its client gives up.
     :ivar session_share: share of the writes that are in a session.
+    :ivar lease_share: share of the reads that trust the leader's lease.
+    :ivar stale_share: share of the reads that may be stale, most of them within a bound.
     """
 
     clients: int = 6
@@ -38,12 +40,15 @@ class WorkloadSettings:
     patience_seconds: float = 2.0
     attempts: int = 4
     session_share: float = 0.5
+    lease_share: float = 0.0
+    stale_share: float = 0.0
 
 
 class Workload:
     """All clients of one run.
 
     :param nodes: where they may ask.
+    :param random_of_reads: draws how consistent a read is to be; apart, so that a story is otherwise the same without.
     :ivar seen: the mod revision that some client last saw for each key: what conditions are made of.
     """
 
@@ -55,10 +60,12 @@ class Workload:
         random: random.Random,
         nodes: Sequence[str],
         settings: WorkloadSettings,
+        random_of_reads: random.Random | None = None,
     ) -> None:
         self.network = network
         self.history = history
         self.random = random
+        self.random_of_reads = random_of_reads or random
         self.nodes = nodes
         self.settings = settings
         self.seen: dict[bytes, int] = {}
@@ -116,7 +123,25 @@ class Client:
         key = b"k%d" % chance.randrange(self._workload.settings.keys)
         expect = self._draw_condition(key) if kind != "get" and chance.random() < 0.35 else ANY
         in_session_too = chance.random() < self._workload.settings.session_share
-        self.operate(kind, key, expect, self._finished, in_session_too=in_session_too)
+        consistency, bound = self._draw_consistency() if kind == "get" else ("linearizable", None)
+        self.operate(
+            kind,
+            key,
+            expect,
+            self._finished,
+            in_session_too=in_session_too,
+            consistency=consistency,
+            max_stale_seconds=bound,
+        )
+
+    def _draw_consistency(self) -> tuple[Consistency, float | None]:
+        chance, settings = self._workload.random_of_reads, self._workload.settings
+        draw = chance.random()
+        if draw < settings.lease_share:
+            return "lease", None
+        if draw < settings.lease_share + settings.stale_share:
+            return "stale", chance.choice((None, 0.0, 0.05, 0.3, 1.0, 5.0))
+        return "linearizable", None
 
     def _draw_condition(self, key: bytes) -> int:
         chance = self._workload.random
@@ -135,6 +160,8 @@ class Client:
         *,
         in_session_too: bool = False,
         nodes: Sequence[str] = (),
+        consistency: Consistency = "linearizable",
+        max_stale_seconds: float | None = None,
     ) -> Operation:
         """Carry out one operation.
 
@@ -150,6 +177,8 @@ class Client:
             key=key,
             value=value,
             expect=expect,
+            consistency=consistency,
+            max_stale_seconds=max_stale_seconds,
             sequence=self._sequence if in_session_too and kind != "get" else None,
             now=workload.network.clock.seconds(),
         )
@@ -218,18 +247,24 @@ class _Request:
 
 
 class _Read(_Request):
-    """A linearizable get: one attempt."""
+    """A get, as consistent as it is asked to be: one attempt."""
 
     def _ask(self, process: Process, answer: Callable[[Any], None]) -> None:
         key_value = process.key_value
         if key_value is None:
             raise RuntimeError("a process without a store was asked")
 
-        def may_read(error: RaftKVError | None) -> None:
-            # Read in this very call: the barrier promises nothing for later.
-            answer((key_value.get(self._operation.key),) if error is None else error)
+        operation = self._operation
 
-        key_value.barrier("linearizable", may_read)
+        def may_read(error: RaftKVError | None) -> None:
+            if error is not None:
+                answer(error)
+                return
+            # Read in this very call: the barrier promises nothing for later.
+            staleness = key_value.staleness() if operation.consistency == "stale" else None
+            answer((key_value.get(operation.key), staleness, self._workload.network.clock.seconds()))
+
+        key_value.barrier(operation.consistency, may_read, max_stale_seconds=operation.max_stale_seconds)
 
     def _hear(self, attempt: int, answer: Any) -> None:
         if self._ended:
@@ -238,7 +273,8 @@ class _Read(_Request):
         if answer is None or isinstance(answer, RaftKVError):
             self._end(lambda now: history.failed(operation, "not_applied", now=now))
             return
-        record: Record | None = answer[0]
+        record: Record | None
+        record, operation.staleness_seconds, operation.served_at = answer
         self._workload.seen[operation.key] = record[2] if record is not None else ABSENT
         self._end(lambda now: history.read(operation, record, now=now))
 

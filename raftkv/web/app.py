@@ -78,7 +78,7 @@ class Route:
 def declare_routes(key_value: KeyValueOperations, node: NodeOperations, members: MemberOperations) -> tuple[Route, ...]:
     """Return every route of the API."""
     key = frozenset({"key"})
-    consistency = frozenset({"consistency"})
+    consistency = frozenset({"consistency", "max_stale"})
     force = frozenset({"force"})
     return (
         Route(

@@ -6,6 +6,7 @@ Callback style: no Deferred and no coroutine for each request. Knows the store t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -20,7 +21,7 @@ from raftkv.errors import (
     SequenceReused,
     SequenceTooOld,
 )
-from raftkv.interfaces import Command, Consistency, IKeyValue, Record, Result
+from raftkv.interfaces import Command, IKeyValue, Record, Result
 from raftkv.kvstore import commands
 from raftkv.web.documents import LINE, check_value, json_object, record_document, text_field, value_field
 from raftkv.web.exchange import JSON, Answer, Exchange, Headers
@@ -32,6 +33,7 @@ from raftkv.web.parameters import (
     consistency_of,
     entity_tag,
     expectation_of,
+    max_stale_of,
     percent_decoded,
     refuse_conditions,
     session_of,
@@ -61,7 +63,7 @@ class KeyValueOperations:
     def get(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``GET /get?key=K``."""
         key, text = self._key_parameter(parameters)
-        self._read(exchange, key, text, consistency_of(parameters), _plain_answer)
+        self._read(exchange, key, text, parameters, _plain_answer)
 
     def set(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``POST /set``."""
@@ -83,7 +85,7 @@ class KeyValueOperations:
     def get_key(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``GET /v1/kv/{key}``."""
         key, text = self._key_of_path(exchange)
-        self._read(exchange, key, text, consistency_of(parameters), _tagged_answer)
+        self._read(exchange, key, text, parameters, _tagged_answer)
 
     def put_key(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``PUT /v1/kv/{key}``."""
@@ -118,22 +120,29 @@ class KeyValueOperations:
         exchange: Exchange,
         key: bytes,
         text: str,
-        consistency: Consistency,
+        parameters: Parameters,
         render: Callable[[Exchange, str, Record], Answer],
     ) -> None:
+        consistency = consistency_of(parameters)
+        max_stale = max_stale_of(parameters, consistency)
+
         def readable(error: RaftKVError | None) -> None:
+            staleness: Headers = ()
             # Whatever goes wrong here is this request's matter, not that of whoever called us back.
             try:
                 if error is not None:
                     raise error
+                if consistency == "stale":
+                    staleness = _staleness_header(self._key_value.staleness())
                 record = self._key_value.get(key)
                 if record is None:
                     raise KeyNotFound(key)
-                exchange.answer(render(exchange, text, record))
+                answer = render(exchange, text, record)
+                exchange.answer(answer._replace(headers=answer.headers + staleness) if staleness else answer)
             except Exception as problem:
-                fail(exchange, problem)
+                fail(exchange, problem, staleness)
 
-        self._key_value.barrier(consistency, readable)
+        self._key_value.barrier(consistency, readable, max_stale_seconds=max_stale)
 
     def _write(self, exchange: Exchange, text: str, command: Command, render: Callable[[str, Result], Answer]) -> None:
         session = session_of(exchange.headers)
@@ -154,6 +163,12 @@ class KeyValueOperations:
                 fail(exchange, problem)
 
         self._key_value.write((command,), written)
+
+
+def _staleness_header(seconds: float | None) -> Headers:
+    """Return the header that says how old the state is that was read; rounded up, for it is a bound."""
+    value = b"unknown" if seconds is None else b"%.3f" % (math.ceil(seconds * 1000) / 1000)
+    return ((b"X-Raft-Staleness", value),)
 
 
 def _plain_answer(exchange: Exchange, text: str, record: Record) -> Answer:

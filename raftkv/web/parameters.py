@@ -19,10 +19,12 @@ from raftkv.web.settings import SETTING_NAMES
 CONSISTENCIES: Final[tuple[Consistency, ...]] = ("linearizable", "lease", "stale")
 LARGEST_INTEGER: Final = 2**63 - 1  #: of revisions and sequence numbers
 MAX_CLIENT_ID_BYTES: Final = 128
+MAX_STALE_SECONDS: Final = 31_536_000  #: a year, which nobody means
 
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CLIENT_ID: Final = re.compile(rb"[!-+\--~]{1,%d}" % MAX_CLIENT_ID_BYTES)  # visible ASCII but for the comma
 _ENTITY_TAG: Final = re.compile(rb'"(0|[1-9][0-9]{0,18})"')
+_DECIMAL: Final = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 _NUMBER: Final = re.compile(rb"[0-9]{1,19}")
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
 _JSON_TYPES: Final = frozenset({b"", b"application/json", b"application/x-www-form-urlencoded"})
@@ -106,6 +108,21 @@ def consistency_of(parameters: Mapping[str, bytes]) -> Consistency:
     if name not in CONSISTENCIES:
         raise BadRequest(f"consistency: {name[:80]!r} is not one of {', '.join(CONSISTENCIES)}")
     return name
+
+
+def max_stale_of(parameters: Mapping[str, bytes], consistency: Consistency) -> float | None:
+    """Return how many seconds a stale read may lag behind; ``None`` for whatever is at hand.
+
+    :raises BadRequest: it is no such number, or the read is not a stale one: to ignore it would promise too much.
+    """
+    raw = parameters.get("max_stale")
+    if raw is None:
+        return None
+    if consistency != "stale":
+        raise BadRequest("max_stale: only for consistency=stale")
+    if _DECIMAL.fullmatch(raw) is None or float(raw) > MAX_STALE_SECONDS:
+        raise BadRequest(f"max_stale: expected a number of seconds from 0 to {MAX_STALE_SECONDS}, found {shown(raw)}")
+    return float(raw)
 
 
 # -- headers ----------------------------------------------------------------------------------------------------------

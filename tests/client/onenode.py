@@ -37,6 +37,7 @@ class OneNode:
         self.after_write: Callable[[], None] | None = None
         self.hold = False
         self.held_commands = 0
+        self.bounds: list[float | None] = []
         self._held: list[tuple[Sequence[Command], Callable[[Sequence[Result] | errors.RaftKVError], None]]] = []
 
     def treq(self, clock: Clock) -> StubTreq:
@@ -70,8 +71,18 @@ class OneNode:
             self.write(commands, done)
         self.hold = holding
 
-    def barrier(self, consistency: str, done: Callable[[errors.RaftKVError | None], None]) -> None:
+    def barrier(
+        self,
+        consistency: str,
+        done: Callable[[errors.RaftKVError | None], None],
+        *,
+        max_stale_seconds: float | None = None,
+    ) -> None:
+        self.bounds.append(max_stale_seconds)
         done(None)
+
+    def staleness(self) -> float | None:
+        return None
 
     def get(self, key: bytes) -> Stored | None:
         return self.store.get(key)

@@ -107,3 +107,10 @@ class ApiTests(SynchronousTestCase):
         """Every consistency is accepted."""
         for consistency in ("linearizable", "lease", "stale"):
             self.assertIsNone(self.run_call(self.client.get("k", consistency=consistency)))
+
+    def test_bound_of_staleness(self) -> None:
+        """A stale read may bound how old the state is, which reaches the node."""
+        self.run_call(self.client.set("k", "v"))
+        for read in (self.client.get, self.client.get_bytes, self.client.get_record):
+            self.assertIsNotNone(self.run_call(read("k", consistency="stale", max_stale=0.5)))
+        self.assertEqual(self.node.bounds, [0.5] * 3)

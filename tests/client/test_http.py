@@ -149,6 +149,17 @@ class RequestTests(ClientTestCase):
         self.assertIn("'strong'", str(self.error_of(call, errors.BadRequest)))
         self.assertEqual(len(self.treq.sent), 1)
 
+    def test_bound_of_staleness(self) -> None:
+        """The bound of a stale read travels in the query, rounded down; one that means nothing is refused at once."""
+        for read in (self.client.get, self.client.get_bytes, self.client.get_record):
+            read("k", consistency="stale", max_stale=1.2345).addErrback(lambda _: None)
+            self.assertEqual(self.treq.last.url, A + "/v1/kv/k?consistency=stale&max_stale=1.234")
+        for bound in (-1, float("nan"), float("inf"), True, "1", 1e9):
+            call = self.client.get("k", consistency="stale", max_stale=bound)  # type: ignore[arg-type]
+            self.assertIn("max_stale", str(self.error_of(call, errors.BadRequest)))
+        self.error_of(self.client.get("k", max_stale=1), errors.BadRequest)
+        self.assertEqual(len(self.treq.sent), 3)
+
     def test_delete(self) -> None:
         """A delete tells whether there was something to delete."""
         call = self.client.delete("k")

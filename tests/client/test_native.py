@@ -123,6 +123,8 @@ class CallTests(NativeTestCase):
         for call, kind in (
             (self.client.get(""), errors.BadRequest),
             (self.client.get("k", consistency="strong"), errors.BadRequest),  # type: ignore[arg-type]
+            (self.client.get("k", max_stale=1), errors.BadRequest),
+            (self.client.get_many(["k"], consistency="stale", max_stale=-1), errors.BadRequest),
             (self.client.set("k", "v", if_mod_revision=-1), errors.BadRequest),
             (self.client.set("k", "v", if_mod_revision=1, if_exists=True), errors.BadRequest),
             (self.client.delete("k", if_mod_revision=0), errors.BadRequest),

@@ -82,7 +82,7 @@ MUTANTS = (
         edits=(
             Edit(
                 NODE,
-                "self._forwarded_reads.add(context)",
+                "self._forwarded_reads.add(context, lease=lease)",
                 "self._state.reads.append(ReadState(context=context, index=self._state.commit_index))",
             ),
         ),

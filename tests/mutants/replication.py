@@ -65,8 +65,8 @@ MUTANTS = (
         edits=(
             Edit(
                 QUORUM,
-                "return min(index, _majority_index(outgoing, match_index)) if outgoing else index",
-                "return index",
+                "return min(agreed, _majority_value(outgoing, value)) if outgoing else agreed",
+                "return agreed",
             ),
         ),
         hints=("tests.raft.test_quorum", *PAPER),

@@ -178,8 +178,9 @@ MUTANTS = (
             ),
             Edit(
                 DRIVER,
-                "        if self.failure is not None:\n            return\n        try:\n            self.node.advance",
-                "        try:\n            self.node.advance",
+                "        if self.failure is not None:\n            return\n        try:\n            self.node.time_is"
+                "(self._steady_seconds())\n            self.node.advance",
+                "        try:\n            self.node.time_is(self._steady_seconds())\n            self.node.advance",
             ),
             Edit(DRIVER, " and self.running and self.failure is None:", " and self.running:"),
         ),

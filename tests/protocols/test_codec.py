@@ -76,9 +76,15 @@ PINNED: list[tuple[Message, str]] = [
         ),
         "980d03c20102040506",
     ),
-    (Heartbeat(term=3, **WAY, commit_index=4, read_round=5, lease=True), "950e030405c3"),
-    (HeartbeatResponse(term=3, **WAY, read_round=5), "930f0305"),
-    (ReadIndexRequest(term=3, **WAY, context=5), "93110305"),
+    (
+        Heartbeat(term=3, **WAY, commit_index=4, read_round=5, lease=True, sent_at=0.5),
+        "960e030405c3" + "cb3fe0000000000000",
+    ),
+    (
+        HeartbeatResponse(term=3, **WAY, read_round=5, sent_at=0.5, promised_seconds=2.0),
+        "950f0305" + "cb3fe0000000000000" + "cb4000000000000000",
+    ),
+    (ReadIndexRequest(term=3, **WAY, context=5, lease=True), "94110305c3"),
     (ReadIndexResponse(term=3, **WAY, context=5, index=6), "9412030506"),
     (TimeoutNow(term=3, **WAY), "921303"),
 ]

@@ -45,13 +45,18 @@ class FakeKeyValue:
     def __init__(self) -> None:
         self.writes: list[tuple[list[Command], Any, bool]] = []
         self.barriers: list[tuple[str, Any]] = []
+        self.bounds: list[float | None] = []
         self.records: dict[bytes, Any] = {}
 
     def write(self, commands: Sequence[Command], done: Any, *, forwarded: bool = False) -> None:
         self.writes.append((list(commands), done, forwarded))
 
-    def barrier(self, consistency: str, done: Any) -> None:
+    def barrier(self, consistency: str, done: Any, *, max_stale_seconds: float | None = None) -> None:
         self.barriers.append((consistency, done))
+        self.bounds.append(max_stale_seconds)
+
+    def staleness(self) -> float | None:
+        return None
 
     def get(self, key: bytes) -> Any:
         return self.records.get(key)
@@ -225,6 +230,19 @@ class RequestTests(RpcTestCase):
         record = (b"v", 1, 2, 3, 0)
         self.assertEqual(done, [(record,), (None, record), (None,), (None,)])
 
+    def test_get_within_a_bound(self) -> None:
+        """Stale reads that bound the age of the state share a barrier for each bound."""
+        done: list[Any] = []
+        client = self.client()
+        for bound in (0.25, None, 0.25, 1.0):
+            client.get([b"b"], "stale", done.append, max_stale_seconds=bound)
+        self.network.flush()
+        self.assertEqual([name for name, _ in self.key_value.barriers], ["stale"] * 3)
+        self.assertEqual(self.key_value.bounds, [None, 0.25, 1.0])
+        self.key_value.confirm()
+        self.network.flush()
+        self.assertEqual(done, [(None,)] * 4)
+
     def test_errors_of_the_store(self) -> None:
         """An error of the store reaches each request that it befell, with its class, outcome and facts."""
         done: list[Any] = []
@@ -360,6 +378,11 @@ class DoorTests(RpcTestCase):
             (GET, 0, (b"k" * 17,), 0),
             (GET, 0, (b"k",), 3),
             (GET, 0, (b"k",), -1),
+            (GET, 0, (b"k",), 0, 1000),
+            (GET, 0, (b"k",), 1, 1000),
+            (GET, 0, (b"k",), 2, -1),
+            (GET, 0, (b"k",), 2, 2**60),
+            (GET, 0, (), 2, 1000),
         ]
         dialer = self.raw(*requests)
         self.assertEqual([answer[0] for answer in dialer.messages[1:]], [ERROR] * len(requests))

@@ -25,6 +25,9 @@ class FakeNode:
         self.log: list[Entry] = []
         self.refusal: Exception | None = None
         self.contexts: list[int] = []
+        self.by_lease: list[bool] = []
+        self.lease: int | None = None  # the index that it proves
+        self.lease_until = float("inf")
 
     def propose(self, payload: bytes) -> Entry:
         if self.refusal is not None:
@@ -33,8 +36,12 @@ class FakeNode:
         self.log.append(entry)
         return entry
 
-    def read_index(self, context: int) -> None:
+    def read_index(self, context: int, *, lease: bool = False) -> None:
         self.contexts.append(context)
+        self.by_lease.append(lease)
+
+    def lease_index(self, now: float) -> int | None:
+        return self.lease if now < self.lease_until else None
 
     def follow(self, leader: str | None) -> None:
         self.role = Role.FOLLOWER

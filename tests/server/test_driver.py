@@ -31,6 +31,7 @@ class ScriptedNode:
         self.configuration = Configuration()
         self.events = events
         self.ready: list[Ready] = []
+        self.times: list[float] = []
         self.refusal: Exception | None = None
 
     def committed_configuration(self) -> tuple[Configuration, int]:
@@ -38,6 +39,9 @@ class ScriptedNode:
 
     def progress(self) -> dict[str, Any]:
         return {}
+
+    def time_is(self, now: float) -> None:
+        self.times.append(now)
 
     def has_ready(self) -> bool:
         return bool(self.ready)
@@ -170,6 +174,7 @@ class DriverTestCase(SynchronousTestCase):
             transport=NotedTransport(self.events),
             applier=self.applier,
             tick_interval_seconds=TICK_SECONDS,
+            steady_seconds=self.steady,
             fatal=self.fatal.append,
         )
         self.driver.add_participant(self.participant)
@@ -179,9 +184,38 @@ class DriverTestCase(SynchronousTestCase):
         self.events.clear()
         self.addCleanup(self._stop)
 
+    def steady(self) -> float:
+        """Return the time of leases, here ahead of the reactor's."""
+        return 1000 + self.clock.seconds()
+
     def _stop(self) -> None:
         self.successResultOf(self.driver.stopService())
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class TimeTests(DriverTestCase):
+    """The time that leases go by."""
+
+    def test_told_with_everything(self) -> None:
+        """The core is told what the clock of leases reads with each message, tick and finished write, and in each
+        turn: nothing that it does then rests on an earlier reading (B30, B31)."""
+        self.clock.advance(0.01)
+        for happen in (
+            lambda: self.driver.step(BEAT),
+            lambda: self.driver.peer_unreachable("b"),
+            lambda: self.storage.durable(1),
+        ):
+            self.node.times.clear()
+            self.clock.advance(0.001)
+            happen()
+            self.assertEqual(self.node.times[0], self.steady())
+        self.node.times.clear()
+        self.driver.wake()
+        self.clock.advance(0)
+        self.assertEqual(self.node.times, [self.steady()])
+        self.node.times.clear()
+        self.clock.advance(TICK_SECONDS)
+        self.assertEqual(self.node.times[0], self.steady())
 
 
 class TurnTests(DriverTestCase):

@@ -74,6 +74,7 @@ class ReplicaTestCase(SynchronousTestCase):
             Surroundings(
                 clock=self.clock,
                 random=random.Random(1),
+                steady_seconds=self.clock.seconds,
                 wall_seconds=lambda: 1_000_000.0,
                 disk=self.disk,
                 log_worker=self.log_worker,

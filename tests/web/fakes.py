@@ -31,6 +31,8 @@ class FakeKeyValue:
         self.waiting: list[Callable[[], None]] = []
         self.commands: list[Command] = []
         self.consistencies: list[Consistency] = []
+        self.bounds: list[float | None] = []
+        self.age: float | None = None
         self.results: Sequence[Result] | None = None
 
     def write(
@@ -52,9 +54,19 @@ class FakeKeyValue:
 
         self._call(apply)
 
-    def barrier(self, consistency: Consistency, done: Callable[[RaftKVError | None], None]) -> None:
+    def barrier(
+        self,
+        consistency: Consistency,
+        done: Callable[[RaftKVError | None], None],
+        *,
+        max_stale_seconds: float | None = None,
+    ) -> None:
         self.consistencies.append(consistency)
+        self.bounds.append(max_stale_seconds)
         self._call(lambda: done(self.refusal))
+
+    def staleness(self) -> float | None:
+        return self.age
 
     def get(self, key: bytes) -> Record | None:
         return self.store.get(key)

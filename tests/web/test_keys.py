@@ -231,6 +231,30 @@ class ConsistencyTests(LaneTestCase):
         refused = self.ask("GET", "/get?key=a&consistency=eventual")
         self.assert_refused(refused, 400, "bad_request", "eventual", "linearizable", "lease", "stale")
 
+    def test_bound_of_staleness(self) -> None:
+        """``max_stale`` is a number of seconds, for stale reads alone; anything else is 400."""
+        self.ask_json("PUT", "/v1/kv/a", body=b"x")
+        for target in ("/get?key=a&consistency=stale&max_stale=2", "/v1/kv/a?max_stale=0.25&consistency=stale"):
+            self.ask_json("GET", target)
+        for lane in self.lanes:
+            self.assertEqual(lane.key_value.bounds, [2.0, 0.25])
+        for wrong in ("-1", "nan", "inf", "1e3", "", "x", "31536001", "1.", ".5", "%D9%A1"):
+            refused = self.ask("GET", f"/v1/kv/a?consistency=stale&max_stale={wrong}")
+            self.assert_refused(refused, 400, "bad_request", "max_stale", "number of seconds")
+        for query in ("max_stale=1", "max_stale=1&consistency=lease", "max_stale=1&consistency=linearizable"):
+            self.assert_refused(self.ask("GET", f"/v1/kv/a?{query}"), 400, "bad_request", "max_stale", "stale")
+
+    def test_stale_answers_tell_their_age(self) -> None:
+        """Every answer of a stale read says how old the state may be, rounded up; so does one that found nothing."""
+        self.ask_json("PUT", "/v1/kv/a", body=b"x")
+        for age, header in ((None, b"unknown"), (0.0, b"0.000"), (1.5001, b"1.501")):
+            for lane in self.lanes:
+                lane.key_value.age = age
+            for target in ("/v1/kv/a", "/v1/kv/missing"):
+                answer = self.ask("GET", f"{target}?consistency=stale")
+                self.assertEqual(answer.headers[b"X-Raft-Staleness"], header)
+        self.assertNotIn(b"X-Raft-Staleness", self.ask("GET", "/v1/kv/a?consistency=lease").headers)
+
     def test_a_write_takes_none(self) -> None:
         """A write is always linearizable: to ask for anything is 400."""
         for method, target in (

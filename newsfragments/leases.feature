@@ -1,0 +1,1 @@
+Reads with ``consistency=lease`` need no round trip between the nodes where ``raft.leaseReads`` is on; ``raft.clockDriftBound`` says how far clocks may be off. Stale reads say how old they may be, in the header ``X-Raft-Staleness``, and can bound it with ``max_stale=SECONDS``, over HTTP, RPC and in both clients.
