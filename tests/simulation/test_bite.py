@@ -128,7 +128,7 @@ class BiteTests(SynchronousTestCase):
     def test_rot_unnoticed(self) -> None:
         """A log that does not look at its checksums is found when bits flip (B41)."""
         self.patch(segment, "payload_checks_out", lambda data, record, payload: True)
-        self.assert_caught("entry forged", within=60)
+        self.assert_caught("entry forged", start=130, within=60)
 
     def test_disk_error_ignored(self) -> None:
         """A node that carries on after an error of its disk is found (B43)."""
