@@ -124,10 +124,6 @@ class RefusedStartTests(FunctionalTestCase):
         (self.folder / "file").write_text("in the way")
         self.refused(self.make_node(dataDir="file/data"), "file/data", "Not a directory")
 
-    def test_joining(self) -> None:
-        """raft.join, which is not there yet, is refused rather than starting a cluster of its own."""
-        self.refused(self.make_node(join=["127.0.0.1:1"]), "raft.join: found 127.0.0.1:1")
-
 
 class ForegroundTests(FunctionalTestCase):
     """``twistd -n raftkv``."""
