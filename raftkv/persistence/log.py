@@ -112,7 +112,7 @@ class SegmentedLog:
         self._path = ""
         self._capacity = 0
         self._zeroed = 0  # below this offset the file has been written: a sync need not note extents as used
-        self._end = SegmentEnd(offset=HEADER_BYTES, next_batch=1, previous=0, torn_bytes=0)
+        self._end = SegmentEnd(offset=HEADER_BYTES, batch_start=HEADER_BYTES, next_batch=1, previous=0, torn_bytes=0)
         self._staged: list[_Staged] = []
         self._compacted_index = 0
         self._written_index = 0  # where the log ends that has been written, which is behind what is staged
@@ -141,11 +141,12 @@ class SegmentedLog:
 
     # -- recovery ----------------------------------------------------------------------------------------------------
 
-    def recover(self, progress: Progress) -> list[Entry]:
+    def recover(self, progress: Progress, *, durable_batch: int = 0) -> list[Entry]:
         """Read the segments and open the newest for appending; return the valid entries.
 
-        A torn end is cut, and overwritten with zeros on the medium before this returns.
+        A torn end is cut, and what is returned is on the medium.
 
+        :param durable_batch: a batch that is known to be on the medium, and those before it with it.
         :raises raftkv.errors.CorruptData: damage that must not be cut.
         """
         folder = f"{self._disk.root}/{LOG_FOLDER}"
@@ -158,6 +159,7 @@ class SegmentedLog:
         sizes = [self._size_of(name) for name in names]
         end: SegmentEnd | None = None
         header: SegmentHeader | None = None
+        data = b""
         for number, name in enumerate(names):
             path = f"{folder}/{name}"
             data = read_whole(self._disk, f"{LOG_FOLDER}/{name}")
@@ -173,7 +175,8 @@ class SegmentedLog:
             end = read_segment(data, path=path, header=header, is_newest=number == len(names) - 1, visit=visit)
             progress(sum(sizes[: number + 1]), sum(sizes))
         if header is not None and end is not None:
-            self._open_newest(header, end)
+            last_batch = b"" if end.next_batch - 1 <= durable_batch else data[end.batch_start : end.offset]
+            self._open_newest(header, end, last_batch)
         return entries
 
     def _size_of(self, name: str) -> int:
@@ -217,17 +220,27 @@ class SegmentedLog:
 
         return visit
 
-    def _open_newest(self, header: SegmentHeader, end: SegmentEnd) -> None:
+    def _open_newest(self, header: SegmentHeader, end: SegmentEnd, last_batch: bytes) -> None:
+        """Open the newest segment, and put on the medium what was read of its end before anybody trusts it.
+
+        A process that was killed, or whose sync failed, may have left it in memory only, and the system takes for clean
+        what it once failed to sync: to sync again would not help, so it is written anew. That holds for the last batch,
+        since the syncs of those before it have returned, and for the zeros behind it: where an earlier start failed to
+        cut a torn batch, its remains may still be on the medium.
+        """
         name = segment_name(header.sequence)
         self._path = f"{self._disk.root}/{LOG_FOLDER}/{name}"
+        # A batch that is larger than usual has a segment of its own that is larger than usual: see _write_batch.
+        is_usual = header.capacity <= self._settings.segment_bytes
+        torn_at_most = max(self._settings.max_batch_bytes, end.torn_bytes) if is_usual else header.capacity
+        stop = min(header.capacity, end.offset + torn_at_most)
         with storage_errors("open", self._path):
             self._file = self._disk.open(f"{LOG_FOLDER}/{name}")
-            if end.torn_bytes:
-                self._file.write_at(end.offset, bytes(min(end.torn_bytes, self._file.size() - end.offset)))
             self._file.allocate(header.capacity)  # nothing to do unless somebody has shortened it
+            self._file.write_at(end.offset - len(last_batch), last_batch + bytes(stop - end.offset))
             self._file.sync()
         self._capacity = header.capacity
-        self._zeroed = end.offset
+        self._zeroed = stop
         self._end = end
 
     # -- appending ---------------------------------------------------------------------------------------------------
@@ -277,7 +290,8 @@ class SegmentedLog:
             self._write_batch(batch, size)
 
     def _write_batch(self, batch: list[_Staged], size_bound: int) -> None:
-        if self._end.offset + size_bound > self._capacity:
+        is_large = size_bound > self._settings.max_batch_bytes
+        if self._end.offset + size_bound > self._capacity or (is_large and self._end.offset > HEADER_BYTES):
             self._rotate(size_bound)
         file = self._opened()
         start = self._end.offset
@@ -303,7 +317,9 @@ class SegmentedLog:
             self._zero_ahead(file, start, position)
         with storage_errors("fdatasync", self._path):
             file.sync()
-        self._end = SegmentEnd(offset=position, next_batch=number + 1, previous=previous, torn_bytes=0)
+        self._end = SegmentEnd(
+            offset=position, batch_start=start, next_batch=number + 1, previous=previous, torn_bytes=0
+        )
         for record in batch:
             self._note_written(record.type, record.index, record.term)
 
@@ -328,9 +344,11 @@ class SegmentedLog:
 
     def _rotate(self, batch_bytes: int) -> None:
         """Go on in a new segment, which is safe on the medium before anything is written to it."""
+        usual = self._settings.segment_bytes
+        room = HEADER_BYTES + aligned(batch_bytes)
         header = SegmentHeader(
             sequence=self._segments[-1].sequence + 1,
-            capacity=max(self._settings.segment_bytes, HEADER_BYTES + aligned(batch_bytes)),
+            capacity=usual if room <= usual and batch_bytes <= self._settings.max_batch_bytes else usual + room,
             first_index=self._written_index + 1,
             previous_term=self._written_term,
             next_batch=self._end.next_batch,
@@ -344,7 +362,11 @@ class SegmentedLog:
         self._capacity = header.capacity
         self._zeroed = HEADER_BYTES
         self._end = SegmentEnd(
-            offset=HEADER_BYTES, next_batch=header.next_batch, previous=header.previous, torn_bytes=0
+            offset=HEADER_BYTES,
+            batch_start=HEADER_BYTES,
+            next_batch=header.next_batch,
+            previous=header.previous,
+            torn_bytes=0,
         )
         self._segments.append(_Segment(sequence=header.sequence))
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import google_crc32c
@@ -141,6 +141,7 @@ class SegmentEnd:
     """Where the whole batches of a segment end.
 
     :ivar offset: of the next record.
+    :ivar batch_start: offset of the last whole batch, equal to ``offset`` where there is none.
     :ivar next_batch: number of the batch that it will begin.
     :ivar previous: header checksum of the last record.
     :ivar torn_bytes: what lies behind ``offset`` of a batch that a crash tore, up to the last byte that is not zero;
@@ -148,6 +149,7 @@ class SegmentEnd:
     """
 
     offset: int
+    batch_start: int
     next_batch: int
     previous: int
     torn_bytes: int
@@ -171,7 +173,7 @@ def read_segment(
     """
     salt = header.salt
     offset, previous, batch = HEADER_BYTES, header.previous, header.next_batch
-    end = SegmentEnd(offset=offset, next_batch=batch, previous=previous, torn_bytes=0)
+    end = SegmentEnd(offset=offset, batch_start=offset, next_batch=batch, previous=previous, torn_bytes=0)
     gathered: list[tuple[Record, bytes]] = []  # of a batch whose end has not been met
     while True:
         record = decode_header(data, offset, salt)
@@ -187,14 +189,14 @@ def read_segment(
                 visit(*each)
             gathered.clear()
             batch += 1
-            end = SegmentEnd(offset=offset, next_batch=batch, previous=previous, torn_bytes=0)
+            end = SegmentEnd(offset=offset, batch_start=end.offset, next_batch=batch, previous=previous, torn_bytes=0)
     used = _used_bytes(data, end.offset)
     if used == end.offset:
         return end  # nothing but zeros behind: the log ends here
     if not is_newest:
         raise CorruptData(path, offset, "a record does not check out, and a later segment follows")
     _refuse_damage(data, offset=offset, batch=batch, previous=previous, path=path, salt=salt)
-    return SegmentEnd(offset=end.offset, next_batch=end.next_batch, previous=end.previous, torn_bytes=used - end.offset)
+    return replace(end, torn_bytes=used - end.offset)
 
 
 def _used_bytes(data: bytes, start: int) -> int:

@@ -132,7 +132,7 @@ class Storage:
         """
         self._hard_state = HardStateFile(self._disk)
         self._log = log = SegmentedLog(self._disk, self._identity, self._settings)
-        entries = log.recover(self._progress)
+        entries = log.recover(self._progress, durable_batch=self._hard_state.newest.log_batch)
         self._check_hard_state(self._hard_state, log)
         snapshot = self._newest_snapshot()
         if snapshot is None:

@@ -220,9 +220,10 @@ class SimulatedNode:
         self.disk.crash(self.random)
 
     def die(self) -> None:
-        """End the life (SIGKILL): the operating system lives on and keeps what was written."""
+        """End the life (SIGKILL): the operating system lives on and keeps what was written, if no sync of it failed."""
         self._cut_short()
         self.disk.lose_power_after(None)
+        self.disk.evict(self.random)
 
     def _cut_short(self) -> None:
         life, self.life = self.life, None

@@ -3,6 +3,9 @@
 It passes the contract tests of :class:`~raftkv.persistence.disk.LocalDisk`. What it adds is for tests only. The unit
 of loss is a sector of 512 bytes: of an unsynced write any subset of sectors survives. Of the folder operations
 that no ``sync_folder`` has covered, any subset survives too, which is harsher than journaling file systems are.
+A sync that fails has written any subset of its sectors too, but takes all of them for clean: they read as written
+until memory runs short or the power goes, and no later sync writes them. What a failed ``sync_folder`` leaves stays
+unsynced: there a journal gives up as a whole.
 How slow the disk is lies with the worker that calls it: see :mod:`raftkv.testing.worker`.
 """
 
@@ -21,6 +24,7 @@ from raftkv.interfaces import IDisk, IFile
 
 SECTOR_BYTES = 512
 
+_LOSSES: Final = ("torn writes", "lost writes", "lost folder changes", "sectors passed over", "sectors evicted")
 _ERROR_KINDS: Final = {errno.EIO: "errors of the disk", errno.ENOSPC: "writes without room"}
 
 
@@ -34,17 +38,22 @@ class _Content:
 
     :ivar current: what readers see.
     :ivar durable: for each sector written since the last sync, what the medium holds there.
+    :ivar passed_over: likewise for each sector that a failed sync gave up: the system takes it for clean, so no later
+        sync writes it unless it is written to again (the behaviour of Linux that became known as "fsyncgate").
     :ivar durable_size: length of the file on the medium.
     """
 
     current: bytearray = field(default_factory=bytearray)
     durable: dict[int, bytes] = field(default_factory=dict)
+    passed_over: dict[int, bytes] = field(default_factory=dict)
     durable_size: int = 0
 
     def touch(self, start: int, stop: int) -> None:
         """Remember what the medium holds in a range that is about to change."""
         for sector in range(start // SECTOR_BYTES, -(-stop // SECTOR_BYTES)):
-            if sector not in self.durable:
+            if sector in self.passed_over:
+                self.durable[sector] = self.passed_over.pop(sector)
+            elif sector not in self.durable:
                 offset = sector * SECTOR_BYTES
                 self.durable[sector] = bytes(self.current[offset : offset + SECTOR_BYTES])
 
@@ -60,23 +69,46 @@ class _Content:
         self.durable.clear()
         self.durable_size = len(self.current)
 
+    def fail_to_sync(self) -> int:
+        """Take everything for clean although nothing says that the medium has it; return how many sectors that is."""
+        passed_over = len(self.durable)
+        self.passed_over.update(self.durable)
+        self.durable.clear()
+        return passed_over
+
+    def evict(self, forget: Callable[[], bool]) -> int:
+        """Read anew from the medium what memory holds of clean sectors, those for which ``forget()`` says so.
+
+        :return: how many sectors no longer read as what was written last.
+        """
+        chosen = [sector for sector in sorted(self.passed_over) if forget()]
+        for sector in chosen:
+            self._fall_back(sector, self.passed_over.pop(sector), extend=False)
+        return len(chosen)
+
     def crash(self, keep: Callable[[], bool]) -> tuple[int, int]:
         """Fall back to the medium, which got those unsynced sectors for which ``keep()`` says so.
 
         :return: how many unsynced sectors there were, and how many of them are lost.
         """
         size = len(self.current) if keep() else self.durable_size
-        unsynced, lost = len(self.durable), 0
-        for sector, before in sorted(self.durable.items()):
+        unsynced, lost = len(self.durable) + len(self.passed_over), 0
+        for sector, before in sorted([*self.durable.items(), *self.passed_over.items()]):
             if not keep():
                 lost += 1
-                offset = sector * SECTOR_BYTES
-                self.current.extend(bytes(max(0, offset + SECTOR_BYTES - len(self.current))))
-                self.current[offset : offset + SECTOR_BYTES] = before.ljust(SECTOR_BYTES, b"\0")
+                self._fall_back(sector, before, extend=True)
         del self.current[size:]
         self.current.extend(bytes(size - len(self.current)))
+        self.passed_over.clear()
         self.sync()
         return unsynced, lost
+
+    def _fall_back(self, sector: int, before: bytes, *, extend: bool) -> None:
+        start = sector * SECTOR_BYTES
+        stop = start + SECTOR_BYTES if extend else min(start + SECTOR_BYTES, len(self.current))
+        if stop > start:
+            self.current.extend(bytes(max(0, stop - len(self.current))))
+            self.current[start:stop] = before.ljust(SECTOR_BYTES, b"\0")[: stop - start]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +162,11 @@ class MemoryFile:
 
     def sync(self) -> None:
         """See :meth:`raftkv.interfaces.IFile.sync`."""
-        self._step("sync")
+        try:
+            self._step("sync")
+        except OSError:
+            self._disk.counts["sectors passed over"] += self._content.fail_to_sync()
+            raise
         self._content.sync()
 
     def close(self) -> None:
@@ -164,7 +200,7 @@ class MemoryDisk:
         self.operations = 0
         self.syncs: dict[str, int] = {}
         self.on_error: Callable[[str, str], None] | None = None
-        self.counts = dict.fromkeys(("torn writes", "lost writes", "lost folder changes", *_ERROR_KINDS.values()), 0)
+        self.counts = dict.fromkeys((*_LOSSES, *_ERROR_KINDS.values()), 0)
         self._files: dict[str, _Content] = {}
         self._folders: set[str] = {""}
         self._durable_files: dict[str, _Content] = {}
@@ -247,11 +283,7 @@ class MemoryDisk:
         def keep() -> bool:
             return random.random() < odds
 
-        contents = {id(content): content for files in (self._files, self._durable_files) for content in files.values()}
-        contents.update(
-            {id(content): content for change in self._changes for _name, content in change.names if content is not None}
-        )
-        for content in contents.values():
+        for content in self._contents():
             unsynced, lost = content.crash(keep)
             self.counts["torn writes"] += 0 < lost < unsynced
             self.counts["lost writes"] += 0 < lost == unsynced
@@ -264,6 +296,19 @@ class MemoryDisk:
         self._changes = []
         self._power_left = None
         self.crashes += 1
+
+    def evict(self, random: random.Random) -> None:
+        """Forget what memory holds of sectors that a failed sync gave up, each or not, as ``random`` draws."""
+        odds = random.choice((0.0, 0.0, 1.0, 0.5, 0.1))
+        for content in self._contents():
+            self.counts["sectors evicted"] += content.evict(lambda: random.random() < odds)
+
+    def _contents(self) -> list[_Content]:
+        contents = {id(content): content for files in (self._files, self._durable_files) for content in files.values()}
+        contents.update(
+            {id(content): content for change in self._changes for _name, content in change.names if content is not None}
+        )
+        return list(contents.values())
 
     def lose_power_after(self, operations: int | None) -> None:
         """Raise :exc:`PowerLoss` in place of the operation that comes after so many more; ``None`` takes it back."""
@@ -290,6 +335,7 @@ class MemoryDisk:
         """Put other bytes in place of a file's, as if they had been synced."""
         content = self._files.setdefault(name, _Content())
         content.current[:] = data
+        content.passed_over.clear()
         content.sync()
         self._durable_files[name] = content
 

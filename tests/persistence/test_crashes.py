@@ -8,8 +8,10 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from raftkv.errors import CorruptData, StorageError
 from raftkv.persistence.directory import open_directory
-from raftkv.persistence.log import LogSettings
+from raftkv.persistence.hardstate import HARD_STATE_FILE
+from raftkv.persistence.log import LOG_FOLDER, LogSettings
 from raftkv.persistence.storage import Storage
 from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import Entry, EntryKind, HardState, SnapshotMeta
@@ -127,6 +129,16 @@ class Model:
                 self.storage.snapshot_taken(last.index)
                 self.storage.compact(max(0, last.index - self.random.randint(0, 3)))
 
+    def break_disk(self) -> None:
+        """Let one of the next writes or syncs fail."""
+        place = self.random.choice(("", LOG_FOLDER, HARD_STATE_FILE))
+        self.disk.fail_next(self.random.choice(("write", "sync", "sync", "sync")), place)
+
+    def die(self) -> None:
+        """End the process, which leaves what it wrote to the system; that may forget what it could not sync."""
+        self.worker.crash()
+        self.disk.evict(self.random)
+
     def crash(self) -> None:
         """Lose the power now, perhaps in the middle of the work that has gathered."""
         self.disk.lose_power_after(self.random.randint(0, 12))
@@ -143,31 +155,58 @@ def same_log(found: Any, base: int, expected: list[Entry], snapshot_index: int) 
 class CrashTests(SynchronousTestCase):
     """Many lives of one data directory, each ended by a loss of power."""
 
-    def run_seed(self, seed: int) -> int:
-        """Live and crash a few times; return how many writes had been reported durable."""
+    def run_seed(self, seed: int, *, lives: int = 4, errors: float = 0.0) -> int:
+        """Live and crash a few times; return how many writes had been reported durable.
+
+        :param errors: how likely it is that the disk refuses something, at each start and in each life.
+        """
         model = Model(random.Random(seed))
         reported = 0
         expected: tuple[list[HardState], list[tuple[int, list[Entry]]], int] | None = None
-        for _life in range(4):
-            while True:
-                if model.random.random() < 0.3:
-                    model.disk.lose_power_after(model.random.randint(0, 30))
-                try:
-                    model.open()
-                    model.disk.lose_power_after(None)
-                    break
-                except PowerLoss:
-                    model.disk.crash(model.random)
+        for _life in range(lives):
+            self.open(model, errors)
             self.check(model, expected, seed)
             model.begin()
-            for _step in range(model.random.randint(0, 40)):
+            steps = model.random.randint(0, 40)
+            breaks_at = model.random.randrange(steps + 1) if model.random.random() < errors else None
+            for step in range(steps):
+                if step == breaks_at:
+                    model.break_disk()
                 model.ask()
                 model.clock.advance(model.random.choice((0.0, 0.005, 0.03)))
-                self.assertEqual(model.failures, [])
+                if breaks_at is None:
+                    self.assertEqual(model.failures, [])
+                elif model.failures:
+                    self.assertIsInstance(model.failures[0], StorageError)
+                    break
             reported += model.durable
-            model.crash()
+            model.disk.mend()
+            if errors and model.random.random() < 0.5:
+                model.die()
+            else:
+                model.crash()
             expected = (model.hard_states, model.logs, model.durable)
         return reported
+
+    def open(self, model: Model, errors: float) -> None:
+        """Start a life, in as many attempts as it takes."""
+        while True:
+            if model.random.random() < 0.3:
+                model.disk.lose_power_after(model.random.randint(0, 30))
+            if model.random.random() < errors:
+                model.break_disk()
+            try:
+                model.open()
+                return
+            except PowerLoss:
+                model.disk.crash(model.random)
+            except CorruptData:
+                raise
+            except StorageError:
+                model.disk.evict(model.random)
+            finally:
+                model.disk.lose_power_after(None)
+                model.disk.mend()
 
     def check(self, model: Model, expected: Any, seed: int) -> None:
         """Compare what was recovered with every state that the crash may have left."""
@@ -196,6 +235,12 @@ class CrashTests(SynchronousTestCase):
         was asked for at some time, with a term and vote that never go back and never lie behind the entries."""
         reported = sum(self.run_seed(seed) for seed in range(250))
         self.assertGreater(reported, 1000)  # else the seeds test nothing
+
+    def test_failed_syncs(self) -> None:
+        """B43, B49: the same where the disk refuses writes and syncs, and the system takes for clean what it could not
+        sync: what a later start reads of it is there after a loss of power too, and never refused as damage."""
+        reported = sum(self.run_seed(seed, lives=8, errors=0.5) for seed in range(1000, 1150))
+        self.assertGreater(reported, 1000)
 
 
 def prefixes(logs: list[tuple[int, list[Entry]]], durable: int) -> Any:

@@ -6,11 +6,12 @@ Wrong data never comes back (B41).
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.errors import CorruptData
+from raftkv.errors import CorruptData, StorageError
 from raftkv.persistence.log import LOG_FOLDER, LogSettings, SegmentedLog, create_log
 from raftkv.persistence.record import HEADER_BYTES as RECORD_HEADER_BYTES
 from raftkv.persistence.record import MAGIC, SECTOR_BYTES
@@ -167,6 +168,26 @@ class DamageTests(SynchronousTestCase):
         self.assertEqual([entry.payload for entry in open_log(self.disk)[1]][-1], b"new")
         self.disk.replace(FIRST, self.disk.read(FIRST)[:start].ljust(len(self.image), b"\0"))
         self.assertEqual(open_log(self.disk)[1], found)
+
+    def test_cut_that_failed(self) -> None:
+        """B43: what a start could not cut of a torn batch, and takes for cut, does not come back behind newer records
+        when the power goes."""
+        start = self.ends[-2]
+        image = bytearray(self.image)
+        place = (start // SECTOR_BYTES + 1) * SECTOR_BYTES
+        image[place : place + SECTOR_BYTES] = bytes(SECTOR_BYTES)
+        self.disk.replace(FIRST, bytes(image))
+        self.disk.fail_next("sync", FIRST)
+        self.assertRaises(StorageError, open_log, self.disk)
+        log, found = open_log(self.disk)
+        # Up to where what is left of the torn batch would be taken for the next record.
+        added = entries(found[-1].index + 1, [b"n" * (place + SECTOR_BYTES - start - RECORD_HEADER_BYTES)])
+        log.append(added)
+        log.commit()
+        log.close()
+        self.assertEqual(log._end.offset, place + SECTOR_BYTES)
+        self.disk.crash(random.Random(2))  # which loses what was not synced
+        self.assertEqual([*found, *added], open_log(self.disk)[1])
 
     def test_image_of_a_record_in_a_value(self) -> None:
         """The image of another log's record inside a payload is not taken for a record when the end is torn."""
