@@ -170,7 +170,21 @@ MUTANTS = (
         name="torn-tail-not-cut",
         rule="A torn end of the log is overwritten with zeros before anything is written there.",
         reference="B41",
-        edits=(Edit(LOG, "            if end.torn_bytes:\n", "            if False:\n"),),
+        edits=(Edit(LOG, "last_batch + bytes(stop - end.offset))", "last_batch)"),),
+        hints=CRASHES,
+    ),
+    Mutant(
+        name="cut-believed-after-a-failed-sync",
+        rule="What an earlier start could not cut of a torn batch is overwritten too, though it reads as zeros.",
+        reference="our design, B43",
+        edits=(Edit(LOG, "last_batch + bytes(stop - end.offset))", "last_batch + bytes(end.torn_bytes))"),),
+        hints=DAMAGE,
+    ),
+    Mutant(
+        name="end-believed-after-a-failed-sync",
+        rule="The end of the log, of which no sync is known to have returned, is written again before it is relied on.",
+        reference="our design, B43",
+        edits=(Edit(LOG, 'b"" if end.next_batch - 1 <= durable_batch else', 'b"" if True else'),),
         hints=CRASHES,
     ),
     Mutant(
