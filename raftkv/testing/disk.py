@@ -299,9 +299,11 @@ class MemoryDisk:
 
     def evict(self, random: random.Random) -> None:
         """Forget what memory holds of sectors that a failed sync gave up, each or not, as ``random`` draws."""
-        odds = random.choice((0.0, 0.0, 1.0, 0.5, 0.1))
-        for content in self._contents():
-            self.counts["sectors evicted"] += content.evict(lambda: random.random() < odds)
+        contents = [content for content in self._contents() if content.passed_over]
+        if contents:  # else nothing is drawn
+            odds = random.choice((0.0, 0.0, 1.0, 0.5, 0.1))
+            for content in contents:
+                self.counts["sectors evicted"] += content.evict(lambda: random.random() < odds)
 
     def _contents(self) -> list[_Content]:
         contents = {id(content): content for files in (self._files, self._durable_files) for content in files.values()}
