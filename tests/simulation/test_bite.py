@@ -210,8 +210,8 @@ class BiteTests(SynchronousTestCase):
         )
 
     def test_reads_without_confirmation(self) -> None:
-        """A leader that answers reads without asking whether it still leads serves stale ones (B28), and calls them fresher than
-        they are."""
+        """A leader that answers reads without asking whether it still leads serves stale ones (B28), and misjudges
+        their age."""
         self.patch(Replication, "echoed", lambda replication, read_round: True)
         self.assert_caught("linearizability", "staler than told", within=60)
 
