@@ -7,8 +7,9 @@ JOBS ?= 2
 
 SEEDS ?= 1000
 FLAGS ?=
+BENCH ?=
 
-.PHONY: help cluster test unit functional simulate mutants docs lint format clean distclean
+.PHONY: help cluster test unit functional simulate mutants bench docs lint format clean distclean
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +41,13 @@ simulate: $(VENV)/.installed ## Simulate SEEDS=20000 on all cores, and make what
 mutants: $(VENV)/.installed ## Break the rules one by one, and see that the tests notice (an hour; goes on where it was)
 	@mkdir -p _trial_temp
 	@$(BIN)/python -m tests.mutants --jobs $(JOBS) --resume _trial_temp/mutants.jsonl
+
+bench: $(VENV)/.installed ## Compare with etcd, PySyncObj and Redis on this machine, which must be quiet (BENCH="--only put-1000")
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' || \
+		echo "the peers cannot be installed; what is not there will be said to be missing"
+	@mkdir -p data
+	@$(BIN)/python -m benchmarks --data data --json docs/performance.json --chart docs/performance.svg \
+		--page docs/performance-figures.md $(BENCH)
 
 docs: $(VENV)/.installed ## Build the manual into docs/_build
 	@$(BIN)/python docs/tables.py

@@ -16,7 +16,7 @@ version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "performance-figures.md"]  # the latter is included in a page
 html_theme = "furo"
 html_title = f"raftkv {release}"
 

@@ -1,0 +1,1 @@
+"""Tests of the benchmarks: their arithmetic, their protocols and their fairness; nothing here measures time."""
