@@ -27,6 +27,7 @@ class Tally:
         self.keys: Iterator[bytes] = itertools.cycle([load.key(number) for number in range(load.keys)])
         self._latencies: list[float] = []
         self._errors = 0
+        self._load = load
         self._begun = begun
         self._is_measuring = False
         now = time.perf_counter()
@@ -39,7 +40,8 @@ class Tally:
         now = time.perf_counter()
         if now >= self._begin and not self._is_measuring:
             self._is_measuring = True
-            self._begin = now
+            # It may be late: a client that is busy with itself asks seldom.
+            self._begin, self._end = now, now + self._load.seconds
             self._begun()
         return now < self._end
 
