@@ -37,7 +37,7 @@ from zope.interface import implementer
 from benchmarks.pauses import Probe, growth_of_a_bare_dictionary
 from raftkv.config import Limits, NodeConfig
 from raftkv.daemon.collector import Collector, freeze_long_lived
-from raftkv.daemon.process import tune_interpreter, use_monotonic_clock
+from raftkv.daemon.process import steady_seconds, tune_interpreter, use_monotonic_clock
 from raftkv.interfaces import Identity, IForwarder, IPeerTransport
 from raftkv.kvstore import Restorer
 from raftkv.kvstore.commands import put
@@ -83,6 +83,9 @@ class Nobody:
     def set_members(self, configuration: Any) -> None:
         """There is only this one."""
 
+    def leave(self) -> None:
+        """There is nobody to talk to as it is."""
+
     def known_peers(self) -> Mapping[str, Identity]:
         """Return nobody."""
         return {}
@@ -125,6 +128,7 @@ def build(reactor: Any, folder: Path) -> tuple[Replica, LocalDisk]:
         clock=reactor,
         random=random.Random(1),
         wall_seconds=time.time,
+        steady_seconds=steady_seconds,
         disk=disk,
         log_worker=ThreadWorker(reactor, "raftkv-log"),
         snapshot_worker=ThreadWorker(reactor, "raftkv-snapshot"),
