@@ -263,12 +263,15 @@ def _snapshot(peer: Peer, cluster: Cluster, work: Work, _: Lane, lengths: Length
     generator.wait_until_begun()
     taken = 0
     cluster.begin_snapshot()
-    while generator.is_running:
-        if cluster.snapshot_is_done():
-            taken += 1
-            cluster.begin_snapshot()
-        time.sleep(0.05)
-    during = generator.result()
+    try:
+        while generator.is_running:
+            if cluster.snapshot_is_done():
+                taken += 1
+                cluster.begin_snapshot()
+            time.sleep(0.05)
+        during = generator.result()
+    finally:
+        cluster.end_snapshot()
     return {
         **during,
         "before_per_second": before["per_second"],

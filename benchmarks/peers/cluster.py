@@ -45,6 +45,9 @@ class Cluster(Protocol):
     def snapshot_is_done(self) -> bool:
         """Tell whether the snapshot that was begun is complete."""
 
+    def end_snapshot(self) -> None:
+        """Leave nothing running that takes one; what it has is of no use any more."""
+
 
 class Peer(Protocol):
     """One contestant.

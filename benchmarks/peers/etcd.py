@@ -125,3 +125,7 @@ class EtcdCluster:
     def snapshot_is_done(self) -> bool:
         """Tell whether it has been saved."""
         return not self._snapshot.is_running
+
+    def end_snapshot(self) -> None:
+        """End the tool, which would wait for a server that is gone for ever."""
+        self._snapshot.kill()

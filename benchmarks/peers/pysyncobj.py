@@ -97,3 +97,6 @@ class PySyncObjCluster:
     def snapshot_is_done(self) -> bool:
         """It takes no part in this."""
         raise RuntimeError("PySyncObj takes no part in this")
+
+    def end_snapshot(self) -> None:
+        """It takes no part in this."""

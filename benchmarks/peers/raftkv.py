@@ -108,3 +108,6 @@ class RaftKVCluster:
     def snapshot_is_done(self) -> bool:
         """Tell whether the answer has come."""
         return self._snapshot is not None and not self._snapshot.is_alive()
+
+    def end_snapshot(self) -> None:
+        """The thread ends with the node."""
