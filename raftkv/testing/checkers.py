@@ -78,6 +78,7 @@ class _Watched:
     :ivar pending: the writes in between.
     :ivar life: how often it was started.
     :ivar commit_index: as last seen in this life; likewise ``applied_index``, ``term`` and ``configuration``.
+    :ivar facts: all that :meth:`Checkers.look` looks at, as it was the last time.
     """
 
     __slots__ = (
@@ -85,6 +86,7 @@ class _Watched:
         "commit_index",
         "configuration",
         "durable",
+        "facts",
         "life",
         "pending",
         "queued",
@@ -107,6 +109,7 @@ class _Watched:
         self.applied_index = 0
         self.term = 0
         self.role = Role.FOLLOWER
+        self.facts: tuple[object, ...] = ()
 
 
 class Checkers:
@@ -184,22 +187,31 @@ class Checkers:
         elif isinstance(message, RequestVote) and not message.pre_vote:
             self._voted(message.sender, message.term, message.sender)
 
-    def look(self, name: str, state: StateView) -> None:
-        """Look at a node after something happened in it."""
+    def look(self, name: str, state: StateView) -> bool:
+        """Look at a node after something happened in it.
+
+        :return: whether anything that one can see of it has changed.
+        """
         watched, view = self._nodes[name], self._views[name]
         self.checks += 1
-        term, role = view.current_term, view.role
+        term, role, commit_index, applied_index = view.current_term, view.role, view.commit_index, state.applied_index
+        configuration = (view.configuration, view.configuration_index)
+        facts = (term, role, commit_index, applied_index, view.first_index, view.last_index, configuration)
+        if facts == watched.facts:
+            return False
+        watched.facts = facts
         if term != watched.term or role is not watched.role:
             if term < watched.term:
                 raise Violation("term goes back", f"{name} went from term {watched.term} to {term}")
             watched.term, watched.role = term, role
             if role is Role.LEADER:
                 self._elected(name, watched, view)
-        if view.commit_index != watched.commit_index:
+        if commit_index != watched.commit_index:
             self._commit_moved(name, watched, view)
-        watched.configuration = (view.configuration, view.configuration_index)
-        if state.applied_index != watched.applied_index:
+        watched.configuration = configuration
+        if applied_index != watched.applied_index:
             self._applied_moved(name, watched, view, state)
+        return True
 
     def applied(self, name: str, entry: Entry) -> None:
         """A node applied an entry to its state machine (State Machine Safety)."""

@@ -283,8 +283,9 @@ class SimulatedCluster:
             for name in self.names
         }
         self._compose = compose
+        self._configs: dict[tuple[str, bool], NodeConfig] = {}
         self._committed = (0, initial_configuration(self.config(self.names[0])))
-        self._owners: dict[NodeClock, str] = {}
+        self._owners: dict[NodeClock, tuple[str, Life]] = {}
 
     # -- lives ---------------------------------------------------------------------------------------------------
 
@@ -301,7 +302,7 @@ class SimulatedCluster:
         node.lives += 1
         clock = NodeClock(self.clock, name=name, rate=node.rate)
         life = node.life = Life(clock=clock)
-        self._owners[clock] = name
+        self._owners[clock] = (name, life)
         self.trace.note(f"start {name}")
         node.disk.on_error = partial(self._disk_error, name, life)
         try:
@@ -346,8 +347,13 @@ class SimulatedCluster:
 
     def config(self, name: str) -> NodeConfig:
         """Return what a node is told."""
-        settings = self.settings
         founds = self.nodes[name].is_founder
+        if (name, founds) not in self._configs:
+            self._configs[name, founds] = self._make_config(name, founds=founds)
+        return self._configs[name, founds]
+
+    def _make_config(self, name: str, *, founds: bool) -> NodeConfig:
+        settings = self.settings
         return NodeConfig(
             node_id=name,
             data_dir=name,
@@ -513,11 +519,11 @@ class SimulatedCluster:
     # -- what the checkers see -----------------------------------------------------------------------------------
 
     def _look(self, clock: NodeClock) -> None:
-        name = self._owners[clock]
-        life = self.nodes[name].life
-        if life is not None and life.clock is clock and life.replica is not None and life.storage is not None:
-            self.checkers.look(name, life.replica.state_machine.store)
-            self.coverage.look(name, life.replica.driver.node)
+        name, life = self._owners[clock]
+        replica = life.replica
+        if replica is not None and life.storage is not None and self.nodes[name].life is life:
+            if self.checkers.look(name, replica.state_machine.store):
+                self.coverage.look(name, replica.driver.node)
         if self.failure is not None:
             raise self.failure
 

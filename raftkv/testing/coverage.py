@@ -25,24 +25,18 @@ class Coverage:
         self.situations: set[int] = set()
         self.steps: set[int] = set()
         self._nodes: dict[str, str] = {}
-        self._facts: dict[str, tuple[object, ...]] = {}
         self._latest_term = 0
         self._committed = 0
         self._before = 0
 
     def look(self, name: str, view: NodeView) -> None:
-        """Look at a node after something happened in it."""
-        facts = (view.role, view.current_term, view.last_index, view.commit_index, view.first_index)
-        if self._facts.get(name) == facts:
-            return
-        self._facts[name] = facts
+        """Look at a node after something changed in it."""
         self._latest_term = max(self._latest_term, view.current_term)
         self._committed = max(self._committed, view.commit_index)
         self._note(name, self._situation(view))
 
     def gone(self, name: str) -> None:
         """A node is down."""
-        self._facts.pop(name, None)
         self._note(name, _DOWN)
 
     def _situation(self, view: NodeView) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from raftkv.interfaces import Identity, IKeyValue, INode, IPeerReceiver
@@ -204,39 +205,39 @@ class SimulatedNetwork:
             arrival += chance.uniform(0.0, 10 * settings.max_delay_seconds)
         else:
             arrival = link.free_at = max(arrival, link.free_at)
-        self._arrive_at(arrival, sender, to, group)
+        self._arrive_at(arrival, link, sender, to, group)
         if settings.duplication and chance.random() < settings.duplication:
             self.counts["doubled"] += 1
-            self._arrive_at(arrival + self.delay(), sender, to, group)
+            self._arrive_at(arrival + self.delay(), link, sender, to, group)
 
     def _is_guest(self, process: Process, peer: str) -> bool:
         """Tell whether somebody who is no member is connected to us: who missed a change answers such a leader."""
         other = self.processes.get(peer)
         return other is not None and peer in process.known and process.identity.node_id in other.members
 
-    def _arrive_at(self, time: float, sender: str, to: str, group: list[Message]) -> None:
-        generation = self._link(sender, to).generation
-        self.clock.callLater(max(0.0, time - self.clock.seconds()), self._deliver, sender, to, generation, group)
+    def _arrive_at(self, time: float, link: _Link, sender: str, to: str, group: list[Message]) -> None:
+        wait = max(0.0, time - self.clock.seconds())
+        self.clock.callLater(wait, self._deliver, link, link.generation, sender, to, group)
 
-    def _deliver(self, sender: str, to: str, generation: int, group: list[Message]) -> None:
-        if self._link(sender, to).generation != generation:
+    def _deliver(self, link: _Link, generation: int, sender: str, to: str, group: list[Message]) -> None:
+        if link.generation != generation:
             self.counts["lost"] += 1
-        elif self.is_blocked(sender, to):
+        elif (sender, to) in self._blocked:
             self.counts["blocked"] += 1
         elif (target := self.processes.get(to)) is None or target.receiver is None:
             self.counts["refused"] += 1
             self._report_unreachable(sender, to)
         else:
-            receiver = target.receiver
-            target.clock.run(lambda: self._hand_over(receiver, group))
+            target.clock.run(partial(self._hand_over, target.receiver, group))
 
     def _hand_over(self, receiver: IPeerReceiver, group: list[Message]) -> None:
+        self.counts["delivered"] += len(group)
+        trace = self.trace
         for message in group:
-            self.counts["delivered"] += 1
-            if self.trace.keeps_lines:
-                self.trace.note(str(message))
+            if trace.keeps_lines:
+                trace.note(str(message))
             else:
-                self.trace.note(f"{message.sender} {message.to} {message.term} {type(message).__name__}")
+                trace.note(f"{message.sender} {message.to} {message.term} {type(message).__name__}")
             if self.on_delivery is not None:
                 self.on_delivery(message)
             receiver.step(message)
