@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.run import parse_verdict, summarize, unit_modules
+from tests.run import SIMULATION_DEADLINE, describe_seeds, parse_verdict, summarize, unit_modules
+from tests.seeds import test_seeds
 
 
 class VerdictTests(SynchronousTestCase):
@@ -32,8 +34,36 @@ class VerdictTests(SynchronousTestCase):
         self.assertEqual(summarize(Counter(skips=5)), ("0 passed, 0 failed", 1))
 
     def test_nothing_is_left_out(self) -> None:
-        """Every part of the tests is run, and the functional tests apart."""
+        """Every part of the tests is run, and the simulated seeds and the functional tests apart."""
         modules = unit_modules()
         self.assertIn("tests.test_run", modules)
         self.assertIn("tests.raft", modules)
         self.assertNotIn("tests.functional", modules)
+        self.assertNotIn("tests.seeds", modules)
+
+
+class SeedsTests(SynchronousTestCase):
+    """What is said about the simulated seeds."""
+
+    def test_all_of_them(self) -> None:
+        """The number, the simulated time, the time that it took, and what a seed took are told."""
+        report = "".join(f"[{seed}, 36.0, 0.{seed}]\n" for seed in range(1, 6))
+        self.assertEqual(
+            "simulated 5 of 5 seeds (0.1 simulated hours) in 2 s; median 0.30 s of CPU a seed",
+            describe_seeds(report, 5, 1.9),
+        )
+
+    def test_time_was_over(self) -> None:
+        """Seeds that there was no time for are not passed over in silence."""
+        self.assertIn("simulated 1 of 1,000 seeds", describe_seeds("[0, 36.0, 0.3]\n", 1000, 300.0))
+        self.assertIn("; 999 were NOT run", describe_seeds("[0, 36.0, 0.3]\n", 1000, 300.0))
+        self.assertIn("simulated 0 of 20 seeds", describe_seeds("", 20, 300.0))
+
+    def test_skipped_when_time_is_over(self) -> None:
+        """A test whose seeds were not all told in time does not pass: it is skipped, and says which."""
+        self.patch(os, "environ", {SIMULATION_DEADLINE: "0.0"})
+        told: list[int] = []
+        self.patch(test_seeds, "run_seed", told.append)
+        skipped = self.assertRaises(SkipTest, test_seeds.SeedTests("test_from_0000").tell, range(20, 40))
+        self.assertIn("seeds 20 to 39 were not run", str(skipped))
+        self.assertEqual([], told)

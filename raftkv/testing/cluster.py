@@ -521,9 +521,9 @@ class SimulatedCluster:
     def _look(self, clock: NodeClock) -> None:
         name, life = self._owners[clock]
         replica = life.replica
-        if replica is not None and life.storage is not None and self.nodes[name].life is life:
-            if self.checkers.look(name, replica.state_machine.store):
-                self.coverage.look(name, replica.driver.node)
+        is_there = life.storage is not None and self.nodes[name].life is life
+        if is_there and replica is not None and self.checkers.look(name, replica.state_machine.store):
+            self.coverage.look(name, replica.driver.node)
         if self.failure is not None:
             raise self.failure
 
