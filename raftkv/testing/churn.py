@@ -9,10 +9,10 @@ old name (B23). What a cluster does with all that is judged elsewhere.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from raftkv.errors import RaftKVError, StorageError
 from raftkv.interfaces import Joined
@@ -23,6 +23,9 @@ from raftkv.testing.network import Process
 from raftkv.testing.transport import RemoteCall, call_process
 
 _CARE_SECONDS = 0.5
+
+#: Numbers of requests are larger than this, and those of faults are not, so that both can be left out by number.
+NUMBERED_FROM: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +43,31 @@ class ChurnSettings:
 class Churn:
     """Changes the members of one cluster.
 
+    :param random: draws which requests come, and when. What a request asks for is drawn from chance of its own, so that
+        one that is left out changes as little as possible about the others.
+    :param without: numbers of the requests that are left out.
     :ivar counts: how often each kind was begun, and how often a request was granted or refused.
+    :ivar story: what was begun: its number, the time, its kind.
     """
 
     KINDS = ("grow", "announce", "shrink", "shrink_leader", "replace", "promote", "demote", "reshuffle")
 
-    def __init__(self, cluster: SimulatedCluster, *, random: random.Random, settings: ChurnSettings) -> None:
+    def __init__(
+        self,
+        cluster: SimulatedCluster,
+        *,
+        random: random.Random,
+        settings: ChurnSettings,
+        without: Container[int] = (),
+    ) -> None:
         self.counts: dict[str, int] = {}
+        self.story: list[tuple[int, float, str]] = []
         self._cluster = cluster
-        self._random = random
+        self._schedule = random
+        self._random = random  # of the request whose turn it is
+        self._of_joining = _chance_of_its_own(random)
+        self._without = without
+        self._drawn = 0
         self._settings = settings
         self._joining: set[str] = set()
         self._is_over = False
@@ -64,17 +83,23 @@ class Churn:
         self._take_care()
 
     def _next(self) -> None:
-        pause = self._random.expovariate(1 / self._settings.pause_seconds)
+        pause = self._schedule.expovariate(1 / self._settings.pause_seconds)
         self._cluster.clock.callLater(pause, self._begin)
 
     def _begin(self) -> None:
         if self._is_over:
             return
         kinds = list(self._settings.weights)
-        kind = self._random.choices(kinds, [self._settings.weights[each] for each in kinds])[0]
-        self._count(kind)
-        self._cluster.trace.note(f"churn {kind}")
-        getattr(self, kind)()
+        kind = self._schedule.choices(kinds, [self._settings.weights[each] for each in kinds])[0]
+        chance = _chance_of_its_own(self._schedule)
+        self._drawn += 1
+        number = NUMBERED_FROM + self._drawn
+        if number not in self._without:
+            self._count(kind)
+            self.story.append((number, round(self._cluster.clock.seconds(), 3), kind))
+            self._cluster.trace.note(f"churn {number} {kind}")
+            self._random = chance
+            getattr(self, kind)()
         self._next()
 
     def _count(self, what: str) -> None:
@@ -167,7 +192,7 @@ class Churn:
                 asked.addErrback(lambda failure: failure.trap(RaftKVError) and failure.value)
                 asked.addCallback(answer)
 
-        self._call("admin", ask, self._answered)
+        self._call("admin", ask, self._answered, chance=self._random)
 
     def _answered(self, answer: Any) -> None:
         is_refused = isinstance(answer, RaftKVError)
@@ -183,7 +208,7 @@ class Churn:
         try:
             joined = load_joined(disk)
             if joined is None:
-                joined = Joined(incarnation=f"{self._random.getrandbits(128):032x}")
+                joined = Joined(incarnation=f"{self._of_joining.getrandbits(128):032x}")
                 store_joined(disk, joined)
         except StorageError:
             self._join_later(name)  # its process has ended, and was started again
@@ -191,7 +216,8 @@ class Churn:
         self._joining.add(name)
         request = join_request(cluster.config(name), joined.incarnation)
         ask = partial(_ask_to_join, request)
-        self._call(name, ask, lambda answer: self._join_answered(name, request["incarnation"], answer))
+        answered = partial(self._join_answered, name, request["incarnation"])
+        self._call(name, ask, answered, chance=self._of_joining)
 
     def _join_answered(self, name: str, incarnation: str, answer: Any) -> None:
         cluster = self._cluster
@@ -210,17 +236,23 @@ class Churn:
         cluster.start(name)
 
     def _join_later(self, name: str) -> None:
-        self._cluster.clock.callLater(self._random.uniform(0.1, 1.0), self._join, name)
+        self._cluster.clock.callLater(self._of_joining.uniform(0.1, 1.0), self._join, name)
 
     def _call(
         self,
         origin: str,
         ask: Callable[[Process, Callable[[Any], None]], None],
         answered: Callable[[Any], None],
+        *,
+        chance: random.Random,
     ) -> None:
         network = self._cluster.network
-        to = self._random.choice(sorted(network.processes) or self._cluster.names)
+        to = chance.choice(sorted(network.processes) or self._cluster.names)
         RemoteCall(network, origin=origin, clock=None, to=to, ask=ask, answered=answered).depart()
+
+
+def _chance_of_its_own(chance: random.Random) -> random.Random:
+    return random.Random(chance.getrandbits(64))
 
 
 def _ask_to_join(request: dict[str, Any], process: Process, answer: Callable[[Any], None]) -> None:

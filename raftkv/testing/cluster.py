@@ -260,7 +260,7 @@ class SimulatedCluster:
         self.applied_writes = AppliedWrites()
         self.time_lines = TimeLines()
         self.failure: BaseException | None = None
-        self.excuses = Excuses()
+        self.excuses = Excuses(bits_may_flip=not settings.spares)
         self.coverage = Coverage()
         self.random = random.Random(seed)
         self.settings = settings

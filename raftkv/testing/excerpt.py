@@ -1,7 +1,7 @@
 """How much of a seed's story is told: all of it, or what is left of it once a failure has been made small.
 
-A seed always draws the same faults; an excerpt leaves some of them out, lets fewer clients work, or ends the faults
-earlier, and disturbs the rest as little as that allows.
+A seed always draws the same faults and changes of members; an excerpt leaves some of them out, lets fewer clients work,
+or ends the faults earlier, and disturbs the rest as little as that allows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 class Excerpt:
     """What is told of a story; by default all of it.
 
-    :ivar without: numbers of the faults that do not come, counted from 1 in the order in which they would.
+    :ivar without: numbers of the faults that do not come, counted from 1 in the order in which they would, and of the
+        changes of members, counted from 1001.
     :ivar clients: how many clients there are at most; ``None`` for all of them.
     :ivar seconds: when the faults end at the latest; ``None`` for the usual time.
     """

@@ -1,7 +1,8 @@
 """Makes the story of a failing seed small: with fewer faults, fewer clients and less time it still fails as it did.
 
-A candidate counts only if it breaks the same rule, else one bug would turn into another on the way. The faults are
-taken out as in delta debugging (Zeller and Hildebrandt): halves first, then quarters, down to single ones.
+A candidate counts only if it breaks the same rule, else one bug would turn into another on the way. The faults, and the
+changes of members, are taken out as in delta debugging (Zeller and Hildebrandt): halves first, then quarters, down to
+single ones.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Outcome:
     :ivar faults: how often each kind was begun; likewise ``network`` and ``disks`` for what happened to messages and
         writes, and to nodes because of their disks.
     :ivar situations: checksums of the situations that the cluster was in; likewise ``steps`` between them.
-    :ivar story: the faults, one after the other: number, time and kind.
+    :ivar story: the faults and the changes of members, one after the other: number, time and kind.
     :ivar lines: everything that happened, where it was asked for.
     """
 
@@ -129,7 +129,7 @@ class Simulation:
             burst=self.workload.burst,
             without=excerpt.without,
         )
-        self.churn = Churn(self.cluster, random=churning, settings=churn)
+        self.churn = Churn(self.cluster, random=churning, settings=churn, without=excerpt.without)
         self._observer = _LoggedFailures()
 
     def run(self) -> Outcome:
@@ -270,7 +270,7 @@ class Simulation:
             disks=count_disks(cluster),
             situations=frozenset(cluster.coverage.situations),
             steps=frozenset(cluster.coverage.steps),
-            story=self.faults.story,
+            story=sorted([*self.faults.story, *self.churn.story], key=lambda event: event[1]),
             lines=cluster.trace.lines,
         )
 

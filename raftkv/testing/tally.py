@@ -114,7 +114,7 @@ def _tell_failure(failure: Mapping[str, Any]) -> list[str]:
     title = "what is left of its story" if failure["shrunk"] else "its story"
     return [
         f"seed {failure['seed']} failed: {failure['failure']}",
-        f"  {title}, {len(faults)} faults:",
+        f"  {title}, {len(faults)} faults and changes of members:",
         *faults,
         *([f"  which ends with: {failure['ends']}"] if "ends" in failure else []),
         f"  {failure['command']}",

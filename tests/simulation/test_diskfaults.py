@@ -45,8 +45,7 @@ class ExcuseTests(SynchronousTestCase):
         self.assertTrue(self.excuses.may_rot("n2", 5))
         self.excuses.out.add("n1")
         self.assertFalse(self.excuses.may_rot("n1", 5))
-        self.excuses.bits_may_flip = False
-        self.assertFalse(self.excuses.may_rot("n2", 5))
+        self.assertFalse(Excuses(bits_may_flip=False).may_rot("n2", 5))
 
     def test_sound_snapshot(self) -> None:
         """A node that calls a snapshot unreadable that nobody touched is wrong."""

@@ -28,6 +28,8 @@ class CommandLineTests(SynchronousTestCase):
         summary = json.loads(out)
         self.assertEqual((0, 2, []), (status, summary["seeds"], summary["failures"]))
         self.assertGreater(summary["operations"]["ok"], 100)
+        self.assertGreater(summary["situations"], 20)
+        self.assertGreater(summary["steps"], summary["situations"])
 
     def test_failing_seed(self) -> None:
         """A failing seed is named, with what went wrong, and the exit status says so."""
@@ -41,7 +43,7 @@ class CommandLineTests(SynchronousTestCase):
         """Of a failing seed the least that still fails is printed, with the command that tells it again."""
         self.patch(Election, "tick", lambda election: False)
         _, out, _ = self.run_main("--seeds", "1", "--start", "7")
-        self.assertIn("what is left of its story, 0 faults", out)
+        self.assertIn("what is left of its story, 0 faults and changes of members", out)
         (command,) = (line for line in out.splitlines() if "python -m raftkv.testing" in line)
         status, out, _ = self.run_main(*command.split()[3:])
         self.assertEqual(1, status)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from raftkv.testing.churn import NUMBERED_FROM
 from raftkv.testing.excerpt import WHOLE, Excerpt
 from raftkv.testing.shrinking import rule_of, shrink
 from raftkv.testing.simulation import STORY_SECONDS, Outcome, run_seed
+
+CHURNING = 5  #: a seed whose members change
 
 
 class Tale:
@@ -99,6 +102,19 @@ class ExcerptTests(SynchronousTestCase):
             [each for each in whole.story if each[0] not in without],
             run_seed(7, excerpt=Excerpt(without=without)).story,
         )
+
+    def test_changes_of_members_are_left_out(self) -> None:
+        """A story can do without some of its changes of members, too; the others come as they did."""
+        whole = run_seed(CHURNING)
+        changes = [number for number, _, _ in whole.story if number > NUMBERED_FROM]
+        self.assertGreater(len(changes), 5)
+        without = frozenset(changes[::2])
+        self.assertEqual(
+            [each for each in whole.story if each[0] not in without],
+            run_seed(CHURNING, excerpt=Excerpt(without=without)).story,
+        )
+        calm = run_seed(CHURNING, excerpt=Excerpt(without=frozenset(changes)))
+        self.assertEqual(("", 0), (calm.failure, calm.faults.get("granted changes", 0)))
 
     def test_shorter(self) -> None:
         """The faults end when the excerpt says so, and then the cluster is mended and judged as ever."""
