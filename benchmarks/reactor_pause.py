@@ -131,6 +131,7 @@ def build(reactor: Any, folder: Path) -> tuple[Replica, LocalDisk]:
         steady_seconds=steady_seconds,
         disk=disk,
         log_worker=ThreadWorker(reactor, "raftkv-log"),
+        log_reader=ThreadWorker(reactor, "raftkv-log-reader"),
         snapshot_worker=ThreadWorker(reactor, "raftkv-snapshot"),
         transport=lambda *_: nobody,
         forwarder=lambda _: nobody,

@@ -107,6 +107,7 @@ class NodeConfig:
     snapshot_interval_seconds: float = 30.0
     snapshot_threshold_bytes: int = 64 * MIB
     max_snapshots: int = 5
+    log_cache_bytes: int = 32 * MIB
     peers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     join: tuple[str, ...] = ()
     election_timeout_seconds: float = 1.0
@@ -260,6 +261,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         field="max_snapshots",
         kind=Whole(1, 1000),
         doc="How many snapshots are kept.",
+    ),
+    Setting(
+        key="raft.logCacheBytes",
+        field="log_cache_bytes",
+        kind=Whole(MIB, 64 * GIB),
+        unit="bytes",
+        doc="How much of the log's end is kept in memory, beside entries that are not on the disk or not committed "
+        "yet. A member that is further behind is served from the disk, and a start loads no more than this.",
     ),
     Setting(
         key="raft.peers",

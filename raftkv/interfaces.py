@@ -15,8 +15,9 @@ from zope.interface import Attribute, Interface
 
 from raftkv.errors import RaftKVError
 from raftkv.raft.configuration import Configuration
-from raftkv.raft.messages import Entry, HardState, Message, SnapshotMeta
+from raftkv.raft.messages import Entry, EntryKind, HardState, Message, SnapshotMeta
 from raftkv.raft.ready import Write
+from raftkv.raft.terms import OnDisk, TermRuns
 
 Command = tuple[Any, ...]  #: one command of the state machine; ``raftkv.kvstore.commands`` makes them
 Result = tuple[Any, ...]  #: its answer, a tuple that msgpack can carry; the first element is a status
@@ -137,8 +138,10 @@ class Recovered:
 
     :ivar hard_state: the last one that was synced.
     :ivar snapshot: meta of the newest readable snapshot, or ``None``.
-    :ivar entries: the log behind the snapshot (or some before it, kept for slow followers), contiguous.
+    :ivar entries: the end of the log, contiguous. The log may begin before the snapshot ends: some is kept for slow
+        followers.
     :ivar first_previous_term: term of the entry just before ``entries[0]``, 0 where that is none.
+    :ivar on_disk: the log in front of ``entries``, which was not loaded; ``None`` where that is nothing.
     :ivar is_new: whether the directory had never been used.
     """
 
@@ -147,6 +150,28 @@ class Recovered:
     entries: Sequence[Entry]
     first_previous_term: int
     is_new: bool
+    on_disk: OnDisk | None = None
+
+    @property
+    def terms(self) -> TermRuns:
+        """The terms of all entries of the log; where it is empty it goes on behind the snapshot."""
+        if self.on_disk is not None:
+            terms = self.on_disk.terms.copy()
+        elif self.entries:
+            terms = TermRuns(self.entries[0].index - 1, self.first_previous_term)
+        elif self.snapshot is not None:
+            terms = TermRuns(self.snapshot.index, self.snapshot.term)
+        else:
+            terms = TermRuns()
+        for entry in self.entries:
+            terms.append(entry.term)
+        return terms
+
+    @property
+    def configurations(self) -> Sequence[Entry]:
+        """All entries of the log that hold a configuration, in order."""
+        earlier = self.on_disk.configurations if self.on_disk is not None else ()
+        return [*earlier, *(entry for entry in self.entries if entry.kind is EntryKind.CONFIGURATION)]
 
 
 class IStorage(Interface):
@@ -163,6 +188,12 @@ class IStorage(Interface):
 
     def write(write: Write) -> None:
         """Queue a write; returns at once."""
+
+    def read(start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
+        """Read back entries with ``start <= index < stop``, as many as fit in ``max_bytes``, at least one of them.
+
+        All of them have been reported durable. ``done`` is called in the reactor, later: with nothing where the log
+        does not hold the first of them any more. It may never be called, if the disk fails or storage stops."""
 
     def compact(index: int) -> None:
         """Queue: entries up to and including ``index`` are no longer needed. Call only once a snapshot that covers

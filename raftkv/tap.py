@@ -161,6 +161,7 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
                 wall_seconds=time.time,
                 disk=disk,
                 log_worker=ThreadWorker(reactor, "raftkv-log"),
+                log_reader=ThreadWorker(reactor, "raftkv-log-reader"),
                 snapshot_worker=ThreadWorker(reactor, "raftkv-snapshot"),
                 transport=others.make_transport,
                 forwarder=others.make_forwarder,

@@ -10,7 +10,6 @@ crash in between leaves one or the other. Everything here blocks.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,8 @@ from raftkv.errors import CorruptData, InvariantViolation
 from raftkv.interfaces import IDisk, IFile
 from raftkv.persistence.faults import storage_errors
 from raftkv.persistence.files import TEMPORARY_SUFFIX, read_whole, remove_temporary_files
+from raftkv.persistence.loading import LoadedLog
+from raftkv.persistence.reading import EntryMap, EntryReader
 from raftkv.persistence.record import HEADER_BYTES as RECORD_HEADER_BYTES
 from raftkv.persistence.record import Record, RecordType, aligned, encode_record, map_bytes
 from raftkv.persistence.segment import (
@@ -31,6 +32,7 @@ from raftkv.persistence.segment import (
     segment_name,
 )
 from raftkv.raft.messages import Entry, EntryKind
+from raftkv.raft.terms import TermRuns
 
 LOG_FOLDER = "log"
 MIB = 1024 * 1024
@@ -44,6 +46,7 @@ class LogSettings:
 
     :ivar segment_bytes: size of a segment; one that a single batch would not fit into is made larger.
     :ivar max_batch_bytes: what one sync covers at most, but for a single larger record.
+    :ivar cache_bytes: how much of the log recovery loads; the rest is read where it is needed.
     :ivar zero_ahead_bytes: how far zeros are written ahead of small batches, for their sync not to have to note that
         an extent is now in use; 0 for none.
     """
@@ -51,17 +54,23 @@ class LogSettings:
     segment_bytes: int = 64 * MIB
     max_batch_bytes: int = 8 * MIB
     zero_ahead_bytes: int = MIB // 4
+    cache_bytes: int = 32 * MIB
 
 
 @dataclass(slots=True, kw_only=True)
 class _Segment:
     """A file of the log.
 
+    :ivar file: its name, with the folder.
     :ivar last_index: index of the last valid entry in it, 0 where it holds none (any more).
     """
 
     sequence: int
+    file: str = ""
     last_index: int = 0
+
+    def __post_init__(self) -> None:
+        self.file = f"{LOG_FOLDER}/{segment_name(self.sequence)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,8 @@ class SegmentedLog:
     :param disk: the data directory.
     :param identity: whose log it is; a segment of another's is refused.
     :param settings: see there.
-    :ivar base_index: index of the entry before the first one, with its term ``base_term``.
+    :ivar terms: of the entries that the segments hold, staged ones included.
+    :ivar reader: reads entries back, in whatever thread.
     :ivar last_batch: number of the last batch that is on the medium.
     """
 
@@ -117,14 +127,24 @@ class SegmentedLog:
         self._compacted_index = 0
         self._written_index = 0  # where the log ends that has been written, which is behind what is staged
         self._written_term = 0
-        self.base_index = 0
-        self.base_term = 0
-        self._terms = array("Q")  # of the entries behind base_index, staged ones included
+        self._map = EntryMap()
+        self.reader = EntryReader(disk, self._map, salt=self._salt)
+        self.terms = TermRuns()
+
+    @property
+    def base_index(self) -> int:
+        """Index of the entry before the first one."""
+        return self.terms.previous_index
+
+    @property
+    def base_term(self) -> int:
+        """Term of that entry."""
+        return self.terms.previous_term
 
     @property
     def last_index(self) -> int:
         """Index of the last entry, staged ones included."""
-        return self.base_index + len(self._terms)
+        return self.terms.last_index
 
     @property
     def last_batch(self) -> int:
@@ -133,16 +153,12 @@ class SegmentedLog:
 
     def term_at(self, index: int) -> int | None:
         """Return the term of an entry, also of that before the first; ``None`` where the log does not reach."""
-        if index == self.base_index:
-            return self.base_term
-        if self.base_index < index <= self.last_index:
-            return self._terms[index - self.base_index - 1]
-        return None
+        return self.terms.term_at(index)
 
     # -- recovery ----------------------------------------------------------------------------------------------------
 
-    def recover(self, progress: Progress, *, durable_batch: int = 0) -> list[Entry]:
-        """Read the segments and open the newest for appending; return the valid entries.
+    def recover(self, progress: Progress, *, durable_batch: int = 0) -> LoadedLog:
+        """Read the segments and open the newest for appending; return what was loaded of the valid entries.
 
         A torn end is cut, and what is returned is on the medium.
 
@@ -155,7 +171,7 @@ class SegmentedLog:
             names = self._disk.names(LOG_FOLDER)
         if not names:
             raise CorruptData(folder, 0, "the log is gone: there is not one segment in its folder")
-        entries: list[Entry] = []
+        loaded = LoadedLog(self._settings.cache_bytes)
         sizes = [self._size_of(name) for name in names]
         end: SegmentEnd | None = None
         header: SegmentHeader | None = None
@@ -167,17 +183,18 @@ class SegmentedLog:
             self._check_follows(header, end, name, path)
             if end is None:
                 self._begin_behind(header.first_index - 1, header.previous_term)
+                loaded.begin_behind(header.first_index - 1)
                 self._written_index, self._written_term = self.base_index, self.base_term
             elif (header.first_index, header.previous_term) != (self.last_index + 1, self.term_at(self.last_index)):
                 raise CorruptData(path, 0, "the segment does not go on where the one before it ends")
             self._segments.append(_Segment(sequence=header.sequence))
-            visit = self._replay_into(entries, path)
+            visit = self._replay_into(loaded, path)
             end = read_segment(data, path=path, header=header, is_newest=number == len(names) - 1, visit=visit)
             progress(sum(sizes[: number + 1]), sum(sizes))
         if header is not None and end is not None:
             last_batch = b"" if end.next_batch - 1 <= durable_batch else data[end.batch_start : end.offset]
             self._open_newest(header, end, last_batch)
-        return entries
+        return loaded
 
     def _size_of(self, name: str) -> int:
         with storage_errors("read", f"{self._disk.root}/{LOG_FOLDER}/{name}"):
@@ -199,24 +216,24 @@ class SegmentedLog:
             before = f"{self._disk.root}/{LOG_FOLDER}/{segment_name(self._segments[-1].sequence)}"
             raise CorruptData(before, end.offset, f"records are missing between here and the start of {name}")
 
-    def _replay_into(self, entries: list[Entry], path: str) -> Callable[[Record, bytes], None]:
+    def _replay_into(self, loaded: LoadedLog, path: str) -> Callable[[Record, bytes], None]:
         kinds = {int(kind): kind for kind in EntryKind}
 
         def visit(record: Record, payload: bytes) -> None:
             if record.type == RecordType.ENTRY and record.kind in kinds:
                 if record.index != self.last_index + 1:
                     raise CorruptData(path, record.start, f"entry {record.index} comes after entry {self.last_index}")
-                entries.append(Entry(index=record.index, term=record.term, kind=kinds[record.kind], payload=payload))
-                self._terms.append(record.term)
+                loaded.append(Entry(index=record.index, term=record.term, kind=kinds[record.kind], payload=payload))
+                self.terms.append(record.term)
             elif record.type == RecordType.TRUNCATE and self.term_at(record.index) in (record.term, None):
                 self._cut_behind(record.index, record.term)
-                del entries[len(self._terms) :]
+                loaded.cut_behind(record.index)
             elif record.type == RecordType.RESET:
                 self._begin_behind(record.index, record.term)
-                entries.clear()
+                loaded.begin_behind(record.index)
             else:
                 raise CorruptData(path, record.start, f"a record of type {record.type} makes no sense here")
-            self._note_written(record.type, record.index, record.term)
+            self._note_written(record.type, record.index, record.term, record.start, record.end)
 
         return visit
 
@@ -261,7 +278,7 @@ class SegmentedLog:
             if entry.index != self.last_index + 1:
                 raise InvariantViolation(f"entry {entry.index} would come after entry {self.last_index}")
             self._staged.append(_Staged(RecordType.ENTRY, entry.index, entry.term, entry.kind, entry.payload))
-            self._terms.append(entry.term)
+            self.terms.append(entry.term)
 
     def install_snapshot(self, index: int, term: int) -> None:
         """Stage what a snapshot of another member's does to the log: keep it where it holds the snapshot's last entry
@@ -297,6 +314,7 @@ class SegmentedLog:
         start = self._end.offset
         position, previous, number = start, self._end.previous, self._end.next_batch
         pieces: list[bytes] = []
+        ends: list[int] = []
         for place, record in enumerate(batch, 1):
             parts, size, previous = encode_record(
                 position=position,
@@ -312,6 +330,7 @@ class SegmentedLog:
             )
             pieces += parts
             position += size
+            ends.append(position)
         with storage_errors("write", self._path):
             file.write_at(start, b"".join(pieces))
             self._zero_ahead(file, start, position)
@@ -320,8 +339,9 @@ class SegmentedLog:
         self._end = SegmentEnd(
             offset=position, batch_start=start, next_batch=number + 1, previous=previous, torn_bytes=0
         )
-        for record in batch:
-            self._note_written(record.type, record.index, record.term)
+        for record, end in zip(batch, ends, strict=True):
+            self._note_written(record.type, record.index, record.term, start, end)
+            start = end
 
     def _zero_ahead(self, file: IFile, start: int, end: int) -> None:
         ahead = self._settings.zero_ahead_bytes
@@ -332,13 +352,16 @@ class SegmentedLog:
                 file.write_at(end, bytes(stop - end))
                 self._zeroed = stop
 
-    def _note_written(self, record_type: int, index: int, term: int) -> None:
-        """Keep account of where the written log ends, and of which segment holds which valid entries."""
+    def _note_written(self, record_type: int, index: int, term: int, start: int, end: int) -> None:
+        """Keep account of where the written log ends, and of where which valid entries lie."""
         self._written_index, self._written_term = index, term
+        newest = self._segments[-1]
         if record_type == RecordType.ENTRY:
-            self._segments[-1].last_index = index
+            newest.last_index = index
+            self._map.note(index, newest.file, start, end)
             return
         kept = index if record_type == RecordType.TRUNCATE else 0
+        self._map.cut_behind(kept)
         for segment in self._segments:
             segment.last_index = min(segment.last_index, kept)
 
@@ -379,27 +402,25 @@ class SegmentedLog:
         """
         self._compacted_index = max(self._compacted_index, index)
         while len(self._segments) > 1 and self._segments[0].last_index <= self._compacted_index:
-            name = segment_name(self._segments[0].sequence)
-            with storage_errors("remove", f"{self._disk.root}/{LOG_FOLDER}/{name}"):
-                self._disk.remove(f"{LOG_FOLDER}/{name}")
+            file = self._segments[0].file
+            self._map.forget_through(self._segments[0].last_index)  # before the file is gone: who misses it looks here
+            with storage_errors("remove", f"{self._disk.root}/{file}"):
+                self._disk.remove(file)
                 self._disk.sync_folder(LOG_FOLDER)
             self._forget_through(self._segments.pop(0).last_index)
 
     def _cut_behind(self, index: int, term: int) -> None:
         if index < self.base_index:
             self._begin_behind(index, term)
-        else:
-            del self._terms[index - self.base_index :]
+        elif index < self.last_index:
+            self.terms.truncate_from(index + 1)
 
     def _begin_behind(self, index: int, term: int) -> None:
-        self.base_index, self.base_term = index, term
-        del self._terms[:]
+        self.terms.begin_behind(index, term)
 
     def _forget_through(self, index: int) -> None:
-        term = self.term_at(index)
-        if term is not None and index > self.base_index:
-            del self._terms[: index - self.base_index]
-            self.base_index, self.base_term = index, term
+        if self.base_index < index <= self.last_index:
+            self.terms.forget_through(index)
 
     def close(self) -> None:
         """Give the file back; closing twice is allowed."""

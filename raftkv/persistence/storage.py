@@ -11,23 +11,23 @@ After an error nothing more is written, and no sync is repeated (B43): what the 
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from zope.interface import implementer
 
 from raftkv.errors import CorruptData, InvariantViolation
 from raftkv.interfaces import IBatchWorker, IDisk, IStorage, Recovered
 from raftkv.persistence.hardstate import HARD_STATE_FILE, HardStateFile
+from raftkv.persistence.loading import LoadedLog, LogSizes
 from raftkv.persistence.log import LOG_FOLDER, LogSettings, Progress, SegmentedLog
 from raftkv.persistence.meta import Meta
-from raftkv.persistence.record import HEADER_BYTES, aligned
 from raftkv.persistence.segment import log_identity
 from raftkv.raft.messages import Entry, HardState, SnapshotMeta
 from raftkv.raft.ready import Write
+from raftkv.raft.terms import OnDisk
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,49 +42,15 @@ class _Close:
     """The last request to the worker."""
 
 
-class LogSizes:
-    """How many bytes of log lie behind an index, as queued; lives in the reactor's thread.
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A request to the reader, and what became of it."""
 
-    :ivar snapshot_index: from where :meth:`behind_snapshot` counts.
-    """
-
-    def __init__(self, base_index: int) -> None:
-        self._base_index = base_index
-        self._totals = array("Q", [0])  # bytes through base_index, base_index + 1, …
-        self.snapshot_index = base_index
-
-    def append(self, entries: tuple[Entry, ...]) -> None:
-        """Count entries; what was there from the first of them on no longer counts."""
-        kept = entries[0].index - self._base_index
-        if not 0 < kept <= len(self._totals):
-            raise InvariantViolation(f"entry {entries[0].index} does not follow entry {self.last_index}")
-        del self._totals[kept:]
-        total = self._totals[-1]
-        for entry in entries:
-            total += aligned(HEADER_BYTES + len(entry.payload))
-            self._totals.append(total)
-
-    @property
-    def last_index(self) -> int:
-        """Index of the last entry counted."""
-        return self._base_index + len(self._totals) - 1
-
-    def begin_behind(self, index: int) -> None:
-        """The log is empty; the next entry is ``index + 1``."""
-        self._base_index = index
-        self._totals = array("Q", [0])
-
-    def forget_through(self, index: int) -> None:
-        """Nobody will ask for what lies at or before ``index``."""
-        dropped = min(index, self.last_index) - self._base_index
-        if dropped > 0:
-            del self._totals[:dropped]
-            self._base_index += dropped
-
-    def behind_snapshot(self) -> int:
-        """Return the bytes of the entries behind ``snapshot_index``."""
-        place = min(max(self.snapshot_index - self._base_index, 0), len(self._totals) - 1)
-        return self._totals[-1] - self._totals[place]
+    start: int
+    stop: int
+    max_bytes: int
+    done: Callable[[Sequence[Entry]], None]
+    found: list[Entry] = field(default_factory=list)
 
 
 @implementer(IStorage)
@@ -92,7 +58,8 @@ class Storage:
     """The durable log and hard state of one node.
 
     :param disk: the data directory, which :func:`~raftkv.persistence.directory.open_directory` has made.
-    :param worker: runs everything that blocks, but for :meth:`recover`.
+    :param worker: runs everything that blocks, but for :meth:`recover` and what the reader does.
+    :param reader: reads entries back, apart so that it delays no write.
     :param meta: whose directory it is.
     :param newest_snapshot: returns the meta of the newest readable snapshot, or ``None``; blocks, called in
         :meth:`recover` only.
@@ -104,6 +71,7 @@ class Storage:
         self,
         disk: IDisk,
         worker: IBatchWorker,
+        reader: IBatchWorker,
         *,
         meta: Meta,
         newest_snapshot: Callable[[], SnapshotMeta | None],
@@ -112,6 +80,7 @@ class Storage:
     ) -> None:
         self._disk = disk
         self._worker = worker
+        self._reader = reader
         self._identity = log_identity(meta.log_cluster_id or meta.cluster_id, meta.log_incarnation or meta.incarnation)
         self._newest_snapshot = newest_snapshot
         self._settings = settings
@@ -132,7 +101,7 @@ class Storage:
         """
         self._hard_state = HardStateFile(self._disk)
         self._log = log = SegmentedLog(self._disk, self._identity, self._settings)
-        entries = log.recover(self._progress, durable_batch=self._hard_state.newest.log_batch)
+        loaded = log.recover(self._progress, durable_batch=self._hard_state.newest.log_batch)
         self._check_hard_state(self._hard_state, log)
         snapshot = self._newest_snapshot()
         if snapshot is None:
@@ -143,16 +112,16 @@ class Storage:
                     f"the log begins behind entry {log.base_index}, and no snapshot of what was before can be read",
                 )
         else:
-            entries = self._reconcile(self._hard_state, log, entries, snapshot)
-        self._sizes = LogSizes(log.base_index)
-        if entries:
-            self._sizes.append(tuple(entries))
+            self._reconcile(self._hard_state, log, loaded, snapshot)
+        entries = list(loaded.entries)
+        self._sizes = loaded.sizes
         self._sizes.snapshot_index = 0 if snapshot is None else snapshot.index
         return Recovered(
             hard_state=self._hard_state.newest.hard_state,
             snapshot=snapshot,
             entries=entries,
-            first_previous_term=log.base_term,
+            first_previous_term=(log.term_at(entries[0].index - 1) or 0) if entries else log.terms.last_term,
+            on_disk=_on_disk(log, loaded),
             is_new=self._hard_state.newest.hard_state == HardState() and snapshot is None and log.last_batch == 0,
         )
 
@@ -175,9 +144,9 @@ class Storage:
             )
 
     def _reconcile(
-        self, hard_state: HardStateFile, log: SegmentedLog, entries: list[Entry], snapshot: SnapshotMeta
-    ) -> list[Entry]:
-        """Make log and hard state agree with the snapshot; return the entries that remain (B45)."""
+        self, hard_state: HardStateFile, log: SegmentedLog, loaded: LoadedLog, snapshot: SnapshotMeta
+    ) -> None:
+        """Make log and hard state agree with the snapshot (B45)."""
         if log.base_index > snapshot.index or (log.base_index == snapshot.index and log.base_term != snapshot.term):
             raise CorruptData(
                 f"{self._disk.root}/{LOG_FOLDER}",
@@ -189,11 +158,10 @@ class Storage:
         if snapshot.term > current.term:
             # The snapshot of a later leader is here, what we heard of its term is not: we have voted for nobody in it.
             hard_state.store(HardState(term=snapshot.term), log_batch=log.last_batch)
-        if log.term_at(snapshot.index) == snapshot.term:
-            return entries
-        log.install_snapshot(snapshot.index, snapshot.term)
-        log.commit()
-        return []
+        if log.term_at(snapshot.index) != snapshot.term:
+            log.install_snapshot(snapshot.index, snapshot.term)
+            log.commit()
+            loaded.begin_behind(snapshot.index)
 
     # -- the reactor's side ------------------------------------------------------------------------------------------
 
@@ -204,6 +172,7 @@ class Storage:
         self._durable, self._failed = durable, failed
         self._running = True
         self._worker.start(self._process, self._processed)
+        self._reader.start(self._read_back, self._read)
 
     def write(self, write: Write) -> None:
         """See :meth:`raftkv.interfaces.IStorage.write`."""
@@ -214,6 +183,12 @@ class Storage:
         if write.entries:
             self._sizes.append(write.entries)
         self._submit(write)
+
+    def read(self, start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
+        """See :meth:`raftkv.interfaces.IStorage.read`."""
+        if not self._running:
+            raise InvariantViolation("storage got something to read while it was not running")
+        self._reader.submit(_Read(start, stop, max_bytes, done))
 
     def compact(self, index: int) -> None:
         """See :meth:`raftkv.interfaces.IStorage.compact`."""
@@ -233,9 +208,8 @@ class Storage:
         if self._running:
             self._submit(_Close())
             self._running = False
-        stopped = self._worker.stop()
-        stopped.addCallback(self._close_files)
-        return stopped
+        stopped = gatherResults([self._worker.stop(), self._reader.stop()])
+        return stopped.addCallback(self._close_files)
 
     def _submit(self, item: Any) -> None:
         if not self._running:
@@ -250,12 +224,28 @@ class Storage:
         if write_ids:
             self._durable(write_ids[-1])
 
-    def _close_files(self, _stopped: None) -> None:
+    def _read(self, items: list[_Read], error: BaseException | None) -> None:
+        if error is not None:
+            self._failed(error)
+            return
+        for item in items:
+            item.done(item.found)
+
+    def _close_files(self, _stopped: object) -> None:
         if self._log is not None:
             self._log.close()
         if self._hard_state is not None:
             self._hard_state.close()
         self._log = self._hard_state = None
+
+    # -- the reader's side -------------------------------------------------------------------------------------------
+
+    def _read_back(self, items: list[_Read]) -> None:
+        log = self._log
+        if log is None:
+            raise InvariantViolation("storage is not open")
+        for item in items:
+            item.found.extend(log.reader.read(item.start, item.stop, item.max_bytes))
 
     # -- the worker's side -------------------------------------------------------------------------------------------
 
@@ -280,6 +270,18 @@ class Storage:
         if any(isinstance(item, _Close) for item in items) and hard_state.newest.log_batch != log.last_batch:
             # After a clean stop the end of the log is known, and a start can tell if some of it has been lost.
             hard_state.store(hard_state.newest.hard_state, log_batch=log.last_batch)
+
+
+def _on_disk(log: SegmentedLog, loaded: LoadedLog) -> OnDisk | None:
+    """Return what has to be known of the entries that were not loaded, ``None`` where there are none."""
+    first_index = loaded.entries[0].index if loaded.entries else log.last_index + 1
+    if first_index == log.base_index + 1:
+        return None
+    terms = log.terms.copy()
+    if first_index <= log.last_index:
+        terms.truncate_from(first_index)
+    configurations = [entry for entry in loaded.configurations if entry.index < first_index]
+    return OnDisk(terms=terms, configurations=configurations)
 
 
 def _not_started(_value: Any) -> None:

@@ -7,7 +7,7 @@ leadership. It is made when an election is won and dropped when the role is lost
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from raftkv.errors import BadRequest, Conflict, Overloaded, ProposalDropped
 from raftkv.raft.configuration import Configuration
@@ -23,7 +23,7 @@ from raftkv.raft.messages import (
 )
 from raftkv.raft.progress import ProgressState
 from raftkv.raft.reads import Reader, ReadRounds
-from raftkv.raft.ready import ReadState
+from raftkv.raft.ready import EntriesWanted, ReadState
 from raftkv.raft.replication import Replication
 from raftkv.raft.state import State
 
@@ -337,6 +337,10 @@ class Leadership:
             self._start_round()
         if self.replication.wanted:
             self.replication.flush(read_round=self._reads.number)
+
+    def entries_read(self, wanted: EntriesWanted, entries: Sequence[Entry]) -> None:
+        """Entries came back from the disk."""
+        self.replication.entries_read(wanted, entries, read_round=self._reads.number)
 
     def unreachable(self, peer: str) -> None:
         """Messages to a peer may have been lost."""

@@ -34,9 +34,10 @@ from raftkv.raft.messages import (
 )
 from raftkv.raft.quorum import VoteResult
 from raftkv.raft.reads import ForwardedReads
-from raftkv.raft.ready import ReadState, Ready, Role, SoftState
+from raftkv.raft.ready import EntriesWanted, ReadState, Ready, Role, SoftState
 from raftkv.raft.recovery import recovered_state
 from raftkv.raft.settings import RaftSettings
+from raftkv.raft.terms import OnDisk
 from raftkv.raft.view import NodeView
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class RaftNode(NodeView):
         entries: Sequence[Entry],
         first_previous_term: int,
         configuration: Configuration,
+        on_disk: OnDisk | None = None,
         joined: bool = False,
     ) -> None:
         """Begin, or begin again, as a follower (section 5.2) with what the disk holds.
@@ -72,6 +74,7 @@ class RaftNode(NodeView):
         :param entries: the log, contiguous; it may begin before the end of the snapshot.
         :param first_previous_term: term of the entry just before the first one, 0 where there is none.
         :param configuration: the initial one (index 0), used where neither snapshot nor entries hold one.
+        :param on_disk: the log in front of ``entries``, which is read back where it is needed; ``None`` for nothing.
         :param joined: whether this server came to a running cluster: its log may speak of an earlier server of the
             same name, so that only what names its incarnation is about it (B23).
         :raises InvariantViolation: these cannot be the remains of one server.
@@ -85,6 +88,7 @@ class RaftNode(NodeView):
             entries=entries,
             first_previous_term=first_previous_term,
             configuration=configuration,
+            on_disk=on_disk,
             joined=joined,
         )
         super().__init__(state)
@@ -395,7 +399,8 @@ class RaftNode(NodeView):
         return bool(
             state.messages
             or state.durability.write_wanted
-            or state.last_applied < state.commit_index
+            or state.has_committed
+            or state.entries_wanted
             or state.reads
             or state.events
             or state.snapshot_peers
@@ -419,14 +424,16 @@ class RaftNode(NodeView):
             send_snapshots=tuple(state.snapshot_peers),
             write=state.durability.take_write(),
             committed=state.take_committed(),
+            entries_wanted=tuple(state.entries_wanted),
             reads=tuple(state.reads),
             configuration_changed=state.configurations.changed,
             events=tuple(state.events),
         )
         self._told = now
         state.configurations.changed = False
-        for tray in (state.messages, state.snapshot_peers, state.reads, state.events):
+        for tray in (state.messages, state.snapshot_peers, state.entries_wanted, state.reads, state.events):
             tray.clear()
+        state.log.trim(state.commit_index)
         return ready
 
     def advance(self, write_id: int) -> None:
@@ -438,6 +445,25 @@ class RaftNode(NodeView):
                 self._state.send(message)
         if self._leadership is not None:
             self._leadership.advance_commit()
+
+    # -- entries that are on the disk only -----------------------------------------------------------------------------
+
+    def entries_read(self, wanted: EntriesWanted, entries: Sequence[Entry]) -> None:
+        """Take what the disk had when it was asked; much may have changed since then.
+
+        :param wanted: the question.
+        :param entries: contiguous, the first at ``wanted.start``; none where the disk has them no more, for a snapshot
+            replaced them.
+        :raises InvariantViolation: they are not those of our log.
+        """
+        if wanted.peer is None:
+            self._state.entries_read(wanted, entries)
+        elif self._leadership is not None:
+            self._leadership.entries_read(wanted, entries)
+
+    def may_apply(self, now: bool) -> None:
+        """Say whether the state machine takes entries at the moment; what is committed else waits, on the disk."""
+        self._state.may_apply = now
 
     # -- snapshots ---------------------------------------------------------------------------------------------------
 

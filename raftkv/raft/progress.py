@@ -12,6 +12,8 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
+from raftkv.raft.ready import EntriesWanted
+
 
 class ProgressState(Enum):
     """How a leader sends to a peer."""
@@ -79,6 +81,7 @@ class Progress:
     :ivar read_round: the newest round of read confirmation that it echoed.
     :ivar promised_until: until when, by our own clock, it surely grants no vote behind our back (thesis 6.4.1).
     :ivar contact_wanted: an AppendEntries is due even where there are no entries to send.
+    :ivar reading: the entries that are being read from the disk for it; ``None`` for none.
     :ivar departing: it left the configuration, and is sent only what tells it so.
     """
 
@@ -93,6 +96,7 @@ class Progress:
         self.read_round = 0
         self.promised_until = -math.inf
         self.contact_wanted = True
+        self.reading: EntriesWanted | None = None
         self.departing = False
         self._probe_sent = False
         self._window = Window(max_messages=max_messages, max_bytes=max_bytes)

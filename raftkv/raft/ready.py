@@ -49,6 +49,26 @@ class ReadState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EntriesWanted:
+    """Entries that are on our disk only and somebody waits for; answered by ``entries_read``, whatever came of it.
+
+    At most one is under way for each peer, and one for the state machine: what they can take of memory is bounded.
+
+    :ivar number: tells this question from every other of this run of the process.
+    :ivar peer: the member that is to get them; ``None`` for our own state machine.
+    :ivar start: index of the first one; all of them are stable.
+    :ivar stop: index behind the last one that is of any use.
+    :ivar max_bytes: as for the log in memory: as many as fit, at least one.
+    """
+
+    number: int
+    peer: str | None
+    start: int
+    stop: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SoftState:
     """What nobody persists but everybody wants to know."""
 
@@ -69,6 +89,7 @@ class Ready:
     :ivar committed: committed entries to apply, contiguous with those of earlier ``Ready`` values, bounded in size:
         where more wait, ``has_ready()`` stays true. They may not be on this node's own disk yet. They come after
         ``write.snapshot``, which the state machine restores first.
+    :ivar entries_wanted: entries to be read from the disk, without anything else waiting for it.
     :ivar reads: reads whose index is now known, or which were lost with the leader.
     :ivar configuration_changed: whether the configuration in force changed (appended, rolled back or restored).
     :ivar events: facts worth a line in the log, as short sentences.
@@ -79,6 +100,7 @@ class Ready:
     send_snapshots: tuple[str, ...] = ()
     write: Write | None = None
     committed: tuple[Entry, ...] = ()
+    entries_wanted: tuple[EntriesWanted, ...] = ()
     reads: tuple[ReadState, ...] = ()
     configuration_changed: bool = False
     events: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from raftkv.raft.log import Log
 from raftkv.raft.messages import Entry, EntryKind, HardState, SnapshotMeta
 from raftkv.raft.settings import RaftSettings
 from raftkv.raft.state import State, decoded_configuration
+from raftkv.raft.terms import OnDisk
 
 
 def recovered_state(
@@ -26,6 +27,7 @@ def recovered_state(
     entries: Sequence[Entry],
     first_previous_term: int,
     configuration: Configuration,
+    on_disk: OnDisk | None,
     joined: bool,
 ) -> State:
     """Return the state to begin with; the parameters are those of :class:`~raftkv.raft.node.RaftNode`.
@@ -33,15 +35,19 @@ def recovered_state(
     :raises InvariantViolation: log, snapshot and hard state are not those of one moment of one server.
     """
     previous_index, previous_term = (snapshot.index, snapshot.term) if snapshot is not None else (0, 0)
-    if entries:
+    if on_disk is not None:
+        previous_index, previous_term = on_disk.terms.last_index, on_disk.terms.last_term
+    elif entries:
         previous_index, previous_term = entries[0].index - 1, first_previous_term
     log = Log(
         entries=entries,
         previous_index=previous_index,
         previous_term=previous_term,
         snapshot_index=snapshot.index if snapshot is not None else 0,
+        on_disk=on_disk.terms if on_disk is not None else None,
+        cache_bytes=settings.log_cache_bytes,
     )
-    if previous_index > log.snapshot_index:
+    if log.first_index > log.snapshot_index + 1:
         raise InvariantViolation(f"the log begins at {log.first_index}, the snapshot ends at {log.snapshot_index}")
     if snapshot is not None and log.term_at(snapshot.index) != snapshot.term:
         raise InvariantViolation(f"the log does not hold the last entry of the snapshot, {snapshot.index}")
@@ -53,7 +59,9 @@ def recovered_state(
         settings=settings,
         hard_state=hard_state,
         log=log,
-        configurations=_configurations(configuration, snapshot, entries),
+        configurations=_configurations(
+            configuration, snapshot, [*(on_disk.configurations if on_disk is not None else ()), *entries]
+        ),
         joined=joined,
     )
 

@@ -7,13 +7,16 @@ so that nothing of an earlier leadership can be left over (Figure 2, volatile st
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from raftkv.errors import InvariantViolation
 from raftkv.raft import quorum
 from raftkv.raft.configuration import Configuration
 from raftkv.raft.leases import lease_end
 from raftkv.raft.log import entry_size
 from raftkv.raft.messages import AppendEntries, AppendEntriesResponse, Entry, Heartbeat, HeartbeatResponse
 from raftkv.raft.progress import Progress, ProgressState
+from raftkv.raft.ready import EntriesWanted
 from raftkv.raft.state import State
 
 
@@ -211,24 +214,67 @@ class Replication:
                 self._offer_snapshot(peer, progress)
                 return
             entries: tuple[Entry, ...] = ()
-            if is_behind:
+            if is_behind and progress.next_index >= log.cached_index:
                 entries = log.slice(progress.next_index, last_index + 1, state.settings.max_append_bytes)
-            message = AppendEntries(
-                term=state.current_term,
-                sender=state.node_id,
-                to=peer,
-                prev_log_index=progress.next_index - 1,
-                prev_log_term=prev_log_term,
-                leader_commit=state.commit_index,
-                entries=entries,
-                read_round=read_round,
-            )
-            state.send(message)
-            progress.sent(
-                last_index=message.prev_log_index + len(entries),
-                size=sum(map(entry_size, entries)),
-                commit_index=state.commit_index,
-            )
+            elif is_behind and progress.state is ProgressState.REPLICATE:
+                self._read_for(peer, progress, last_index)
+                if not progress.contact_wanted:
+                    return  # the news travel with the entries
+            # Else where the logs part is asked with an empty message: what the disk has could be far off the mark.
+            self._append_to(peer, progress, prev_log_term, entries, read_round)
+
+    def _append_to(
+        self, peer: str, progress: Progress, prev_log_term: int, entries: tuple[Entry, ...], read_round: int
+    ) -> None:
+        state = self._state
+        message = AppendEntries(
+            term=state.current_term,
+            sender=state.node_id,
+            to=peer,
+            prev_log_index=progress.next_index - 1,
+            prev_log_term=prev_log_term,
+            leader_commit=state.commit_index,
+            entries=entries,
+            read_round=read_round,
+        )
+        state.send(message)
+        progress.sent(
+            last_index=message.prev_log_index + len(entries),
+            size=sum(map(entry_size, entries)),
+            commit_index=state.commit_index,
+        )
+
+    # -- entries that are on the disk only -----------------------------------------------------------------------------
+
+    def _read_for(self, peer: str, progress: Progress, last_index: int) -> None:
+        """Have the next entries of a peer read back, unless that is being done: one portion at a time for each."""
+        if progress.reading is None:
+            stop = min(last_index + 1, self._state.log.cached_index)
+            progress.reading = self._state.ask_for_entries(peer=peer, start=progress.next_index, stop=stop)
+
+    def entries_read(self, wanted: EntriesWanted, entries: Sequence[Entry], *, read_round: int) -> None:
+        """Send what was read for a peer, if it is still what the peer needs.
+
+        What the disk does not have any more a snapshot has replaced, and that is what the peer gets then.
+
+        :raises InvariantViolation: they are not the entries of our log.
+        """
+        progress = self.peers.get(wanted.peer) if wanted.peer is not None else None
+        if wanted.peer is None or progress is None or progress.reading != wanted:
+            return
+        progress.reading = None
+        self.wanted = True
+        if progress.state is not ProgressState.REPLICATE or progress.next_index != wanted.start:
+            return
+        prev_log_term = self._state.log.term_at(wanted.start - 1)
+        if prev_log_term is None or not entries:
+            if wanted.start > self._state.log.snapshot_index:
+                raise InvariantViolation(f"entry {wanted.start} is not on our disk, and no snapshot has it")
+            self._offer_snapshot(wanted.peer, progress)
+            return
+        if progress.may_send_entries:
+            known = self._state.checked(wanted, entries)
+            self._append_to(wanted.peer, progress, prev_log_term, known, read_round)
 
     def _offer_snapshot(self, peer: str, progress: Progress) -> None:
         # A peer that is down cannot take one: wait until it is heard.

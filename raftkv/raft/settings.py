@@ -19,6 +19,9 @@ class RaftSettings:
     :ivar max_inflight_bytes: bytes of entries that a peer may have unanswered; the last message may exceed it.
     :ivar max_committed_bytes: bytes of committed entries in one ``Ready``; a larger entry comes alone.
     :ivar max_uncommitted_bytes: bytes of entries that a leader takes before the first of them is committed.
+    :ivar max_read_bytes: bytes of entries that are read back from the disk at once, for each peer and for the state
+        machine; a larger entry comes alone.
+    :ivar log_cache_bytes: bytes of entries kept in memory, beside those that are not stable or not committed yet.
     :ivar vote_grace_ticks: a node that restarts with a state grants no vote in its first ticks, for it may have
         acknowledged a heartbeat that counts on a lease (thesis 6.4.1); 0 where there are no leases.
     :ivar promise_seconds: for how long a follower that acknowledges such a heartbeat grants no vote; no longer than
@@ -35,6 +38,8 @@ class RaftSettings:
     max_inflight_bytes: int = 4 * 1024 * 1024
     max_committed_bytes: int = 1024 * 1024
     max_uncommitted_bytes: int = 64 * 1024 * 1024
+    max_read_bytes: int = 256 * 1024
+    log_cache_bytes: int = 32 * 1024 * 1024
     vote_grace_ticks: int = 0
     promise_seconds: float = 0.0
     lease_reads: bool = False
@@ -49,7 +54,15 @@ class RaftSettings:
             raise ValueError(f"impossible: promise_seconds={self.promise_seconds}, {self.clock_drift_bound=}")
         if self.promise_seconds and not self.vote_grace_ticks:
             raise ValueError("promise_seconds need vote_grace_ticks: a restart forgets what was promised")
-        bounds = ("append_bytes", "inflight_messages", "inflight_bytes", "committed_bytes", "uncommitted_bytes")
+        bounds = (
+            "max_append_bytes",
+            "max_inflight_messages",
+            "max_inflight_bytes",
+            "max_committed_bytes",
+            "max_uncommitted_bytes",
+            "max_read_bytes",
+            "log_cache_bytes",
+        )
         for name in bounds:
-            if getattr(self, f"max_{name}") < 1:
-                raise ValueError(f"max_{name} must be positive, not {getattr(self, f'max_{name}')}")
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")

@@ -14,7 +14,7 @@ from raftkv.raft.diskwatch import DiskWatch
 from raftkv.raft.durability import Durability
 from raftkv.raft.log import Log
 from raftkv.raft.messages import Entry, EntryKind, HardState, Message, SnapshotMeta
-from raftkv.raft.ready import ReadState, Role
+from raftkv.raft.ready import EntriesWanted, ReadState, Role
 from raftkv.raft.settings import RaftSettings
 
 
@@ -29,7 +29,9 @@ class State:
     :ivar last_applied: the last entry that was handed out for application.
     :ivar now: what the driver's monotonic clock last read, in seconds; ``None`` where nobody says, and then there are
         neither leases nor promises.
-    :ivar messages: to be sent with the next ``Ready``; likewise ``reads``, ``snapshot_peers`` and ``events``.
+    :ivar may_apply: whether the state machine takes entries at the moment; else they stay in the log.
+    :ivar messages: to be sent with the next ``Ready``; likewise ``reads``, ``snapshot_peers``,
+        ``entries_wanted`` and ``events``.
     """
 
     def __init__(
@@ -56,6 +58,11 @@ class State:
         self.commit_index = log.snapshot_index
         self.last_applied = log.snapshot_index
         self.now: float | None = None
+        self.may_apply = True
+        self._wanted_to_apply: EntriesWanted | None = None
+        self._read_to_apply: tuple[Entry, ...] = ()
+        self._questions = 0
+        self.entries_wanted: list[EntriesWanted] = []
         self.messages: list[Message] = []
         self.reads: list[ReadState] = []
         self.snapshot_peers: list[str] = []
@@ -150,15 +157,73 @@ class State:
             self.log.compact(index)
             self.configurations.compact(index)
 
+    # -- application -------------------------------------------------------------------------------------------------
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether :meth:`take_committed` would hand something out, or ask for what it needs."""
+        if self.last_applied >= self.commit_index or not self.may_apply:
+            return False
+        in_memory = self.last_applied + 1 >= self.log.cached_index
+        return in_memory or bool(self._read_to_apply) or self._wanted_to_apply is None
+
     def take_committed(self) -> tuple[Entry, ...]:
-        """Return the next committed entries to apply, bounded in size, and take them as applied."""
-        if self.last_applied == self.commit_index:
+        """Return the next committed entries to apply, bounded in size, and take them as applied.
+
+        Those that are on the disk only are asked for, and handed out by a later call.
+        """
+        if not self.has_committed:
             return ()
-        entries = self.log.slice(
-            self.last_applied + 1, self.commit_index + 1, max_bytes=self.settings.max_committed_bytes
-        )
-        self.last_applied = entries[-1].index
+        start = self.last_applied + 1
+        entries, self._read_to_apply = self._read_to_apply, ()
+        if start >= self.log.cached_index:
+            entries = self.log.slice(start, self.commit_index + 1, self.settings.max_committed_bytes)
+        elif entries and entries[0].index != start:
+            entries = ()  # a snapshot was installed since they were asked for
+        if entries:
+            self.last_applied = entries[-1].index
+        if self.has_committed and self.last_applied + 1 < self.log.cached_index:
+            # Now, and not when these are applied: the disk reads while the state machine works.
+            self._wanted_to_apply = self.ask_for_entries(
+                peer=None, start=self.last_applied + 1, stop=min(self.commit_index + 1, self.log.cached_index)
+            )
         return entries
+
+    def ask_for_entries(self, *, peer: str | None, start: int, stop: int) -> EntriesWanted:
+        """Have entries read back from the disk: no more than may be sent, or applied, at once."""
+        self._questions += 1
+        settings = self.settings
+        max_bytes = min(
+            settings.max_read_bytes, settings.max_committed_bytes if peer is None else settings.max_append_bytes
+        )
+        wanted = EntriesWanted(number=self._questions, peer=peer, start=start, stop=stop, max_bytes=max_bytes)
+        self.entries_wanted.append(wanted)
+        return wanted
+
+    def entries_read(self, wanted: EntriesWanted, entries: Sequence[Entry]) -> None:
+        """Take the entries that the state machine needs.
+
+        A snapshot that was installed meanwhile has made them useless, and may have removed them.
+
+        :raises InvariantViolation: they are not those of our log.
+        """
+        if wanted != self._wanted_to_apply:
+            return
+        self._wanted_to_apply = None
+        if wanted.start == self.last_applied + 1:
+            if not entries:
+                raise InvariantViolation(f"entry {wanted.start} is not on our disk, and was not applied yet")
+            self._read_to_apply = self.checked(wanted, entries)
+
+    def checked(self, wanted: EntriesWanted, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+        """Return entries that came back from the disk.
+
+        :raises InvariantViolation: they are not those of our log.
+        """
+        for index, entry in enumerate(entries, wanted.start):
+            if (entry.index, entry.term) != (index, self.log.term_at(index)):
+                raise InvariantViolation(f"the disk has entry {entry.index} of term {entry.term} for entry {index}")
+        return tuple(entries)
 
     # -- messages --------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
@@ -35,7 +35,7 @@ from raftkv.persistence.storage import Storage
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
 from raftkv.raft import RaftNode, RaftSettings
 from raftkv.raft.configuration import Configuration, Member
-from raftkv.raft.messages import EntryKind, SnapshotMeta
+from raftkv.raft.messages import SnapshotMeta
 from raftkv.server.clustertime import ClusterClock
 from raftkv.server.driver import Driver
 from raftkv.server.freshness import Freshness
@@ -63,6 +63,7 @@ class Surroundings:
     :ivar wall_seconds: returns Unix time; told to people, never used to decide.
     :ivar disk: the data directory, locked by whoever made it.
     :ivar log_worker: runs the log's writes and syncs.
+    :ivar log_reader: reads entries of the log back, apart so that it delays no write.
     :ivar snapshot_worker: runs everything that blocks on snapshots, apart so that it delays no write.
     :ivar transport: makes the way to the other members, from this node's identity, the source and the sink of
         snapshot files, and a function that returns the current term.
@@ -83,6 +84,7 @@ class Surroundings:
     wall_seconds: Callable[[], float]
     disk: IDisk
     log_worker: IBatchWorker
+    log_reader: IBatchWorker
     snapshot_worker: IBatchWorker
     transport: TransportFactory
     forwarder: Callable[[Identity], IForwarder]
@@ -130,9 +132,10 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         Storage(
             world.disk,
             world.log_worker,
+            world.log_reader,
             meta=meta,
             newest_snapshot=snapshots.newest_meta,
-            settings=world.log_settings,
+            settings=replace(world.log_settings, cache_bytes=config.log_cache_bytes),
             progress=world.progress,
         )
     )
@@ -147,6 +150,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         snapshot=recovered.snapshot,
         entries=recovered.entries,
         first_previous_term=recovered.first_previous_term,
+        on_disk=recovered.on_disk,
         configuration=initial_configuration(config, joined),
         joined=joined is not None,
     )
@@ -261,6 +265,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     driver.deliver_reads_to(reads.resolved)
     state_machine.on_applied(proposals.applied)
     state_machine.on_restored(proposals.restored)
+    state_machine.when_caught_up(driver.wake)
     state_machine.on_restored(lambda index: snapshotter.tidy())
     replica = Replica(
         identity=identity,
@@ -310,7 +315,7 @@ def _open(config: NodeConfig, joined: Joined | None, world: Surroundings) -> Met
 
 def _refuse_unknown_origin(config: NodeConfig, joined: Joined | None, recovered: Recovered) -> None:
     """Refuse to guess who is in the cluster: with ``raft.join`` alone, a founder's log must say so by now."""
-    knows = recovered.snapshot is not None or any(e.kind is EntryKind.CONFIGURATION for e in recovered.entries)
+    knows = recovered.snapshot is not None or recovered.configurations
     if config.join and joined is None and not knows:
         raise ConfigurationError(
             "raft.join: the data directory was made with raft.peers and names no members yet; expected raft.peers"
@@ -340,6 +345,7 @@ def _raft_settings(config: NodeConfig, bounds: Mapping[str, int]) -> RaftSetting
         promise_seconds=config.election_timeout_seconds,
         lease_reads=config.lease_reads,
         clock_drift_bound=config.clock_drift_bound,
+        log_cache_bytes=config.log_cache_bytes,
         **bounds,
     )
 

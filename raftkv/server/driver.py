@@ -6,7 +6,7 @@ handed to the node and answered by one ``Ready``. It decides nothing that Raft d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from raftkv.interfaces import IPeerReceiver, IPeerTransport, IStorage
 from raftkv.raft.configuration import Member
 from raftkv.raft.messages import Entry, Message, SnapshotMeta
 from raftkv.raft.node import RaftNode
-from raftkv.raft.ready import ReadState, Ready, SoftState
+from raftkv.raft.ready import EntriesWanted, ReadState, Ready, SoftState
 
 
 class Participant(Protocol):
@@ -45,6 +45,10 @@ class Applier(Protocol):
 
     def restore(self, snapshot: SnapshotMeta) -> None:
         """Replace the state by that of an installed snapshot; entries that follow wait for it."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether entries wait already, so that more should not come before it wakes the driver."""
 
 
 @implementer(IPeerReceiver)
@@ -204,6 +208,7 @@ class Driver(Service):
             self.node.time_is(self._steady_seconds())
             for participant in self._participants:
                 participant.gather()
+            self.node.may_apply(not self._applier.is_behind)
             if self.node.has_ready():
                 self._carry_out(self.node.take_ready())
         except Exception as error:
@@ -231,8 +236,16 @@ class Driver(Service):
             self._announce(ready.soft_state)
         if ready.committed:
             self._applier.apply(ready.committed)
+        for wanted in ready.entries_wanted:
+            self._read_back(wanted)
         if ready.reads:
             self._on_reads(ready.reads)
+
+    def _read_back(self, wanted: EntriesWanted) -> None:
+        def read(entries: Sequence[Entry]) -> None:
+            self._feed(self.node.entries_read, wanted, entries)
+
+        self._storage.read(wanted.start, wanted.stop, wanted.max_bytes, read)
 
     def _announce(self, state: SoftState) -> None:
         self._log.info(

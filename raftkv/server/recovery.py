@@ -75,17 +75,16 @@ def survey(disk: IDisk, *, node_id: str, settings: LogSettings) -> Survivor:
     if meta.founding is not None:
         meta = finish_founding(disk, meta, settings)
     recovered, newest = _recover(disk, meta, settings)
-    entries = recovered.entries
+    terms = recovered.terms
     snapshot_index = newest.meta.index if newest is not None else 0
-    last_index = entries[-1].index if entries else snapshot_index
     return Survivor(
         meta=meta,
         term=recovered.hard_state.term,
-        last_index=last_index,
-        last_term=entries[-1].term if entries else (newest.meta.term if newest is not None else 0),
+        last_index=terms.last_index,
+        last_term=terms.last_term,
         snapshot_index=snapshot_index,
         snapshot_revision=newest.revision if newest is not None else 0,
-        kept_entries=last_index - snapshot_index,
+        kept_entries=terms.last_index - snapshot_index,
         configuration=_latest_configuration(recovered),
     )
 
@@ -137,8 +136,7 @@ def finish_founding(disk: IDisk, meta: Meta, settings: LogSettings) -> Meta:
 
 def _append(disk: IDisk, meta: Meta, founding: Founding, settings: LogSettings) -> None:
     """Let the new configuration be the last entry of the log, and its term the latest."""
-    worker = _InlineWorker()
-    storage = _storage(disk, meta, settings, worker)
+    storage = _storage(disk, meta, settings)
     recovered = storage.recover()
     entry = Entry(
         index=founding.index,
@@ -180,20 +178,21 @@ def _adopt_snapshots(disk: IDisk, meta: Meta) -> None:
 
 
 def _recover(disk: IDisk, meta: Meta, settings: LogSettings) -> tuple[Recovered, SnapshotInfo | None]:
-    storage = _storage(disk, meta, settings, _InlineWorker())
+    storage = _storage(disk, meta, settings)
     recovered = storage.recover()
     storage.stop()
     return recovered, _newest_snapshot(disk, meta)
 
 
-def _storage(disk: IDisk, meta: Meta, settings: LogSettings, worker: IBatchWorker) -> Storage:
+def _storage(disk: IDisk, meta: Meta, settings: LogSettings) -> Storage:
     def newest_snapshot() -> Any:
         newest = _newest_snapshot(disk, meta)
         return newest.meta if newest is not None else None
 
     return Storage(
         disk,
-        worker,
+        _InlineWorker(),
+        _InlineWorker(),
         meta=meta,
         newest_snapshot=newest_snapshot,
         settings=settings,
@@ -216,9 +215,8 @@ def _snapshots(disk: IDisk, cluster_id: str) -> SnapshotDirectory:
 
 
 def _latest_configuration(recovered: Recovered) -> Configuration:
-    for entry in reversed(recovered.entries):
-        if entry.kind is EntryKind.CONFIGURATION:
-            return Configuration.decode(entry.payload)
+    if configurations := recovered.configurations:
+        return Configuration.decode(configurations[-1].payload)
     return recovered.snapshot.configuration if recovered.snapshot is not None else Configuration()
 
 

@@ -57,6 +57,7 @@ class StateMachine:
         self._fatal = fatal
         self._listeners: list[AppliedListener] = []
         self._restored: list[Callable[[int], None]] = []
+        self._caught_up: Callable[[], None] = lambda: None
         self._loading: Deferred[Store] | None = None
         self._backlog: deque[Entry] = deque()  # committed, behind a restore that is not done
         self._next_slice: IDelayedCall | None = None
@@ -69,6 +70,11 @@ class StateMachine:
         """Whether a snapshot is being read, so that the store's state is older than what was promised."""
         return self._loading is not None
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether entries wait for a restore or in its wake; more of them should stay on the disk meanwhile."""
+        return self._loading is not None or bool(self._backlog)
+
     def on_applied(self, listener: AppliedListener) -> None:
         """Call ``listener`` with each applied entry and its results (none where it held no commands)."""
         self._listeners.append(listener)
@@ -76,6 +82,10 @@ class StateMachine:
     def on_restored(self, listener: Callable[[int], None]) -> None:
         """Call ``listener`` with the index that a restored snapshot brought the state to."""
         self._restored.append(listener)
+
+    def when_caught_up(self, go_on: Callable[[], None]) -> None:
+        """Say who brings more entries; called each time that nothing waits any more."""
+        self._caught_up = go_on
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Apply committed entries in order; they wait while a snapshot is being restored.
@@ -106,6 +116,8 @@ class StateMachine:
             return
         if self._backlog and self._next_slice is None and self._loading is None:
             self._next_slice = self._clock.callLater(0, self._work_off)
+        elif not self.is_behind:
+            self._caught_up()
 
     def _apply_one(self, entry: Entry) -> None:
         if entry.index != self.store.applied_index + 1:

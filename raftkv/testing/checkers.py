@@ -142,11 +142,9 @@ class Checkers:
         if watched.life > 1:
             self._nothing_durable_lost(name, watched, recovered)
         self._nothing_forged(name, recovered)
-        base_index = recovered.entries[0].index - 1 if recovered.entries else 0
-        base_term = recovered.first_previous_term
-        if not recovered.entries and recovered.snapshot is not None:
-            base_index, base_term = recovered.snapshot.index, recovered.snapshot.term
-        log = ShadowLog(base_index, base_term, [entry.term for entry in recovered.entries])
+        terms = recovered.terms
+        known = (terms.term_at(index) or 0 for index in range(terms.previous_index + 1, terms.last_index + 1))
+        log = ShadowLog(terms.previous_index, terms.previous_term, list(known))
         watched.queued = ShadowState(recovered.hard_state, log)
         watched.durable = watched.queued.copy()
         watched.pending.clear()
@@ -318,15 +316,17 @@ class Checkers:
                 return  # it may have replaced the whole log
             if write.entries:
                 keep = min(keep, write.entries[0].index - 1)
-        terms = {entry.index: entry.term for entry in recovered.entries}
+        terms = recovered.terms
         covered = recovered.snapshot.index if recovered.snapshot is not None else 0
         for index in range(covered + 1, keep + 1):
             # Of an entry that a snapshot stood for nobody here knows the term, but then the log has to have it.
             term = durable.log.term_at(index)
-            if index not in terms or (term is not None and terms[index] != term):
+            if not terms.previous_index < index <= terms.last_index or (
+                term is not None and terms.term_at(index) != term
+            ):
                 raise Violation(
                     "durable entry lost",
-                    f"{name} had entry {index} of term {term} on disk and came back with {terms.get(index)}",
+                    f"{name} had entry {index} of term {term} on disk and came back with {terms.term_at(index)}",
                 )
 
     def _nothing_forged(self, name: str, recovered: Recovered) -> None:

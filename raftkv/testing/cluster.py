@@ -8,6 +8,7 @@ a callable that is handed in.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -55,6 +56,7 @@ class ClusterSettings:
     :ivar snapshot_threshold_bytes: bytes of log that make one due.
     :ivar trailing_entries: entries kept in the log behind a snapshot.
     :ivar max_snapshots: how many snapshots are kept.
+    :ivar log_cache_bytes: what the log may take of memory.
     :ivar segment_bytes: size of a segment of the log.
     :ivar raft_bounds: bounds of the core that differ from their defaults.
     :ivar max_batch_commands: commands in one entry at most.
@@ -73,6 +75,7 @@ class ClusterSettings:
     snapshot_threshold_bytes: int = 4096
     trailing_entries: int = 20
     max_snapshots: int = 2
+    log_cache_bytes: int = 32 * 1024 * 1024
     segment_bytes: int = 8192
     raft_bounds: Mapping[str, int] = field(default_factory=dict)
     max_batch_commands: int = 4096
@@ -91,12 +94,16 @@ class Composition(Protocol):
 
 @implementer(IStorage)
 class WatchedStorage:
-    """A node's storage, with the checkers looking on."""
+    """A node's storage, with the checkers looking on.
 
-    def __init__(self, inner: IStorage, name: str, checkers: Checkers) -> None:
+    :param counts: counts the readings of the log, and those that came too late.
+    """
+
+    def __init__(self, inner: IStorage, name: str, checkers: Checkers, counts: Counter[str]) -> None:
         self._inner = inner
         self._name = name
         self._checkers = checkers
+        self._counts = counts
         self.recovered: Recovered | None = None
 
     def recover(self) -> Recovered:
@@ -117,6 +124,15 @@ class WatchedStorage:
         """See :class:`IStorage`."""
         self._checkers.written(self._name, write)
         self._inner.write(write)
+
+    def read(self, start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
+        """See :class:`IStorage`."""
+
+        def counted(entries: Sequence[Entry]) -> None:
+            self._counts["portions of log read back" if entries else "readings of log that was gone"] += 1
+            done(entries)
+
+        self._inner.read(start, stop, max_bytes, counted)
 
     def compact(self, index: int) -> None:
         """See :class:`IStorage`."""
@@ -243,6 +259,7 @@ class SimulatedCluster:
     :param compose: puts a node together.
     :ivar failure: the first error that stopped a node without an excuse, or rule that was broken.
     :ivar excuses: which nodes may give up.
+    :ivar readings: how often logs were read back, by what came of it.
     """
 
     def __init__(
@@ -262,6 +279,7 @@ class SimulatedCluster:
         self.failure: BaseException | None = None
         self.excuses = Excuses(bits_may_flip=not settings.spares)
         self.coverage = Coverage()
+        self.readings: Counter[str] = Counter()
         self.random = random.Random(seed)
         self.settings = settings
         self.network = SimulatedNetwork(
@@ -365,6 +383,7 @@ class SimulatedCluster:
             snapshot_interval_seconds=settings.snapshot_interval_seconds,
             snapshot_threshold_bytes=settings.snapshot_threshold_bytes,
             max_snapshots=settings.max_snapshots,
+            log_cache_bytes=settings.log_cache_bytes,
             election_timeout_seconds=settings.election_timeout_seconds,
             heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
             lease_reads=settings.lease_reads,
@@ -397,7 +416,7 @@ class SimulatedCluster:
             return SimulatedForwarder(self.network, life.process)
 
         def watch(storage: IStorage) -> IStorage:
-            watched = life.storage = WatchedStorage(storage, name, self.checkers)
+            watched = life.storage = WatchedStorage(storage, name, self.checkers, self.readings)
             return watched
 
         def unreadable(error: CorruptData) -> None:
@@ -411,6 +430,7 @@ class SimulatedCluster:
             wall_seconds=lambda: 1.7e9 + self.clock.seconds(),
             disk=node.disk,
             log_worker=worker(),
+            log_reader=worker(),
             snapshot_worker=worker(),
             transport=transport,
             forwarder=forwarder,

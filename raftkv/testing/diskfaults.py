@@ -17,10 +17,12 @@ _PLACES: Final = ("", "log/", "snapshots/", "hardstate")
 
 
 def refuse_operations(disk: MemoryDisk, chance: random.Random) -> Callable[[], None]:
-    """Let one of the next writes or syncs fail, at times several."""
+    """Let one of the next writes or syncs fail, at times several; or reading the log."""
     place = chance.choice(_PLACES)
     for _ in range(chance.choice((1, 1, 1, 3))):
         disk.fail_next(chance.choice(("write", "sync", "sync", "sync_folder")), place)
+    if chance.random() < 0.3:
+        disk.fail_next("read", "log/")
     return disk.mend
 
 

@@ -104,7 +104,11 @@ class Simulation:
         self.seed = seed
         self.story_seconds = STORY_SECONDS if excerpt.seconds is None else excerpt.seconds
         self.cluster = SimulatedCluster(
-            settings=replace(draw_leases(of_reads, draw_cluster(chance)), spares=spares),
+            settings=replace(
+                draw_leases(of_reads, draw_cluster(chance)),
+                spares=spares,
+                log_cache_bytes=draw_cache(random.Random(f"raftkv cache {seed}")),
+            ),
             network_settings=draw_network(chance),
             seed=chance.getrandbits(64),
             compose=compose,
@@ -278,6 +282,7 @@ class Simulation:
 def count_disks(cluster: SimulatedCluster) -> dict[str, int]:
     """Add up what befell the disks of a cluster, and the nodes because of them."""
     counts = Counter(cluster.excuses.counts)
+    counts.update(cluster.readings)
     for node in cluster.nodes.values():
         counts.update(node.disk.counts)
     return dict(counts)
@@ -326,6 +331,11 @@ def draw_cluster(chance: random.Random) -> ClusterSettings:
         drift=chance.choice((0.0, 0.01, 0.1)),
         disk_delay_seconds=chance.choice((0.001, 0.004, 0.02)),
     )
+
+
+def draw_cache(chance: random.Random) -> int:
+    """Draw what the log may take of memory: mostly so little that members and state machines are served from disk."""
+    return chance.choice((1, 1, 200, 1000, 4000, 32 * 1024 * 1024))
 
 
 def draw_workload(chance: random.Random) -> WorkloadSettings:

@@ -91,13 +91,13 @@ MUTANTS = (
         edits=(
             Edit(
                 STATE,
-                "        if self.last_applied == self.commit_index:\n            return ()\n",
-                "        if self.last_applied == self.log.last_index:\n            return ()\n",
+                "        if self.last_applied >= self.commit_index or not",
+                "        if self.last_applied >= self.log.last_index or not",
             ),
             Edit(
                 STATE,
-                "self.last_applied + 1, self.commit_index + 1, max_bytes",
-                "self.last_applied + 1, self.log.last_index + 1, max_bytes",
+                "self.log.slice(start, self.commit_index + 1,",
+                "self.log.slice(start, self.log.last_index + 1,",
             ),
         ),
         hints=PAPER,
@@ -373,7 +373,7 @@ MUTANTS = (
         name="gap-behind-the-snapshot",
         rule="A node whose log begins behind the end of its snapshot does not start.",
         reference="B45",
-        edits=(Edit(RECOVERY, "if previous_index > log.snapshot_index:", "if False:"),),
+        edits=(Edit(RECOVERY, "if log.first_index > log.snapshot_index + 1:", "if False:"),),
         hints=BUGS,
     ),
     Mutant(

@@ -46,9 +46,11 @@ class Model:
             settings=SETTINGS,
         )
         self.worker = ClockWorker(self.clock, lambda _items: self.random.choice((0.0, 0.01, 0.05)))
+        self.reader = ClockWorker(self.clock, lambda _items: self.random.choice((0.0, 0.01, 0.05)))
         self.storage = Storage(
             self.disk,
             self.worker,
+            self.reader,
             meta=meta,
             newest_snapshot=lambda: self.snapshot,
             settings=SETTINGS,

@@ -42,7 +42,7 @@ def entries(first: int, payloads: Sequence[bytes], term: int = 1) -> tuple[Entry
 def open_log(disk: MemoryDisk, settings: LogSettings = SETTINGS) -> tuple[SegmentedLog, list[Entry]]:
     """Recover the log on a disk."""
     log = SegmentedLog(disk, IDENTITY, settings)
-    return log, log.recover(lambda _done, _all: None)
+    return log, list(log.recover(lambda _done, _all: None).entries)
 
 
 class DamageTests(SynchronousTestCase):

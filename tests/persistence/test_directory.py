@@ -121,7 +121,7 @@ def open_log_of(disk: MemoryDisk, meta: Meta) -> tuple[SegmentedLog, list[Entry]
     """Recover the log of a directory."""
 
     log = SegmentedLog(disk, log_identity(meta.cluster_id, meta.incarnation), SETTINGS)
-    return log, log.recover(lambda _done, _all: None)
+    return log, list(log.recover(lambda _done, _all: None).entries)
 
 
 class HardStateTests(SynchronousTestCase):

@@ -42,9 +42,11 @@ class StorageTests(SynchronousTestCase):
     def open(self) -> Recovered:
         """Recover from the disk as a new process."""
         self.worker = ClockWorker(self.clock, lambda _items: 0.01)
+        self.reader = ClockWorker(self.clock, lambda _items: 0.01)
         self.storage = Storage(
             self.disk,
             self.worker,
+            self.reader,
             meta=prepare(self.disk),
             newest_snapshot=lambda: self.snapshot,
             settings=SETTINGS,

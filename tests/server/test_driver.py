@@ -14,7 +14,7 @@ from raftkv.errors import InvariantViolation, StorageError
 from raftkv.interfaces import Identity, IPeerReceiver, IPeerTransport, IStorage, Recovered
 from raftkv.raft.configuration import Configuration, Member
 from raftkv.raft.messages import Entry, EntryKind, Heartbeat, Message, SnapshotMeta
-from raftkv.raft.ready import ReadState, Ready, Role, SoftState, Write
+from raftkv.raft.ready import EntriesWanted, ReadState, Ready, Role, SoftState, Write
 from raftkv.server.driver import Driver
 
 TICK_SECONDS = 0.1
@@ -33,6 +33,13 @@ class ScriptedNode:
         self.ready: list[Ready] = []
         self.times: list[float] = []
         self.refusal: Exception | None = None
+        self.applying = True
+
+    def may_apply(self, now: bool) -> None:
+        self.applying = now
+
+    def entries_read(self, wanted: EntriesWanted, entries: Sequence[Entry]) -> None:
+        self._note(("entries", wanted.number, len(entries)))
 
     def committed_configuration(self) -> tuple[Configuration, int]:
         return self.configuration, 0
@@ -83,6 +90,10 @@ class NotedStorage:
     def write(self, write: Write) -> None:
         self._events.append(("write", write.write_id))
 
+    def read(self, start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
+        self._events.append(("read", start, stop))
+        self.read_done = done
+
     def compact(self, index: int) -> None:
         raise NotImplementedError
 
@@ -128,6 +139,7 @@ class NotedApplier:
     def __init__(self, events: list[Any]) -> None:
         self._events = events
         self.refusal: Exception | None = None
+        self.is_behind = False
 
     def apply(self, entries: tuple[Entry, ...]) -> None:
         self._events.append("apply")

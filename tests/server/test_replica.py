@@ -68,6 +68,7 @@ class ReplicaTestCase(SynchronousTestCase):
     def start(self) -> None:
         """Begin a life of the node on the disk as it is."""
         self.log_worker = ClockWorker(self.clock, lambda items: 0.002)
+        self.log_reader = ClockWorker(self.clock, lambda items: 0.002)
         self.snapshot_worker = ClockWorker(self.clock, lambda items: 0.002)
         self.node: Assembled = assemble(
             self.config,
@@ -78,6 +79,7 @@ class ReplicaTestCase(SynchronousTestCase):
                 wall_seconds=lambda: 1_000_000.0,
                 disk=self.disk,
                 log_worker=self.log_worker,
+                log_reader=self.log_reader,
                 snapshot_worker=self.snapshot_worker,
                 transport=lambda *_: Nobody(),
                 forwarder=lambda identity: FakeForwarder(),
@@ -94,6 +96,7 @@ class ReplicaTestCase(SynchronousTestCase):
     def crash(self) -> None:
         """End a life as a power failure does: what was not synced is lost."""
         self.log_worker.crash()
+        self.log_reader.crash()
         self.snapshot_worker.crash()
         for call in self.clock.getDelayedCalls():
             call.cancel()

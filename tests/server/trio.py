@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from raftkv.config import NodeConfig
 from raftkv.interfaces import IStorage, Recovered
+from raftkv.raft.messages import Entry
 from raftkv.raft.ready import Write
 from raftkv.server.assembly import Assembled, Surroundings, assemble
 from raftkv.server.replica import Replica
@@ -46,6 +47,9 @@ class TracedStorage:
     def write(self, write: Write) -> None:
         self._pending.append(write)
         self._inner.write(write)
+
+    def read(self, start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
+        self._inner.read(start, stop, max_bytes, done)
 
     def compact(self, index: int) -> None:
         self._inner.compact(index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -19,7 +19,7 @@ from raftkv.persistence.storage import Storage
 from raftkv.raft import follower, quorum
 from raftkv.raft.election import Election
 from raftkv.raft.leadership import Leadership
-from raftkv.raft.messages import HardState, RequestVote
+from raftkv.raft.messages import Entry, HardState, RequestVote
 from raftkv.raft.ready import Write
 from raftkv.raft.replication import Replication
 from raftkv.raft.state import State
@@ -46,6 +46,9 @@ class LyingStorage:
 
     def write(self, write: Write) -> None:
         self.inner.write(write)
+
+    def read(self, start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
+        self.inner.read(start, stop, max_bytes, done)
 
     def compact(self, index: int) -> None:
         self.inner.compact(index)
