@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tests.mutants import durability, elections, leadership, reads, replication, services, snapshots, state_machine
+from tests.mutants import (
+    durability,
+    elections,
+    leadership,
+    memory,
+    reads,
+    replication,
+    services,
+    snapshots,
+    state_machine,
+)
 from tests.mutants.mutant import Mutant
 
 #: What each part of the package is tested by, beside the simulation.
@@ -21,6 +31,7 @@ CHAPTERS: dict[str, tuple[Mutant, ...]] = {
     "Leadership and membership": leadership.MUTANTS,
     "Reads": reads.MUTANTS,
     "The disk": durability.MUTANTS,
+    "Memory": memory.MUTANTS,
     "Snapshots": snapshots.MUTANTS,
     "The state machine": state_machine.MUTANTS,
     "Services": services.MUTANTS,

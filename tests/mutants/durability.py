@@ -129,7 +129,13 @@ MUTANTS = (
         name="disk-error-ignored",
         rule="An error of the disk stops the node.",
         reference="B43, B49",
-        edits=(Edit(STORAGE, "            self._failed(error)\n            return\n", "            pass\n"),),
+        edits=(
+            Edit(
+                STORAGE,
+                "            self._failed(error)\n            return\n        write_ids",
+                "            pass\n        write_ids",
+            ),
+        ),
         hints=STORES,
     ),
     Mutant(
@@ -348,9 +354,8 @@ MUTANTS = (
         edits=(
             Edit(
                 LOG,
-                '                self._disk.remove(f"{LOG_FOLDER}/{name}")\n'
-                "                self._disk.sync_folder(LOG_FOLDER)\n",
-                '                self._disk.remove(f"{LOG_FOLDER}/{name}")\n',
+                "                self._disk.remove(file)\n                self._disk.sync_folder(LOG_FOLDER)\n",
+                "                self._disk.remove(file)\n",
             ),
         ),
         hints=CRASHES,

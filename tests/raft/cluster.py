@@ -14,10 +14,12 @@ from typing import Any
 
 from raftkv.raft import quorum
 from raftkv.raft.configuration import Configuration, Member
+from raftkv.raft.log import entry_size
 from raftkv.raft.messages import Entry, EntryKind, HardState, InstallSnapshot, Message, SnapshotMeta
 from raftkv.raft.node import RaftNode
-from raftkv.raft.ready import Role, Write
+from raftkv.raft.ready import EntriesWanted, Role, Write
 from raftkv.raft.settings import RaftSettings
+from raftkv.raft.terms import OnDisk, TermRuns
 
 
 def configuration(*voters: str, learners: Sequence[str] = (), outgoing: Sequence[str] = ()) -> Configuration:
@@ -52,6 +54,7 @@ def make_node(
     first_previous_term: int = 0,
     seed: int = 1,
     incarnation: str | None = None,
+    on_disk: OnDisk | None = None,
     joined: bool = False,
     **settings: int,
 ) -> RaftNode:
@@ -66,6 +69,7 @@ def make_node(
         entries=entries,
         first_previous_term=first_previous_term,
         configuration=members or configuration("a", "b", "c"),
+        on_disk=on_disk,
         joined=joined,
     )
 
@@ -105,6 +109,34 @@ class MemoryDisk:
                 raise AssertionError(f"a write at {write.entries[0].index} leaves a gap behind {self.previous}")
             self.entries[keep:] = write.entries
 
+    def read(self, wanted: EntriesWanted) -> list[Entry]:
+        """Return what the answer to a question is at this moment."""
+        begin = wanted.start - self.previous[0] - 1
+        found: list[Entry] = []
+        if begin >= 0:
+            room = wanted.max_bytes
+            for one in self.entries[begin : begin + wanted.stop - wanted.start]:
+                room -= entry_size(one)
+                if found and room < 0:
+                    break
+                found.append(one)
+        return found
+
+    def load(self, cache_bytes: int) -> tuple[list[Entry], OnDisk | None]:
+        """Return the end of the log that fits in memory, and what is in front of it."""
+        count, room = 0, cache_bytes
+        for one in reversed(self.entries):
+            room -= entry_size(one)
+            if room < 0:
+                break
+            count += 1
+        split = len(self.entries) - count
+        terms = TermRuns(*self.previous)
+        for one in self.entries[:split]:
+            terms.append(one.term)
+        configurations = [one for one in self.entries[:split] if one.kind is EntryKind.CONFIGURATION]
+        return self.entries[split:], OnDisk(terms=terms, configurations=configurations) if split else None
+
     def reconcile(self, snapshot: SnapshotMeta | None) -> None:
         """Make log and term agree with a snapshot whose file was on disk before the crash, but not its write."""
         if snapshot is None:
@@ -132,6 +164,7 @@ class Server:
         self.applied: list[Entry] = []
         self.snapshot: tuple[SnapshotMeta, list[Entry]] | None = None  # the newest file, on disk
         self.incoming: dict[int, list[Entry]] = {}  # files that have arrived, by index
+        self.questions: deque[EntriesWanted] = deque()  # to the disk, about entries that are not in memory
         self.reads: dict[int, int | None] = {}
         self.events: list[str] = []
 
@@ -189,15 +222,18 @@ class Cluster:
         snapshot = server.snapshot[0] if server.snapshot else None
         disk.reconcile(snapshot)
         server.applied = list(server.snapshot[1]) if server.snapshot else []
+        settings = RaftSettings(**self.settings)
+        entries, on_disk = disk.load(settings.log_cache_bytes)
         server.node = RaftNode(
             node_id=name,
             incarnation=name.upper(),
-            settings=RaftSettings(**self.settings),
+            settings=settings,
             random=random.Random(self.seed * 1000 + self._starts),
             hard_state=disk.hard_state,
             snapshot=snapshot,
-            entries=tuple(disk.entries),
-            first_previous_term=disk.previous[1] if disk.entries else 0,
+            entries=tuple(entries),
+            first_previous_term=disk.previous[1] if entries and on_disk is None else 0,
+            on_disk=on_disk,
             configuration=self.initial,
         )
         self.drain(name)
@@ -208,6 +244,7 @@ class Cluster:
         server = self.servers[name]
         server.node = None
         server.writes.clear()
+        server.questions.clear()
         server.incoming.clear()
 
     def restart(self, name: str) -> None:
@@ -236,6 +273,7 @@ class Cluster:
                     self._install(server, ready.write.snapshot)
             for committed in ready.committed:
                 self._apply(server, committed)
+            server.questions.extend(ready.entries_wanted)
             for read in ready.reads:
                 server.reads[read.context] = read.index
                 asked = self._reads.pop((name, read.context), 0)
@@ -245,6 +283,12 @@ class Cluster:
             self._check(server)
             self.on_ready(name, ready)
         raise AssertionError(f"{name} never comes to rest")
+
+    def read_back(self, name: str) -> None:
+        """Let the disk answer the oldest question of a server."""
+        server = self.servers[name]
+        wanted = server.questions.popleft()
+        self.do(name, lambda node: node.entries_read(wanted, server.disk.read(wanted)))
 
     def finish_write(self, name: str) -> None:
         """Let the oldest write of a server reach its disk."""
@@ -324,6 +368,8 @@ class Cluster:
                 self.deliver(self.network.pop(0))
             elif busy := [n for n in (self.running if disks is None else disks) if self.servers[n].writes]:
                 self.finish_write(busy[0])
+            elif asking := [name for name in self.running if self.servers[name].questions]:
+                self.read_back(asking[0])
             elif self.snapshots_due:
                 self.send_snapshot(*self.snapshots_due.pop(0))
             else:

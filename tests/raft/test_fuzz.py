@@ -36,10 +36,16 @@ class Fuzz:
             max_inflight_messages=self.random.choice((1, 3, 100)),
             max_committed_bytes=self.random.choice((40, 10_000)),
             vote_grace_ticks=self.random.choice((0, 5)),
+            log_cache_bytes=self.random.choice((1, 1, 100, 1000, 1 << 25)),
+            max_read_bytes=self.random.choice((1, 100, 10_000)),
         )
         self.loss = self.random.choice((0.0, 0.05, 0.3))
         self.actions = [self.deliver] * 50 + [self.write] * 25 + [self.tick] * 12 + [self.propose] * 6
-        self.actions += [self.read] * 3 + [self.snapshot, self.send_snapshot, self.send_snapshot, self.unreachable]
+        self.actions += (
+            [self.read_back] * 10
+            + [self.read] * 3
+            + [self.snapshot, self.send_snapshot, self.send_snapshot, self.unreachable]
+        )
         self.rare = [self.crash, self.crash, self.cut, self.heal, self.transfer, self.change, self.change]
 
     def run(self, steps: int) -> None:
@@ -66,6 +72,11 @@ class Fuzz:
         name = self.any_running()
         if self.cluster.servers[name].writes:
             self.cluster.finish_write(name)
+
+    def read_back(self) -> None:
+        name = self.any_running()
+        if self.cluster.servers[name].questions:
+            self.cluster.read_back(name)
 
     def tick(self) -> None:
         self.cluster.tick(self.any_running())

@@ -274,6 +274,39 @@ class TurnTests(DriverTestCase):
         self.clock.advance(0)
         self.assertEqual(self.events, ["gather", "gather"])
 
+    def test_reads_the_log_back(self) -> None:
+        """What the core asks of the disk is asked of the storage, and its answer is a turn like anything else."""
+        wanted = EntriesWanted(number=3, peer="b", start=5, stop=9, max_bytes=100)
+        self.node.ready = [Ready(entries_wanted=(wanted,))]
+        self.driver.wake()
+        self.clock.advance(0)
+        self.assertEqual(self.events, ["gather", ("read", 5, 9)])
+        self.events.clear()
+        self.storage.read_done([ENTRY])
+        self.clock.advance(0)
+        self.assertEqual(self.events, [("entries", 3, 1), "gather"])
+
+    def test_answer_after_the_end(self) -> None:
+        """What the disk had comes too late for a driver that was stopped."""
+        self.node.ready = [Ready(entries_wanted=(EntriesWanted(number=1, peer="b", start=5, stop=9, max_bytes=9),))]
+        self.driver.wake()
+        self.clock.advance(0)
+        self.driver.stopService()
+        self.events.clear()
+        self.storage.read_done([ENTRY])
+        self.assertEqual(self.events, [])
+
+    def test_applier_behind(self) -> None:
+        """While the state machine is behind, the core keeps what is committed: it could be more than fits in memory."""
+        self.applier.is_behind = True
+        self.driver.wake()
+        self.clock.advance(0)
+        self.assertFalse(self.node.applying)
+        self.applier.is_behind = False
+        self.driver.wake()
+        self.clock.advance(0)
+        self.assertTrue(self.node.applying)
+
     def test_missed_ticks(self) -> None:
         """A process that stood still lives through one tick, not through all that it has missed."""
         self.clock.advance(50 * TICK_SECONDS)

@@ -129,6 +129,23 @@ class RestoreTests(StateMachineTestCase):
         self.assertEqual((self.restored, self.applied, self.discarded), ([5], [6], [old]))
         self.assertFalse(self.machine.is_restoring)
 
+    def test_says_when_it_is_behind(self) -> None:
+        """It is behind from the begin of a restore until nothing waits, and then whoever brings more is told."""
+        behind: list[bool] = []
+        self.machine.when_caught_up(lambda: behind.append(self.machine.is_behind))
+        self.assertFalse(self.machine.is_behind)
+        self.machine.restore(meta(1))
+        self.assertTrue(self.machine.is_behind)
+        self.machine.apply([entry(index, b"x" * 200_000) for index in range(2, 6)])
+        self.loading[0].callback(state_at(1))
+        self.assertTrue(self.machine.is_behind)
+        self.assertEqual(behind, [])
+        self.clock.pump([0] * 10)
+        self.assertEqual((behind, self.applied), ([False], [2, 3, 4, 5]))
+        self.machine.restore(meta(7))
+        self.loading[1].callback(state_at(7))
+        self.assertEqual(behind, [False, False])
+
     def test_second_snapshot(self) -> None:
         """A second snapshot that arrives while the first is restored takes its place; what the first would have
         brought is not missed, and entries that the second includes are not applied again (B47)."""

@@ -1,0 +1,1 @@
+The log in memory is bounded by ``raft.logCacheBytes``: a member that is further behind is served from the leader's disk, a start loads only the end of the log, and what is committed while a snapshot is being restored stays on the disk. A slow or dead member no longer costs the leader memory.
