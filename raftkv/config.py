@@ -107,6 +107,7 @@ class NodeConfig:
     snapshot_interval_seconds: float = 30.0
     snapshot_threshold_bytes: int = 64 * MIB
     max_snapshots: int = 5
+    snapshot_rate_bytes: int = 64 * MIB
     log_cache_bytes: int = 32 * MIB
     peers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     join: tuple[str, ...] = ()
@@ -261,6 +262,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         field="max_snapshots",
         kind=Whole(1, 1000),
         doc="How many snapshots are kept.",
+    ),
+    Setting(
+        key="raft.snapshotRateLimit",
+        field="snapshot_rate_bytes",
+        kind=Whole(KIB, 64 * GIB),
+        unit="bytes",
+        doc="Bytes a second at which this node sends a snapshot to a member that needs one, each transfer by itself. "
+        "One that breaks goes on from where it was.",
     ),
     Setting(
         key="raft.logCacheBytes",

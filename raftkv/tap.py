@@ -52,7 +52,7 @@ from raftkv.protocols.hello import Purpose, client_identity
 from raftkv.protocols.peer import PeerService, PeerSettings
 from raftkv.protocols.rpc import RpcService, RpcSettings, node_calls
 from raftkv.protocols.rpc_frames import RPC_LIMITS
-from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
+from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource, TransferSettings
 from raftkv.server.assembly import Surroundings, assemble
 from raftkv.server.services import OrderedServices
 from raftkv.web import Api, ApiSite, HttpService, WebSettings
@@ -251,6 +251,7 @@ class _OtherNodes:
 
     def __init__(self, config: NodeConfig, reactor: Any, endpoint: IStreamServerEndpoint) -> None:
         self._limits = config.limits
+        self._settings = _peer_settings(config)
         self._reactor = reactor
         self._endpoint = endpoint
         self._forwarder: RpcForwarder | None = None
@@ -265,7 +266,7 @@ class _OtherNodes:
             connect=self._dial,
             clock=self._reactor,
             random=_random(),
-            settings=PeerSettings(limits=FrameLimits(hello_seconds=self._limits.header_timeout_seconds)),
+            settings=self._settings,
             source=source,
             sink=sink,
             current_term=current_term,
@@ -317,6 +318,13 @@ def _bind(config: NodeConfig, reactor: Any) -> list[BoundEndpoint]:
     """Return the endpoints for Raft, RPC and HTTP, in this order."""
     listeners = _listeners(config).items()
     return [BoundEndpoint(reactor=reactor, setting=setting, address=address) for setting, address in listeners]
+
+
+def _peer_settings(config: NodeConfig) -> PeerSettings:
+    return PeerSettings(
+        limits=FrameLimits(hello_seconds=config.limits.header_timeout_seconds),
+        transfer=TransferSettings(bytes_per_second=config.snapshot_rate_bytes),
+    )
 
 
 def _rpc_settings(config: NodeConfig) -> RpcSettings:

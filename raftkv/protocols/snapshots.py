@@ -59,8 +59,8 @@ class ISnapshotFile(Interface):
 class ISnapshotSource(Interface):
     """Where the leader finds what to send."""
 
-    def newest() -> ISnapshotFile | None:
-        """Open the newest snapshot that checks out, or return ``None`` where there is none."""
+    def newest() -> Deferred[ISnapshotFile | None]:
+        """Fire with the newest snapshot that checks out as a whole, open, or with ``None`` where there is none."""
 
 
 class ISnapshotSink(Interface):

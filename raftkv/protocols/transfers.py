@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -67,11 +67,23 @@ class OutgoingSnapshots:
         if peer in self._peers:
             return
         self._peers.add(peer)
-        file = None if endpoint is None else self._source.newest()
-        if endpoint is None or file is None:
+        if endpoint is None:
             self._fail(peer, 0)
             return
-        self._dial(peer, endpoint, file)
+        opening = maybeDeferred(self._source.newest)
+        opening.addCallbacks(self._opened, self._not_opened, callbackArgs=(peer, endpoint), errbackArgs=(peer,))
+
+    def _opened(self, file: ISnapshotFile | None, peer: str, endpoint: IStreamClientEndpoint) -> None:
+        if file is not None and not self._stop_waiters:
+            self._dial(peer, endpoint, file)
+            return
+        if file is not None:
+            file.close()
+        self._fail(peer, 0)
+
+    def _not_opened(self, failure: Failure, peer: str) -> None:
+        self._warnings.warn("there is no snapshot for {peer}: {reason}", peer=peer, reason=failure.getErrorMessage())
+        self._fail(peer, 0)
 
     def stop(self) -> Deferred[None]:
         """Cut every transfer, and fire once nothing is left; their ends are not reported."""

@@ -161,7 +161,12 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
 
     transport = world.transport(
         identity,
-        SnapshotSource(snapshots, calls),
+        SnapshotSource(
+            snapshots,
+            calls,
+            found=lambda index: snapshotter.found(index),
+            fatal=lambda error: driver.fail(error),
+        ),
         SnapshotSink(snapshots, calls, is_wanted=is_wanted, fatal=lambda error: driver.fail(error)),
         lambda: node.current_term,
     )

@@ -146,20 +146,39 @@ class Snapshotter(Service):
             snapshot_index=self._node.snapshot_index,
         )
         if due:
-            # Its failure has stopped the node by the time it comes here.
-            self.take().addErrback(lambda failure: self._log.debug("no snapshot: {reason}", reason=failure.value))
+            self._take_quietly()
 
     @property
     def _is_busy(self) -> bool:
         return self._taker.is_busy or self._waiting is not None
 
-    def take(self) -> Deferred[SnapshotInfo]:
+    def found(self, index: int) -> None:
+        """Take another snapshot, of the same state if need be, where the newest one has rotted.
+
+        :param index: of the newest one that checks out, 0 for none.
+        """
+        if index < self._node.snapshot_index and not self._is_busy:
+            self._log.warn(
+                "{node_id}: the snapshot at index {index} has rotted; another is taken",
+                node_id=self._node.node_id,
+                index=self._node.snapshot_index,
+            )
+            self._take_quietly(renews=True)
+
+    def _take_quietly(self, *, renews: bool = False) -> None:
+        # Its failure has stopped the node by the time it comes here.
+        self.take(renews=renews).addErrback(
+            lambda failure: self._log.debug("no snapshot: {reason}", reason=failure.value)
+        )
+
+    def take(self, *, renews: bool = False) -> Deferred[SnapshotInfo]:
         """Take a snapshot of the present state.
 
         Entries may be applied before our own disk has them, and on a slow disk there may never be a moment when it has
         them all. So the state is captured now, and written once the disk has caught up with it: a snapshot is never
         ahead of our log.
 
+        :param renews: whether it may take the place of the newest one, which is of no use.
         :return: fires with its description once it is whole on disk; fails with
             :exc:`raftkv.errors.Conflict` where one is being taken or restored, or there is nothing new.
         """
@@ -173,8 +192,9 @@ class Snapshotter(Service):
         if self._is_busy or self._state_machine().is_restoring:
             refused.errback(Conflict("a snapshot is being taken or restored already"))
             return refused
-        if index <= self._node.snapshot_index or term is None:
-            refused.errback(Conflict(f"there is nothing new since the snapshot at {self._node.snapshot_index}"))
+        newest = self._node.snapshot_index
+        if index < newest or (index == newest and not renews) or term is None:
+            refused.errback(Conflict(f"there is nothing new since the snapshot at {newest}"))
             return refused
         configuration, configuration_index = self._node.committed_configuration(index)
         meta = SnapshotMeta(

@@ -47,16 +47,38 @@ class OpenSnapshot:
 
 @implementer(ISnapshotSource)
 class SnapshotSource:
-    """The snapshots that a leader may send."""
+    """The snapshots that a leader may send.
 
-    def __init__(self, directory: SnapshotDirectory, calls: BlockingCalls) -> None:
+    :param found: told the index of the newest one that checks out each time that one is wanted, 0 for none: where
+        that is not the newest that we count on, another has to be taken.
+    :param fatal: called when our own disk fails.
+    """
+
+    def __init__(
+        self,
+        directory: SnapshotDirectory,
+        calls: BlockingCalls,
+        *,
+        found: Callable[[int], None],
+        fatal: Callable[[BaseException], None],
+    ) -> None:
         self._directory = directory
         self._calls = calls
+        self._found = found
+        self._fatal = fatal
 
-    def newest(self) -> OpenSnapshot | None:
-        """See :class:`ISnapshotSource`. The receiver verifies every byte, so only the ends are looked at here."""
-        reader = self._directory.open_newest()
+    def newest(self) -> Deferred[ISnapshotFile | None]:
+        """See :class:`ISnapshotSource`."""
+        return self._calls.run(self._directory.open_newest).addCallbacks(self._opened, self._not_opened)
+
+    def _opened(self, reader: SnapshotReader | None) -> ISnapshotFile | None:
+        self._found(0 if reader is None else reader.info.meta.index)
         return None if reader is None else OpenSnapshot(reader, self._calls)
+
+    def _not_opened(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, StorageError):
+            self._fatal(failure.value)
+        return failure
 
 
 @implementer(ISnapshotSink)

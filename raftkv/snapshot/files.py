@@ -85,18 +85,26 @@ class SnapshotDirectory:
         return self._open(info.name)
 
     def open_newest(self) -> SnapshotReader | None:
-        """Open the newest snapshot whose ends check out; ``None`` where there is none.
+        """Open the newest snapshot of which every byte checks out; ``None`` where there is none.
 
-        May be called beside the worker that the other methods run in: a file that is pruned meanwhile is passed over.
+        Reads the whole file: one that has rotted would be refused by every member that it is sent to.
         """
         for name in self._names():
             try:
-                return self._open(name)
+                reader = self._open(name)
             except CorruptData as error:
                 self._unreadable(error)
+                continue
+            try:
+                reader.verify()
+            except CorruptData as error:
+                reader.close()
+                self._unreadable(error)
             except StorageError:
-                if self._disk.exists(f"{SNAPSHOT_FOLDER}/{name}"):
-                    raise
+                reader.close()
+                raise
+            else:
+                return reader
         return None
 
     def create(self, meta: SnapshotMeta, revision: int) -> SnapshotWriter:

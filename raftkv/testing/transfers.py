@@ -20,17 +20,25 @@ from raftkv.testing.network import Process, SimulatedNetwork
 
 CHUNK_BYTES: Final = 512  # small, so that the snapshots of a simulation take several
 SILENCE_SECONDS: Final = 3.0
+FAILURE_SECONDS: Final = 0.5  #: until the core hears that there was no snapshot to send
 
 
 def send_snapshot(network: SimulatedNetwork, process: Process, peer: str) -> None:
     """Send a process's newest snapshot to a peer, and tell it what became of that."""
-    file = process.source.newest() if process.source is not None else None
-    if file is None:
-        receiver = process.receiver
-        if receiver is not None:
-            network.clock.callLater(0, process.clock.run, lambda: receiver.snapshot_sent(peer, 0, False))
-        return
-    _Transfer(network, process, peer, file).begin()
+
+    def opened(file: ISnapshotFile | None) -> None:
+        if file is not None:
+            _Transfer(network, process, peer, file).begin()
+        elif process.receiver is not None:
+            receiver = process.receiver
+            network.clock.callLater(FAILURE_SECONDS, process.clock.run, lambda: receiver.snapshot_sent(peer, 0, False))
+
+    def not_opened(failure: Failure) -> None:
+        failure.trap(RaftKVError, StorageError)  # the node stops, or was stopping
+
+    if process.source is not None:
+        opening: Deferred[ISnapshotFile | None] = process.source.newest()
+        opening.addCallbacks(opened, not_opened)
 
 
 class _Transfer:

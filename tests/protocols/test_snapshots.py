@@ -64,9 +64,10 @@ class Source:
 
     def __init__(self) -> None:
         self.file: MemoryFile | None = MemoryFile()
+        self.opening: Deferred[MemoryFile | None] | None = None  # handed out instead, to be fired by a test
 
-    def newest(self) -> MemoryFile | None:
-        return self.file
+    def newest(self) -> Deferred[MemoryFile | None]:
+        return succeed(self.file) if self.opening is None else self.opening
 
 
 @implementer(ISnapshotSink)
@@ -259,6 +260,36 @@ class TransferTests(SynchronousTestCase):
             self.assert_delivered()
             self.stop()
         self.start()
+
+    def test_slow_to_open(self) -> None:
+        """A file that takes a while to be verified is sent then; one that cannot be is a failure like any other."""
+        self.source.opening = opening = Deferred()
+        self.nodes["a"].send_snapshot("b")
+        self.nodes["a"].send_snapshot("b")
+        self.network.advance(3)
+        self.assertEqual((self.sink.events, self.receivers["a"].snapshots), ([], []))
+        opening.callback(self.source.file)
+        self.network.advance(1)
+        self.assert_delivered()
+        self.receivers["a"].snapshots.clear()
+        self.source.opening = fail(OSError("no disk"))
+        self.nodes["a"].send_snapshot("b")
+        self.network.advance(1)
+        self.assertEqual(self.receivers["a"].snapshots, [("b", 0, False)])
+
+    def test_stopped_while_it_opens(self) -> None:
+        """A stop waits for a file that is being opened, and closes it; nothing is sent."""
+        self.source.opening = opening = Deferred()
+        self.nodes["a"].send_snapshot("b")
+        stopping = self.nodes["a"].stopService()
+        self.network.advance(1)
+        self.assertNoResult(stopping)
+        file = self.source.file
+        assert file is not None
+        opening.callback(file)
+        self.network.advance(1)
+        self.successResultOf(stopping)
+        self.assertEqual((file.closed, self.receivers["a"].snapshots), (1, []))
 
     def test_failures(self) -> None:
         """A member that cannot take it says so; the leader is told of the failure, and the core hears nothing."""

@@ -79,6 +79,26 @@ class TakingTests(ReplicaTestCase):
         self.assertGreater(self.replica.state_machine.store.applied_index, node.stable_index)
         return self.replica.snapshotter.take()
 
+    def test_rotten(self) -> None:
+        """Where the newest snapshot has rotted another one is taken, of the same state if nothing happened since."""
+        snapshotter, node = self.replica.snapshotter, self.replica.driver.node
+        taking = snapshotter.take()
+        self.run_for(1)
+        first = self.successResultOf(taking)
+        snapshotter.found(first.meta.index)
+        self.run_for(1)
+        self.assertEqual(snapshotter.taken, 1)
+        name = f"snapshots/{first.name}"
+        self.disk.flip_bit(name, first.size_bytes // 2)
+        snapshotter.found(0)
+        self.run_for(1)
+        self.assertEqual((snapshotter.taken, node.snapshot_index), (2, first.meta.index))
+        reader = snapshotter._directory.open_newest()
+        assert reader is not None
+        self.assertEqual(reader.info.meta, first.meta)
+        reader.close()
+        self.failureResultOf(snapshotter.take(), Conflict)
+
     def test_waits_for_the_disk(self) -> None:
         """A state that is ahead of our own disk is captured at once, and written when the disk has caught up."""
         taking = self.ahead_of_its_disk()

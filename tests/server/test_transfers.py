@@ -35,7 +35,8 @@ class Side:
         self.calls.start()
         self.fatal: list[BaseException] = []
         self.committed = 0
-        self.source = SnapshotSource(self.directory, self.calls)
+        self.found: list[int] = []
+        self.source = SnapshotSource(self.directory, self.calls, found=self.found.append, fatal=self.fatal.append)
         self.sink = SnapshotSink(
             self.directory,
             self.calls,
@@ -67,8 +68,8 @@ class TransferTestCase(SynchronousTestCase):
 
     def newest(self) -> OpenSnapshot:
         """Open what the leader would send."""
-        file = self.leader.source.newest()
-        assert file is not None
+        file = self.result(self.leader.source.newest())
+        assert isinstance(file, OpenSnapshot)
         return file
 
     def begin(self, file: OpenSnapshot) -> Deferred[int]:
@@ -93,7 +94,23 @@ class SendingTests(TransferTestCase):
 
     def test_none(self) -> None:
         """A leader without a snapshot has none to send."""
-        self.assertIsNone(self.member.source.newest())
+        self.assertIsNone(self.result(self.member.source.newest()))
+        self.assertEqual(self.member.found, [0])
+
+    def test_rotten(self) -> None:
+        """A snapshot that has rotted is not offered but the one before it, and whoever takes snapshots hears of it."""
+        self.leader.take(9)
+        self.leader.disk.flip_bit(f"snapshots/{self.leader.directory.list()[0].name}", 1500)
+        self.assertEqual(self.newest().meta.index, 7)
+        self.assertEqual(self.leader.found, [7])
+
+    def test_disk_fails(self) -> None:
+        """A disk that does not give a snapshot back stops the node (B43)."""
+        self.leader.disk.fail_next("read", "snapshots")
+        opening = self.leader.source.newest()
+        self.clock.pump([0.01] * 10)
+        self.failureResultOf(opening, StorageError)
+        self.assertEqual(len(self.leader.fatal), 1)
 
     def test_pruned_while_it_is_sent(self) -> None:
         """A snapshot that is pruned while it is sent is sent to its end, and the next transfer takes the newest."""

@@ -1,0 +1,1 @@
+Snapshots are sent to other members at ``raft.snapshotRateLimit`` bytes a second at the most, 64 MiB by default. A snapshot that has rotted on the disk is no longer offered again and again: the one before it is sent, and another is taken in its place.
