@@ -59,7 +59,9 @@ class Election:
         """Count one tick; return whether the election timeout has passed."""
         self.grace_ticks = max(self.grace_ticks - 1, 0)
         self._elapsed_ticks += 1
-        return self._elapsed_ticks >= self._timeout_ticks
+        # One whose disk is nearly full lets all others try first, and yet leads where nobody else would.
+        hesitation_ticks = 2 * self._state.settings.election_ticks if self._state.disk.lacks_room else 0
+        return self._elapsed_ticks >= self._timeout_ticks + hesitation_ticks
 
     # -- promises to a leader that counts on a lease -------------------------------------------------------------------
 
@@ -86,7 +88,7 @@ class Election:
     def may_succeed(self) -> bool:
         """Whether this server may campaign because the leader of this term asked it to."""
         may_break = not self.is_bound or self._promise.yields_to_successor(self._state.current_term + 1)
-        return self.may_campaign and may_break
+        return self.may_campaign and may_break and not self._state.disk.lacks_room
 
     # -- our own campaign ------------------------------------------------------------------------------------------
 

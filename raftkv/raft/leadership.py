@@ -17,6 +17,7 @@ from raftkv.raft.messages import (
     Entry,
     EntryKind,
     HeartbeatResponse,
+    Message,
     ReadIndexRequest,
     ReadIndexResponse,
     TimeoutNow,
@@ -47,6 +48,7 @@ class Leadership:
         self._transfer_elapsed_ticks = 0
         self._timeout_now_sent = False
         self._gave_way = False
+        self._looked_for_room = False
         self._asked_another_to_lead = False
         self.transferring_to: str | None = None
         self._uncommitted_bytes = state.log.size_between(state.commit_index + 1, state.log.last_index + 1)
@@ -285,6 +287,30 @@ class Leadership:
 
     # -- a disk that stalls ------------------------------------------------------------------------------------------
 
+    def _yields_to_room(self) -> None:
+        """Hand leadership to a server whose disk has room, if ours lacks it.
+
+        One attempt in each leadership, for a successor that lacks room too refuses: so leadership does not go round
+        where all disks are full, and those who serve reads at least go on.
+        """
+        if self._state.disk.lacks_room and not self._looked_for_room and self.transferring_to is None:
+            self._looked_for_room = True
+            if (successor := self._best_successor()) is not None:
+                self._state.events.append(f"the disk is nearly full: {successor} is to lead")
+                self.transfer(successor)
+
+    def last_words(self) -> tuple[Message, ...]:
+        """Return what lets another lead without waiting for an election timeout: this server dies.
+
+        It may lack our last entries, which nobody was told of; it is elected only if it has what is committed.
+        """
+        successor = self._best_successor()
+        if successor is None:
+            return ()
+        self._asked_another_to_lead = True
+        self._step_down("this server cannot go on")
+        return (TimeoutNow(term=self._state.current_term, sender=self._state.node_id, to=successor),)
+
     def _gives_way(self) -> bool:
         """Hand leadership to a server whose disk works, if ours does not; return whether we have stepped down.
 
@@ -315,6 +341,7 @@ class Leadership:
         self._tick_transfer()
         if self._gives_way():
             return
+        self._yields_to_room()
         self._quorum_elapsed_ticks += 1
         if self._quorum_elapsed_ticks >= settings.election_ticks:
             self._quorum_elapsed_ticks = 0

@@ -360,6 +360,20 @@ class RaftNode(NodeView):
         """
         return self._leading().propose_configuration(configuration)
 
+    def note_room(self, *, lacking: bool) -> None:
+        """Take note of whether there is room on our disk: where it lacks, others come first as leaders."""
+        state = self._state
+        if lacking is not state.disk.lacks_room:
+            state.disk.lacks_room = lacking
+            state.events.append("the disk is nearly full" if lacking else "there is room on the disk again")
+
+    def resign(self) -> tuple[Message, ...]:
+        """Give leadership up because this server is about to die, whatever is under way.
+
+        :return: what is to be sent at once, and promises nothing about our disk; nothing else may be from now on.
+        """
+        return () if self._leadership is None else self._leadership.last_words()
+
     def transfer_leadership(self, to: str | None) -> None:
         """Hand leadership to another voter; proposals are dropped meanwhile, for one election timeout at the most.
 

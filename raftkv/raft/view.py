@@ -74,6 +74,11 @@ class NodeView:
         return self._state.disk.stalled
 
     @property
+    def disk_lacks_room(self) -> bool:
+        """Whether so little room is left on our own disk that others should lead, if they can."""
+        return self._state.disk.lacks_room
+
+    @property
     def configuration(self) -> Configuration:
         """The configuration in force, committed or not."""
         return self._state.configuration

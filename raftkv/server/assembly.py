@@ -37,6 +37,7 @@ from raftkv.raft import RaftNode, RaftSettings
 from raftkv.raft.configuration import Configuration, Member
 from raftkv.raft.messages import SnapshotMeta
 from raftkv.server.clustertime import ClusterClock
+from raftkv.server.diskspace import SpaceWatch
 from raftkv.server.driver import Driver
 from raftkv.server.freshness import Freshness
 from raftkv.server.housekeeping import SessionExpiry
@@ -256,7 +257,16 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         fatal=lambda error: driver.fail(error),
         election_ticks=config.election_ticks,
     )
-    for participant in (promoter, membership, removal):
+    space = SpaceWatch(
+        node=node,
+        calls=calls,
+        free_bytes=world.disk.free_bytes,
+        needed_bytes=world.log_settings.segment_bytes,
+        wake=driver.wake,
+        fatal=lambda error: driver.fail(error),
+        election_ticks=config.election_ticks,
+    )
+    for participant in (promoter, membership, removal, space):
         driver.add_participant(participant)
     driver.add_participant(
         SessionExpiry(

@@ -17,6 +17,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from raftkv.errors import StorageError
 from raftkv.interfaces import IPeerReceiver, IPeerTransport, IStorage
 from raftkv.raft.configuration import Member
 from raftkv.raft.messages import Entry, Message, SnapshotMeta
@@ -292,5 +293,9 @@ class Driver(Service):
         self.failure = error
         # A turn that is due would carry out what a core in an unknown state asks for.
         self._stop_turning()
+        if isinstance(error, StorageError) and self.running and not self._silent:
+            # The core is sound, only what it wants on the disk will never be there: another may lead at once (B50).
+            if words := self.node.resign():
+                self._transport.send(words)
         self._fatal(error)
         self._on_failure()

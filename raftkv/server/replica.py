@@ -225,8 +225,12 @@ class Replica(Service):
             "digest": store.digest(),
             "uptime": round(self._clock.seconds() - self._started, 3),
             "version": __version__,
-            "alarms": ["disk_stalled"] if node.disk_stalled else [],
+            "alarms": self._alarms(),
         }
+
+    def _alarms(self) -> list[str]:
+        raised = {"disk_stalled": self._node.disk_stalled, "disk_nearly_full": self._node.disk_lacks_room}
+        return [name for name, is_raised in raised.items() if is_raised]
 
     def _role(self) -> str:
         node = self._node

@@ -43,6 +43,8 @@ from raftkv.testing.transport import SimulatedForwarder, SimulatedTransport
 from raftkv.testing.witness import AppliedWrites
 from raftkv.testing.worker import ClockWorker
 
+STOPPING_SECONDS = 0.03  #: what a process that gives up takes to end; what it has said by then is on its way
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSettings:
@@ -566,7 +568,7 @@ class SimulatedCluster:
             self._fail(error)
             return
         life.is_over = True
-        self.clock.callLater(0, self._bury, name, life)
+        self.clock.callLater(STOPPING_SECONDS, self._bury, name, life)
 
     def _bury(self, name: str, life: Life) -> None:
         """End the life of a node that has given up; the supervisor starts it again after a while."""

@@ -31,7 +31,7 @@ CHAPTERS: dict[str, tuple[Mutant, ...]] = {
     "Leadership and membership": leadership.MUTANTS,
     "Reads": reads.MUTANTS,
     "The disk": durability.MUTANTS,
-    "Memory": memory.MUTANTS,
+    "Memory, and room on the disk": memory.MUTANTS,
     "Snapshots": snapshots.MUTANTS,
     "The state machine": state_machine.MUTANTS,
     "Services": services.MUTANTS,

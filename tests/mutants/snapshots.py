@@ -9,6 +9,7 @@ POLICY = "raftkv/snapshot/policy.py"
 READING = "raftkv/snapshot/reading.py"
 RECORDS = "raftkv/kvstore/records.py"
 RESTORING = "raftkv/kvstore/restoring.py"
+SENDING = "raftkv/protocols/snapshots.py"
 SESSIONS = "raftkv/kvstore/sessions.py"
 SNAPSHOTTER = "raftkv/server/snapshotter.py"
 STATE_MACHINE = "raftkv/server/statemachine.py"
@@ -261,5 +262,26 @@ MUTANTS = (
         reference="our design, B46",
         edits=(Edit(TRANSFERS, "        if not self._is_wanted(meta):\n", "        if False:\n"),),
         hints=("tests.server.test_transfers",),
+    ),
+    Mutant(
+        name="rotten-snapshot-offered",
+        rule="A snapshot is verified to the byte before it is offered.",
+        reference="B42",
+        edits=(Edit(FILES, "                reader.verify()\n", "                pass\n"),),
+        hints=FILE_TESTS,
+    ),
+    Mutant(
+        name="rotten-snapshot-kept",
+        rule="Where the newest snapshot has rotted another one is taken.",
+        reference="our design",
+        edits=(Edit(SNAPSHOTTER, "        if index < self._node.snapshot_index and not", "        if False and not"),),
+        hints=("tests.server.test_snapshotter",),
+    ),
+    Mutant(
+        name="rate-of-snapshots-ignored",
+        rule="A snapshot is sent no faster than its rate.",
+        reference="our design",
+        edits=(Edit(SENDING, "        if wait > 0:\n", "        if False:\n"),),
+        hints=("tests.protocols.test_snapshots",),
     ),
 )

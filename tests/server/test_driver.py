@@ -68,6 +68,10 @@ class ScriptedNode:
     def report_unreachable(self, peer: str) -> None:
         self._note("unreachable")
 
+    def resign(self) -> tuple[Message, ...]:
+        self.events.append("resign")
+        return (BEAT,)
+
     def _note(self, what: Any) -> None:
         self.events.append(what)
         if self.refusal is not None:
@@ -383,6 +387,15 @@ class FailureTests(DriverTestCase):
         error = StorageError("fdatasync", "log", "input/output error")
         self.storage.failed(error)
         self.failed_with(error)
+
+    def test_last_words(self) -> None:
+        """A node whose disk fails lets another lead at once, and says nothing else; one that broke a rule is silent,
+        for nothing that its core says can be believed (B50)."""
+        self.storage.failed(StorageError("write", "log", "No space left on device"))
+        self.assertEqual(self.events, ["resign", "send"])
+        self.setUp()
+        self.driver.fail(InvariantViolation("two leaders"))
+        self.assertEqual(self.events, [])
 
     def test_who_waits_is_told(self) -> None:
         """Whoever looks after those that wait hears of the failure, once, when it is known to all."""

@@ -99,7 +99,8 @@ class MetricsTests(LaneTestCase):
 
     def test_alarms(self) -> None:
         """Each alarm is shown, raised or not, and one that is not known here too."""
-        self.assertEqual(self.samples()["raftkv_alarm alarm=disk_stalled"], 0)
+        for known in ("disk_stalled", "disk_nearly_full"):
+            self.assertEqual(self.samples()[f"raftkv_alarm alarm={known}"], 0)
         self.each(lambda lane: setattr(lane.node, "alarms", ["disk_stalled", "other"]))
         samples = self.samples()
         self.assertEqual(samples["raftkv_alarm alarm=disk_stalled"], 1)

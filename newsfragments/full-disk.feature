@@ -1,0 +1,1 @@
+A leader whose disk is nearly full hands leadership over, and a node that lacks room lets the others lead; it raises the alarm ``disk_nearly_full`` meanwhile. A leader whose disk fails asks another to lead before it stops, so that writes go on at once.
