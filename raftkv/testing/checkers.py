@@ -8,6 +8,7 @@ node is built. What clients saw is judged elsewhere (:mod:`raftkv.testing.linear
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
 from raftkv.interfaces import Recovered
@@ -141,7 +142,7 @@ class Checkers:
         self._views[name] = view
         if watched.life > 1:
             self._nothing_durable_lost(name, watched, recovered)
-        self._nothing_forged(name, recovered)
+        self._nothing_forged(name, recovered.entries)
         terms = recovered.terms
         known = (terms.term_at(index) or 0 for index in range(terms.previous_index + 1, terms.last_index + 1))
         log = ShadowLog(terms.previous_index, terms.previous_term, list(known))
@@ -329,9 +330,13 @@ class Checkers:
                     f"{name} had entry {index} of term {term} on disk and came back with {terms.term_at(index)}",
                 )
 
-    def _nothing_forged(self, name: str, recovered: Recovered) -> None:
+    def read_back(self, name: str, entries: Iterable[Entry]) -> None:
+        """A node was given back entries of its log."""
+        self._nothing_forged(name, entries)
+
+    def _nothing_forged(self, name: str, entries: Iterable[Entry]) -> None:
         """What a disk gives back is what was written, to the byte (B41)."""
-        for entry in recovered.entries:
+        for entry in entries:
             known = self._entries.get((entry.index, entry.term))
             if known is None or known[1:] != (entry.kind, entry.payload):
                 raise Violation("entry forged", f"{name} came back with {entry}, but {known} was written")

@@ -132,6 +132,7 @@ class WatchedStorage:
 
         def counted(entries: Sequence[Entry]) -> None:
             self._counts["portions of log read back" if entries else "readings of log that was gone"] += 1
+            self._checkers.read_back(self._name, entries)
             done(entries)
 
         self._inner.read(start, stop, max_bytes, counted)

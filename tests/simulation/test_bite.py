@@ -14,7 +14,7 @@ from raftkv.config import NodeConfig
 from raftkv.errors import OutcomeUnknown
 from raftkv.interfaces import Command, IStorage, Recovered, Result
 from raftkv.kvstore.store import Store
-from raftkv.persistence import segment
+from raftkv.persistence import reading, segment
 from raftkv.persistence.storage import Storage
 from raftkv.raft import follower, quorum
 from raftkv.raft.election import Election
@@ -130,7 +130,8 @@ class BiteTests(SynchronousTestCase):
 
     def test_rot_unnoticed(self) -> None:
         """A log that does not look at its checksums is found when bits flip (B41)."""
-        self.patch(segment, "payload_checks_out", lambda data, record, payload: True)
+        for reader in (segment, reading):
+            self.patch(reader, "payload_checks_out", lambda data, record, payload: True)
         self.assert_caught("entry forged", start=130, within=60)
 
     def test_disk_error_ignored(self) -> None:
