@@ -293,9 +293,9 @@ class Driver(Service):
         self.failure = error
         # A turn that is due would carry out what a core in an unknown state asks for.
         self._stop_turning()
-        if isinstance(error, StorageError) and self.running and not self._silent:
-            # The core is sound, only what it wants on the disk will never be there: another may lead at once (B50).
-            if words := self.node.resign():
-                self._transport.send(words)
+        # Where the disk failed the core is sound, and another may lead at once (B50).
+        may_speak = isinstance(error, StorageError) and self.running and not self._silent
+        if may_speak and (words := self.node.resign()):
+            self._transport.send(words)
         self._fatal(error)
         self._on_failure()

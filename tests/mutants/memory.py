@@ -162,14 +162,16 @@ MUTANTS = (
         name="dies-in-silence",
         rule="A leader whose disk fails lets another lead at once.",
         reference="B50",
-        edits=(Edit(DRIVER, "                self._transport.send(words)\n", "                pass\n"),),
+        edits=(Edit(DRIVER, "            self._transport.send(words)\n", "            pass\n"),),
         hints=("tests.server.test_driver",),
     ),
     Mutant(
         name="words-of-a-broken-core",
         rule="A node that has broken a rule says nothing more.",
         reference="our design",
-        edits=(Edit(DRIVER, "if isinstance(error, StorageError) and self.running", "if self.running"),),
+        edits=(
+            Edit(DRIVER, "may_speak = isinstance(error, StorageError) and self.running", "may_speak = self.running"),
+        ),
         hints=("tests.server.test_driver",),
     ),
     Mutant(
