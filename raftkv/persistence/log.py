@@ -178,6 +178,7 @@ class SegmentedLog:
         data = b""
         for number, name in enumerate(names):
             path = f"{folder}/{name}"
+            data = b""  # one segment at a time in memory, not two
             data = read_whole(self._disk, f"{LOG_FOLDER}/{name}")
             header = decode_segment_header(data, path)
             self._check_follows(header, end, name, path)
