@@ -164,7 +164,11 @@ class Driver(Service):
         self._feed(self.node.report_snapshot, peer, index, delivered)
 
     def _feed(self, method: Callable[..., None], *arguments: Any) -> None:
-        if not self.running or self.failure is not None or self._silent:
+        if not self._silent:
+            self._hand_in(method, *arguments)
+
+    def _hand_in(self, method: Callable[..., None], *arguments: Any) -> None:
+        if not self.running or self.failure is not None:
             return
         try:
             self.node.time_is(self._steady_seconds())
@@ -244,7 +248,8 @@ class Driver(Service):
 
     def _read_back(self, wanted: EntriesWanted) -> None:
         def read(entries: Sequence[Entry]) -> None:
-            self._feed(self.node.entries_read, wanted, entries)
+            # Also where this node was removed: what was committed while it was a member is applied to the end.
+            self._hand_in(self.node.entries_read, wanted, entries)
 
         self._storage.read(wanted.start, wanted.stop, wanted.max_bytes, read)
 

@@ -363,7 +363,15 @@ class SimulatedCluster:
         self.checkers.wiped(name)
 
     def committed_configuration(self) -> Configuration:
-        """Return the latest configuration that any node has applied; the first one where there is none."""
+        """Return the latest configuration that any node knows to be committed; the first one where there is none.
+
+        A node may know that long before it has applied it, and tell a machine that it has been taken in.
+        """
+        for node in self.nodes.values():
+            if (raft := node.raft) is not None:
+                configuration, index = raft.committed_configuration()
+                if index > self._committed[0]:
+                    self._committed = (index, configuration)
         return self._committed[1]
 
     def config(self, name: str) -> NodeConfig:

@@ -290,6 +290,16 @@ class TurnTests(DriverTestCase):
         self.clock.advance(0)
         self.assertEqual(self.events, [("entries", 3, 1), "gather"])
 
+    def test_answer_after_removal(self) -> None:
+        """A node that was removed still applies what was committed before, also what it has to read back."""
+        self.node.ready = [Ready(entries_wanted=(EntriesWanted(number=1, peer=None, start=5, stop=9, max_bytes=9),))]
+        self.driver.wake()
+        self.clock.advance(0)
+        self.driver.fall_silent()
+        self.events.clear()
+        self.storage.read_done([ENTRY])
+        self.assertEqual(self.events, [("entries", 1, 1)])
+
     def test_answer_after_the_end(self) -> None:
         """What the disk had comes too late for a driver that was stopped."""
         self.node.ready = [Ready(entries_wanted=(EntriesWanted(number=1, peer="b", start=5, stop=9, max_bytes=9),))]
