@@ -172,7 +172,7 @@ MUTANTS = (
         edits=(
             Edit(
                 DRIVER,
-                "        if not self.running or self.failure is not None or self._silent:\n"
+                "        if not self.running or self.failure is not None:\n"
                 "            return\n        try:",
                 "        try:",
             ),
