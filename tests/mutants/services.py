@@ -172,8 +172,7 @@ MUTANTS = (
         edits=(
             Edit(
                 DRIVER,
-                "        if not self.running or self.failure is not None:\n"
-                "            return\n        try:",
+                "        if not self.running or self.failure is not None:\n            return\n        try:",
                 "        try:",
             ),
             Edit(
