@@ -86,23 +86,32 @@ class Election:
 
     @property
     def may_succeed(self) -> bool:
-        """Whether this server may campaign because the leader of this term asked it to."""
+        """Whether this server may campaign because the leader of this term asked it to.
+
+        Also just after a restart: whatever was promised before it, to this leader or to an earlier one, nobody counts
+        on any more.
+        """
         may_break = not self.is_bound or self._promise.yields_to_successor(self._state.current_term + 1)
-        return self.may_campaign and may_break and not self._state.disk.lacks_room
+        return self._could_lead and may_break and not self._state.disk.lacks_room
 
     # -- our own campaign ------------------------------------------------------------------------------------------
 
     @property
     def may_campaign(self) -> bool:
-        """Whether this server may try to lead.
-
-        Learners and strangers never do (B8); nor does a server whose vote for itself could break a lease, nor one whose
-        disk stalls: its vote for itself would wait for the disk, and what it then led would too. One that
-        the latest configuration leaves out still does, without a vote of its own, until that is known to be committed:
-        it may be the only one that holds the entry, and without it nobody could win (thesis 4.2.2, B22).
-        """
+        """Whether this server may try to lead by itself: not while its vote for itself could break a lease."""
         if self.grace_ticks:
             return False
+        return self._could_lead
+
+    @property
+    def _could_lead(self) -> bool:
+        """Whether this server would be of use as a leader.
+
+        Learners and strangers never are (B8); nor is a server whose disk stalls: its vote for itself would wait for the
+        disk, and what it then led would too. One that the latest configuration leaves out still is, without a vote of
+        its own, until that is known to be committed: it may be the only one that holds the entry, and without it nobody
+        could win (thesis 4.2.2, B22).
+        """
         state = self._state
         if state.disk.stalled:
             return False
@@ -155,7 +164,10 @@ class Election:
         is_for_us = request.to_incarnation == state.incarnation
         if not is_for_us and (request.to_incarnation or state.joined):
             return f"the vote that {request.sender} asks for is that of another incarnation of {state.node_id}"
-        if self.grace_ticks:
+        if self.grace_ticks and not request.leadership_transfer:
+            # For a successor there is no need to wait: the promise was given in a term that is on our disk, hence to
+            # the leader that chose it, which gave its lease up, or to an earlier one, whose lease ended before that
+            # leader was elected.
             return f"no vote for {request.sender}: a lease may have been promised before the restart"
         may_break = request.leadership_transfer and self._promise.yields_to_successor(request.term)
         if self.is_bound and request.term >= state.current_term and not may_break:

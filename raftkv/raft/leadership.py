@@ -62,6 +62,9 @@ class Leadership:
     def propose(self, payload: bytes) -> Entry:
         """Append a client's entry; it is sent with the next ``Ready``."""
         self._refuse_while_transferring()
+        if not self._state.configuration.is_voter(self._state.node_id):
+            # We step down as soon as that configuration is committed, and what came behind it would be left to chance.
+            raise ProposalDropped("this server is about to step down")
         limit = self._state.settings.max_uncommitted_bytes
         # One entry is let in whatever its size, or it could never be.
         if self._uncommitted_bytes and self._uncommitted_bytes + len(payload) > limit:
@@ -133,6 +136,8 @@ class Leadership:
     def _configuration_committed(self) -> None:
         state = self._state
         if state.configuration.is_joint:
+            if self.transferring_to is not None:
+                return  # the entry would come behind what the successor has, which then could not win, but can leave
             # "Once C_old,new has been committed […] it is now safe for the leader to create a log entry describing
             # C_new" (section 6); a leader that inherits a joint configuration comes here with its first commit.
             self._append_configuration(state.configuration.leave_joint())
@@ -284,6 +289,8 @@ class Leadership:
             # The target may be gone: go on leading rather than refuse writes for ever (B10).
             self._state.events.append(f"the transfer of leadership to {self.transferring_to} was given up")
             self.transferring_to = None
+            if self._state.configurations.current_index <= self._state.commit_index:
+                self._configuration_committed()
 
     # -- a disk that stalls ------------------------------------------------------------------------------------------
 

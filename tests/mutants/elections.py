@@ -185,8 +185,8 @@ MUTANTS = (
         edits=(
             Edit(
                 ELECTION,
-                '        if self.grace_ticks:\n            return f"no',
-                '        if False:\n            return f"no',
+                "        if self.grace_ticks and not request",
+                "        if False and not request",
             ),
         ),
         hints=PAPER,

@@ -187,6 +187,68 @@ class ElectionBugs(SynchronousTestCase):
         self.assertIs(node.transferring_to, None)
         node.propose(b"x")
 
+    def joint_and_transferring(self) -> Cluster:
+        """Return a cluster whose leader ``a`` has committed a joint configuration, and was asked before that to hand
+        over to ``b``, which has all of its log."""
+        cluster = Cluster("a", "b", "c")
+        cluster.settle()
+        cluster.elect("a")
+        for name in ("d", "e"):
+            cluster.add(name, None)
+        cluster.isolate("d", "e")
+        cluster.do("a", lambda node: node.propose_configuration(configuration("a", "b", "d", "e")))
+        cluster.settle()
+        self.assertTrue(cluster["a"].configuration.is_joint)
+        cluster.do("a", lambda node: node.transfer_leadership("b"))
+        cluster.heal()
+        return cluster
+
+    def test_transfer_in_a_joint_configuration(self) -> None:
+        """B10: while leadership is being transferred the leader adds nothing to the log, not even the entry that leaves
+        a joint configuration: the successor would lack it. Whoever leads then leaves it."""
+        cluster = self.joint_and_transferring()
+        (asked,) = (message for message in cluster.network if isinstance(message, TimeoutNow))
+        cluster.network.clear()
+        cluster.tick("a")
+        cluster.settle()
+        self.assertEqual(cluster["a"].committed_configuration()[0], cluster["a"].configuration)
+        self.assertTrue(cluster["a"].configuration.is_joint)
+        cluster.deliver(asked)
+        cluster.settle()
+        self.assertIs(cluster["b"].role, Role.LEADER)
+        self.assertEqual(cluster["d"].configuration, configuration("a", "b", "d", "e"))
+
+    def test_given_up_in_a_joint_configuration(self) -> None:
+        """B10: a transfer that fails does not keep the leader from leaving the joint configuration."""
+        cluster = self.joint_and_transferring()
+        cluster.network.clear()
+        for _ in range(11):
+            cluster.tick("a")
+            cluster.network = [message for message in cluster.network if not isinstance(message, TimeoutNow)]
+            cluster.settle()
+        self.assertIs(cluster["a"].role, Role.LEADER)
+        self.assertEqual(cluster["d"].configuration, configuration("a", "b", "d", "e"))
+
+    def test_leader_on_its_way_out(self) -> None:
+        """A leader that the configuration in force leaves out takes no more writes: it will not be there to say what
+        has become of them."""
+        cluster = Cluster("a", "b", "c")
+        cluster.settle()
+        cluster.elect("a")
+        cluster.do("a", lambda node: node.propose_configuration(configuration("b", "c")))
+        cluster.propose("a", b"in time")
+        refused = 0
+        while cluster["a"].role is Role.LEADER:
+            if not cluster["a"].configuration.is_voter("a"):
+                self.assertRaises(ProposalDropped, cluster["a"].propose, b"too late")
+                refused += 1
+            if cluster.network:
+                cluster.deliver(cluster.network.pop(0))
+            else:
+                cluster.finish_write(next(name for name in cluster.running if cluster.servers[name].writes))
+        self.assertGreater(refused, 0)
+        self.assertEqual(cluster["a"].commit_index, cluster["a"].last_index)
+
     def test_transfer_waits_for_the_log(self) -> None:
         """B10: the successor is asked to campaign once it has the whole log; without a name it is the most advanced."""
         node = leader(make_node())
