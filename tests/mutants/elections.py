@@ -162,7 +162,7 @@ MUTANTS = (
         name="stickiness-blocks-transfer",
         rule="A candidate that the leader itself asked for is heard although a leader is.",
         reference="thesis 3.10, 4.2.3",
-        edits=(Edit(ELECTION, " and not request.leadership_transfer:", ":"),),
+        edits=(Edit(ELECTION, "current_term and not request.leadership_transfer:", "current_term:"),),
         hints=(*PAPER, *BUGS),
     ),
     Mutant(

@@ -240,8 +240,34 @@ MUTANTS = (
         name="write-during-transfer",
         rule="A leader that hands leadership over takes no proposals meanwhile.",
         reference="thesis 3.10, B10",
-        edits=(Edit(LEADERSHIP, "        if self.transferring_to is not None:\n", "        if False:\n"),),
+        edits=(
+            Edit(
+                LEADERSHIP,
+                "        if self.transferring_to is not None:\n            raise",
+                "        if False:\n            raise",
+            ),
+        ),
         hints=(*BUGS, *PAPER),
+    ),
+    Mutant(
+        name="joint-left-during-transfer",
+        rule="While leadership is being transferred not even a joint configuration is left: the successor lacks the entry.",
+        reference="thesis 3.10, B10",
+        edits=(
+            Edit(
+                LEADERSHIP,
+                "                return  # the entry would come",
+                "                pass  # the entry would come",
+            ),
+        ),
+        hints=BUGS,
+    ),
+    Mutant(
+        name="leader-on-its-way-out-takes-writes",
+        rule="A leader that the configuration in force leaves out takes no more writes.",
+        reference="our design, section 6",
+        edits=(Edit(LEADERSHIP, 'raise ProposalDropped("this server is about to step down")', "pass"),),
+        hints=BUGS,
     ),
     Mutant(
         name="transfer-never-ends",
