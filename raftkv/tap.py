@@ -193,6 +193,7 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
         yield node.replica
         yield rpc
         yield HttpService(endpoint=http_port, site=ApiSite(reactor=reactor, api=api))
+        yield StopStep(node.replica.hand_over)
 
     def joined(answer: Joined) -> None:
         store_joined(disk, answer)

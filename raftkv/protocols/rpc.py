@@ -71,6 +71,8 @@ class RpcSettings:
         from it; one read may exceed it.
     :ivar max_group_bytes: keys and values of separate writes that are joined into one call of the store.
     :ivar max_answer_bytes: of one GET of several keys.
+    :ivar farewell_seconds: how long a stopping server still tells those who ask that it stops, before it closes what is
+        idle: a request that meets a closed connection has an unknown outcome.
     :ivar drain_seconds: how long a stopping server waits for what is in flight.
     """
 
@@ -80,6 +82,7 @@ class RpcSettings:
     max_outstanding: int = 8192
     max_group_bytes: int = 256 * KIB
     max_answer_bytes: int = 4 * MIB
+    farewell_seconds: float = 0.2
     drain_seconds: float = 5.0
 
 
@@ -130,6 +133,7 @@ class RpcServerProtocol(GreetingReceiver):
         self._check_commands = settings.rules.check
         self._from_node = False
         self._stopping = False
+        self._leaving = False
         self._outstanding = 0
         # Of the read that is being taken apart:
         self._write_ids: list[tuple[int, int]] = []  # (request_id, number of commands)
@@ -357,7 +361,7 @@ class RpcServerProtocol(GreetingReceiver):
         self._outstanding -= count
         if self.reading_paused:
             self._update_reading()
-        if self._stopping and self._outstanding == 0:
+        if self._leaving and self._outstanding == 0:
             self.close()
 
     # -- back-pressure -------------------------------------------------------------------------------------------
@@ -380,10 +384,16 @@ class RpcServerProtocol(GreetingReceiver):
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
-    def finish(self) -> None:
-        """Refuse what is new, answer what is in flight, then close."""
+    def refuse_new(self) -> None:
+        """Refuse what is new, and answer what is in flight; close where nobody has said hello yet."""
         self._stopping = True
-        if self._outstanding == 0 or self.theirs is None:
+        if self.theirs is None:
+            self.close()
+
+    def finish(self) -> None:
+        """Close, once what is in flight has been answered."""
+        self._leaving = True
+        if self._outstanding == 0:
             self.close()
 
 
@@ -422,7 +432,7 @@ class RpcService(Service):
             max_connections=settings.max_connections,
             warnings=self._warnings,
         )
-        self._drain_timer: IDelayedCall | None = None
+        self._stop_timers: list[IDelayedCall] = []
 
     def startService(self) -> None:
         """Listen.
@@ -435,8 +445,12 @@ class RpcService(Service):
     def stopService(self) -> Deferred[None]:
         """Take no connections, refuse new requests, finish what is in flight, and fire once all are closed."""
         super().stopService()
-        self._drain_timer = self._clock.callLater(self._settings.drain_seconds, self._drain_ended)
-        return self._port.stop(_finish).addBoth(self._stopped)
+        settings = self._settings
+        self._stop_timers = [
+            self._clock.callLater(settings.farewell_seconds, self._farewell_said),
+            self._clock.callLater(settings.drain_seconds, self._drain_ended),
+        ]
+        return self._port.stop(_refuse_new).addBoth(self._stopped)
 
     def address(self) -> IAddress | None:
         """Return where it listens, ``None`` where it does not."""
@@ -456,18 +470,23 @@ class RpcService(Service):
             warnings=self._warnings,
         )
 
+    def _farewell_said(self) -> None:
+        for connection in list(self._port.connections):
+            if isinstance(connection, RpcServerProtocol):
+                connection.finish()
+
     def _drain_ended(self) -> None:
-        self._drain_timer = None
         for connection in list(self._port.connections):
             connection.abort()
 
     def _stopped(self, result: Failure | None) -> Failure | None:
-        if self._drain_timer is not None:
-            self._drain_timer.cancel()
-            self._drain_timer = None
+        for timer in self._stop_timers:
+            if timer.active():
+                timer.cancel()
+        self._stop_timers.clear()
         return result
 
 
-def _finish(connection: MessageLineReceiver) -> None:
+def _refuse_new(connection: MessageLineReceiver) -> None:
     if isinstance(connection, RpcServerProtocol):
-        connection.finish()
+        connection.refuse_new()

@@ -110,7 +110,7 @@ class Replica(Service):
         self._membership.stop()
         if self.driver.failure is None:
             await self._until(lambda: finished.called, self._stop_wait_seconds)
-            await self._hand_over()
+            await self._hand_over()  # should leadership have come back
         self._proposals.abandon()
         # First nothing may begin any more (a leader may send a snapshot at any moment), then a restore ends while its
         # worker still runs, then the worker, and last the disk that both use.
@@ -126,14 +126,40 @@ class Replica(Service):
         self.state_machine.stop()
         self.snapshotter.give_up()
 
+    def hand_over(self) -> Deferred[None]:
+        """Let another voter lead, if there is one; to be called before anything is stopped.
+
+        While the interfaces still answer, writes that come meanwhile wait here, or at the node that they came to, and
+        then go to the successor. Fires once it is known, and the others had time to hear of it: a write that reaches an
+        interface that has closed has an unknown outcome.
+        """
+        return ensureDeferred(self._hand_over())
+
     async def _hand_over(self) -> None:
-        others = self._node.configuration.voters - {self._node.node_id}
-        if self._node.role is not Role.LEADER or not others:
+        node, limit_seconds = self._node, 2 * self._election_timeout_seconds
+        if node.role is not Role.LEADER or not self._somebody_could_lead() or self.driver.failure is not None:
             return
-        self._log.info("{node_id} hands leadership over", node_id=self._node.node_id)
-        self._node.transfer_leadership(None)
-        self.driver.wake()
-        await self._until(lambda: self._node.role is not Role.LEADER, 2 * self._election_timeout_seconds)
+        self._log.info("{node_id} hands leadership over", node_id=node.node_id)
+        await self._until(self._has_asked_successor, limit_seconds)
+        await self._until(lambda: node.role is Role.LEADER or node.leader is not None, limit_seconds)
+        if node.leader not in (None, node.node_id):
+            await deferLater(self._clock, self._tick_interval_seconds)
+
+    def _somebody_could_lead(self) -> bool:
+        node = self._node
+        patience_ticks = self._election_timeout_seconds / self._tick_interval_seconds
+        heard = {name for name, peer in node.progress().items() if peer.ticks_since_contact < patience_ticks}
+        return bool(heard & node.configuration.voters)
+
+    def _has_asked_successor(self) -> bool:
+        """Ask a successor, and again whoever is the best then, as long as nobody has taken over."""
+        node = self._node
+        if node.role is not Role.LEADER or not self._somebody_could_lead():
+            return True
+        if node.transferring_to is None and not node.configuration.is_joint:
+            node.transfer_leadership(None)
+            self.driver.wake()
+        return False
 
     def retire(self) -> None:
         """Fall silent: this node was removed, and its disk says so. Whoever asks it hears that."""

@@ -28,6 +28,8 @@ class WebSettings:
     :ivar max_unread_bytes: the memory that answers may take together that their clients do not read.
     :ivar linger_seconds: how long a connection that is about to be closed is still read from. To close with unread
         bytes resets the connection, and the client may then lose the answer that says why.
+    :ivar farewell_seconds: how long a stopping server keeps connections that wait for a request: one that is on its way
+        is answered, and told that it was the last.
     :ivar stop_timeout_seconds: how long a stopping server waits for the requests in flight.
     :ivar access_log: whether each request is logged.
     """
@@ -43,6 +45,7 @@ class WebSettings:
     max_buffered_body_bytes: int = 64 * MIB
     max_unread_bytes: int = 256 * MIB
     linger_seconds: float = 2.0
+    farewell_seconds: float = 0.2
     stop_timeout_seconds: float = 10.0
     access_log: bool = False
 

@@ -136,24 +136,31 @@ class ApiSite(Factory):
         self.is_stopping = False
 
     def drain(self) -> Deferred[None]:
-        """Close what is idle, and the others after the answer they wait for.
+        """Close every connection after its next answer, and after a short while what is still idle.
 
         :return: fires once no connection is left: after the configured time at the latest.
         """
         self.is_stopping = True
-        for connection in [*self._connections]:
-            connection.drain()
         if not self._connections:
             return succeed(None)
         emptied: Deferred[None] = Deferred()
         self._emptied.append(emptied)
-        timeout = self._reactor.callLater(self.api.settings.stop_timeout_seconds, self._abort_all)
+        settings = self.api.settings
+        timers = (
+            self._reactor.callLater(settings.farewell_seconds, self._close_idle),
+            self._reactor.callLater(settings.stop_timeout_seconds, self._abort_all),
+        )
 
         def closed(result: None) -> None:
-            if timeout.active():
-                timeout.cancel()
+            for timer in timers:
+                if timer.active():
+                    timer.cancel()
 
         return emptied.addCallback(closed)
+
+    def _close_idle(self) -> None:
+        for connection in [*self._connections]:
+            connection.drain()
 
     def _abort_all(self) -> None:
         if self._connections:

@@ -161,6 +161,43 @@ class StoppingTests(TrioTestCase):
         self.run_for(1)
         self.assertFalse(self.cluster.nodes[leader].is_running)
 
+    def test_hands_over_while_clients_are_served(self) -> None:
+        """Before anything is stopped leadership goes to another node; of the writes that every node takes meanwhile none
+        fails, and once it is over the others know whom to ask."""
+        leader = self.cluster.leader()
+        assert leader is not None
+        answers: list[list[Any]] = []
+        handed: list[None] = []
+        self.run_in(leader, lambda: self.replica(leader).hand_over().addCallback(handed.append))
+        while not handed:
+            for name in NAMES:
+                answers.append(self.write(name, put(b"k", b"%d" % len(answers))))
+            self.run_for(0.005)
+        self.assertGreater(len(answers), 10)
+        for name in NAMES:
+            self.assertNotIn(self.replica(name).leadership().leader, (leader, None), name)
+        self.run_for(1)
+        self.assertEqual([answer for answer in answers if len(answer) != 1 or isinstance(answer[0], Exception)], [])
+
+    def test_nobody_to_hand_over_to(self) -> None:
+        """A leader that hears nobody does not wait for a successor, and neither does a follower."""
+        leader = self.cluster.leader()
+        assert leader is not None
+        handed: list[None] = []
+        follower = next(name for name in NAMES if name != leader)
+        self.run_in(follower, lambda: self.replica(follower).hand_over().addCallback(handed.append))
+        self.assertEqual(handed, [None])
+        for name in NAMES:
+            if name != leader:
+                self.cluster.crash(name, power_loss=False)
+        self.cluster.clock.run_while(
+            lambda: min(peer.ticks_since_contact for peer in self.replica(leader).driver.node.progress().values()) < 10,
+            limit_seconds=5,
+        )
+        self.assertTrue(self.replica(leader).leadership().is_leader)
+        self.run_in(leader, lambda: self.replica(leader).hand_over().addCallback(handed.append))
+        self.assertEqual(handed, [None, None])
+
     def test_without_a_majority(self) -> None:
         """A leader that has lost the others stops all the same, and what it has taken gets its true answer."""
         leader = self.settle()

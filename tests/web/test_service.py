@@ -104,6 +104,7 @@ class ServiceTests(ServiceTestCase):
             self.assertNotIn(b"Connection: close", transport.value())
             stopped = self.service.stopService()
             self.assertFalse(self.endpoint.ports[-1].is_open)
+            self.clock.advance(self.site.api.settings.farewell_seconds)
             self.assertTrue(transport.disconnecting)
             self.assertNoResult(stopped)
             self.lose(connection)
@@ -143,6 +144,21 @@ class ServiceTests(ServiceTestCase):
         stopped = self.service.stopService()
         connection.dataReceived(GET[10:])
         self.assertEqual(parse_responses(transport.value())[0].status, 404)
+        self.lose(connection)
+        self.successResultOf(stopped)
+
+    def test_request_under_way_is_served(self) -> None:
+        """A connection that is idle when the server begins to stop is not closed at once: a request that is on its
+        way would have an unknown outcome. It is answered, and told that it was the last one."""
+        self.service.startService()
+        connection, transport = self.connect(GET)
+        stopped = self.service.stopService()
+        self.assertFalse(transport.disconnecting)
+        self.clock.advance(0.1)
+        connection.dataReceived(GET)
+        _, answer = parse_responses(transport.value())
+        self.assertEqual(answer.headers[b"Connection"], b"close")
+        self.assertTrue(transport.disconnecting)
         self.lose(connection)
         self.successResultOf(stopped)
 

@@ -1,0 +1,1 @@
+A leader that is stopped hands leadership over first, while it still answers: writes that come to any node meanwhile wait for the successor instead of failing. Connections that are idle when a node stops are closed a moment later, so that a request that is on its way is answered.
