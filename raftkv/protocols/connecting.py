@@ -100,6 +100,12 @@ class Reconnector:
         if self._is_idle():
             self._dial()
 
+    def hurry(self) -> None:
+        """There is a sign of life: dial now rather than when the wait is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._dial()
+
     def succeeded(self) -> None:
         """The connection is good (both sides have said hello): the next failure is a first one again."""
         self._failures = 0

@@ -165,6 +165,10 @@ class PeerLink:
         """Connect."""
         self._reconnector.start()
 
+    def hurry(self) -> None:
+        """The member has connected to us, so it can surely be reached: do not wait any longer."""
+        self._reconnector.hurry()
+
     def stop(self) -> Deferred[None]:
         """Disconnect, and fire once nothing is left."""
         self._reported = True  # nobody is to hear of a connection that we close ourselves
@@ -470,11 +474,18 @@ class PeerService(Service):
     def peer_came(self, connection: IncomingPeer, identity: Identity) -> None:
         """A member has opened its connection to us; it replaces an older one, which is surely dead."""
         older = self._incoming.get(identity.node_id)
+        if older is not None and older.theirs is not None and not self._is_member(identity):
+            if self._is_member(older.theirs.identity):
+                # An earlier node of that name, which has not heard that it was removed. It is listened to, as anybody
+                # is, but must not break the connection of the one that took its name.
+                return
         self._incoming[identity.node_id] = connection
         if older is not None:
             older.abort()
         self._learn(identity)
         self._note_move(identity)
+        if (link := self._links.get(identity.node_id)) is not None:
+            link.hurry()
 
     def peer_went(self, connection: IncomingPeer) -> None:
         """An incoming connection is gone."""

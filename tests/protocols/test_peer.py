@@ -292,6 +292,21 @@ class DeliveryTests(PeerTestCase):
         self.network.flush()
         self.assertEqual(self.receivers["a"].messages, [heartbeat("b", "a")])
 
+    def test_former_member_displaces_nobody(self) -> None:
+        """B23: a removed node that still runs under a name which another one has by now does not break the connection
+        of that one; until there is another one it is the peer of that name."""
+        self.cluster("a", "b")
+        of_another = dataclasses.replace(members("b").members["b"], incarnation="another")
+        configuration = dataclasses.replace(members("a", "b"), members={**members("a").members, "b": of_another})
+        former = self.dial("a", hello("b"))
+        self.nodes["a"].set_members(configuration)
+        newer = dataclasses.replace(identity("b"), incarnation="another")
+        member = self.dial("a", encode_hello(Hello(identity=newer, purpose=Purpose.RAFT)))
+        self.assertEqual((former.lost, member.lost), (True, False))
+        former = self.dial("a", hello("b"))
+        self.assertEqual((former.lost, member.lost), (False, False))
+        self.assertEqual(self.nodes["a"].known_peers()["b"].incarnation, "another")
+
     def test_left(self) -> None:
         """B7: a node that was removed hears nobody, reaches nobody, and is told to nobody as a peer."""
         self.cluster("a", "b")
@@ -327,6 +342,15 @@ class ReconnectTests(PeerTestCase):
         self.assertTrue(10 <= len(self.network.attempts) - before <= 30, len(self.network.attempts))
         self.node("b")
         self.network.advance(1.1)
+        self.assertEqual(self.nodes["a"].connected_peers(), {"b"})
+
+    def test_sign_of_life(self) -> None:
+        """A member that connects to us after a long absence is dialed at once, without the wait between attempts."""
+        self.node("a").set_members(members("a", "b"))
+        self.network.advance(30)
+        self.node("b").set_members(members("a", "b"))
+        self.network.advance(0.06)
+        self.assertEqual(self.nodes["b"].connected_peers(), {"a"})
         self.assertEqual(self.nodes["a"].connected_peers(), {"b"})
 
     def test_unreachable_again(self) -> None:
