@@ -474,11 +474,11 @@ class PeerService(Service):
     def peer_came(self, connection: IncomingPeer, identity: Identity) -> None:
         """A member has opened its connection to us; it replaces an older one, which is surely dead."""
         older = self._incoming.get(identity.node_id)
-        if older is not None and older.theirs is not None and not self._is_member(identity):
-            if self._is_member(older.theirs.identity):
-                # An earlier node of that name, which has not heard that it was removed. It is listened to, as anybody
-                # is, but must not break the connection of the one that took its name.
-                return
+        holder = older.theirs if older is not None else None
+        if holder is not None and self._is_member(holder.identity) and not self._is_member(identity):
+            # An earlier node of that name, which has not heard that it was removed. It is listened to, as anybody is,
+            # but must not break the connection of the one that took its name.
+            return
         self._incoming[identity.node_id] = connection
         if older is not None:
             older.abort()

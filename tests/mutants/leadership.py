@@ -251,7 +251,7 @@ MUTANTS = (
     ),
     Mutant(
         name="joint-left-during-transfer",
-        rule="While leadership is being transferred not even a joint configuration is left: the successor lacks the entry.",
+        rule="During a transfer not even a joint configuration is left: the successor lacks the entry.",
         reference="thesis 3.10, B10",
         edits=(
             Edit(

@@ -162,7 +162,7 @@ class StoppingTests(TrioTestCase):
         self.assertFalse(self.cluster.nodes[leader].is_running)
 
     def test_hands_over_while_clients_are_served(self) -> None:
-        """Before anything is stopped leadership goes to another node; of the writes that every node takes meanwhile none
+        """Before anything is stopped leadership goes to another node; of the writes that all nodes take meanwhile none
         fails, and once it is over the others know whom to ask."""
         leader = self.cluster.leader()
         assert leader is not None
