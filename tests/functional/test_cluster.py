@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred
 
 from raftkv.client import KVClient
-from tests.functional.load import Load
+from tests.functional.load import Load, PlainWriter
 from tests.functional.processes import FunctionalTestCase, Node, sleep
 
 
@@ -199,6 +199,40 @@ class FailureTests(ClusterTestCase):
         for node in nodes:
             await self.verify(node, load)
         self.assert_same_state(nodes)
+
+    async def test_stop_without_retries(self) -> None:
+        """When leaders are stopped one after the other, each handing over to nodes that have just been started, no
+        write fails of clients that try nothing again: they wait for the successor. At the node that stops the last
+        answer says so, and then nobody listens."""
+        nodes = self.make_cluster(electionTimeout=1.0, heartbeatInterval=0.1)
+        writers = {node.name: [PlainWriter(node, number) for number in range(2)] for node in nodes}
+        await sleep(1)
+        pauses = []
+        for _ in nodes:
+            leader = self.leader(nodes)
+            moment = time.monotonic()
+            leader.signal(signal.SIGTERM)
+            while leader.is_running:
+                await sleep(0.02)
+            self.assertEqual(leader.wait(), 0, leader.log())
+            await sleep(1)
+            for name, theirs in writers.items():
+                if name != leader.name:
+                    pauses += [writer.pause_since(moment) for writer in theirs]
+            leader.start()
+            self.wait_ready(leader)
+        everybody = [writer for theirs in writers.values() for writer in theirs]
+        for writer in everybody:
+            writer.stop()
+        failed = [failure for writer in everybody for failure in writer.failed]
+        written = sum(len(writer.times) for writer in everybody)
+        print(
+            f"\n      leaders stopped under clients without retries: {written} acknowledged, {len(failed)} failed; "
+            f"longest pause at the other nodes {max(pauses):.3f} s ",
+            end="",
+        )
+        self.assertEqual(failed, [])
+        self.assertGreater(min(len(writer.times) for writer in everybody), 0)
 
     def test_no_majority(self) -> None:
         """Without a majority writes and reads are refused in bounded time, and go on once there is one again."""

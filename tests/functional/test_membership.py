@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
+import signal
 import time
 from typing import Any
 
-from tests.functional.load import Load
+from tests.functional.load import Load, Register
 from tests.functional.processes import Node, free_port, sleep
 from tests.functional.test_cluster import ClusterTestCase
 
@@ -90,6 +92,136 @@ class GrowthTests(MembershipTestCase):
             if time.monotonic() > give_up:
                 self.fail(f"{members}\n{self.logs()}")
             await sleep(0.1)
+
+
+class ChurnTests(MembershipTestCase):
+    """Every node is replaced while others are killed and paused."""
+
+    async def test_replace_everybody(self) -> None:
+        """Three nodes are replaced one by one under load: the leader is killed while one joins, a member is paused
+        while the next one does, and the leader is killed while another is removed. Nothing that was acknowledged is
+        lost, and no read goes back (B23)."""
+        nodes = self.make_cluster()
+        load = Load(nodes, writers=4)
+        register = Register(lambda: nodes)
+        for number, old in enumerate(list(nodes), 4):
+            await sleep(0.5)
+            fresh = self.join(f"n{number}", *nodes)
+            await self.disturb(number, fresh, nodes)
+            await self.until(lambda fresh=fresh: self.role(nodes, fresh.name) == "voter", f"{fresh.name} to vote")
+            nodes.append(fresh)
+            leader = self.leader(nodes)
+            removal = self.remove(nodes, old)
+            if number == 6 and leader is not old:
+                leader.kill()
+            await self.until(removal, f"{old.name} to be removed")
+            nodes.remove(old)
+            if not leader.is_running:
+                leader.start()
+                self.wait_ready(leader)
+            self.assertEqual(old.stop(), 0, old.log())
+        await load.stop()
+        await register.stop()
+        print(
+            f"\n      three nodes replaced under load, kills and a pause: {len(load.acknowledged)} acknowledged, "
+            f"{load.failed} failed, {register.reads} reads in order ",
+            end="",
+        )
+        self.assertEqual(register.wrong, [])
+        self.assertGreater(register.reads, 50)
+        self.wait_voters(nodes[0], "n4", "n5", "n6")
+        for node in nodes:
+            await self.verify(node, load)
+        self.assert_same_state(nodes)
+
+    async def disturb(self, number: int, fresh: Node, nodes: list[Node]) -> None:
+        """Do something bad while a node joins."""
+        await self.until(lambda: self.role(nodes, fresh.name) is not None, f"{fresh.name} to be a member")
+        leader = self.leader(nodes)
+        if number == 4:
+            leader.kill()
+            await sleep(1.5)
+            leader.start()
+            self.wait_ready(leader)
+        elif number == 5:
+            victim = next(node for node in nodes if node is not leader)
+            victim.signal(signal.SIGSTOP)
+            await sleep(1.5)
+            victim.signal(signal.SIGCONT)
+
+    def role(self, nodes: list[Node], name: str) -> str | None:
+        """Return the role of a member as some node tells of it; ``None`` for a stranger, and where nobody answers."""
+        for node in nodes:
+            try:
+                member = self.members(node).get(name)
+            except (OSError, http.client.HTTPException, KeyError, TypeError):
+                continue
+            if member is not None:
+                return str(member["role"])
+        return None
+
+    def remove(self, nodes: list[Node], old: Node) -> Any:
+        """Return what asks for a removal, until it is done: the answer to an earlier request may have been lost."""
+        others = [node for node in nodes if node is not old]
+
+        def is_removed() -> bool:
+            for node in others:
+                try:
+                    answer = node.request("DELETE", f"/v1/cluster/members/{old.name}", limit=3)
+                except (OSError, http.client.HTTPException):
+                    continue
+                return answer.status in (200, 404)
+            return False
+
+        return is_removed
+
+    async def until(self, condition: Any, what: str) -> None:
+        """Wait for something while the load goes on."""
+        give_up = time.monotonic() + 30
+        while not condition():
+            if time.monotonic() > give_up:
+                self.fail(f"waited for {what}\n{self.logs()}")
+            await sleep(0.05)
+
+
+class LeaseTests(MembershipTestCase):
+    """Reads by the leader's lease, with real clocks."""
+
+    def test_paused_leader(self) -> None:
+        """A leader that was stopped for longer than its lease serves nothing old when it wakes, not even a read that
+        was waiting for it: neither by its lease nor as fresh enough (B30)."""
+        nodes = self.make_cluster(leaseReads=True)
+        leader = self.leader(nodes)
+        others = [node for node in nodes if node is not leader]
+        self.assertEqual(leader.set("k", "old").status, 200)
+        self.wait_until(lambda: self.leases_used(leader, "k") > 0, "a read by the lease")
+        leader.signal(signal.SIGSTOP)
+        successor = self.leader(others)
+        self.assertEqual(successor.set("k", "new").status, 200)
+        time.sleep(1)
+        paths = ("lease", "lease", "stale&max_stale=0.5", "linearizable")
+        waiting = []
+        for path in paths:
+            connection = http.client.HTTPConnection("127.0.0.1", leader.http_port, timeout=10)
+            self.addCleanup(connection.close)
+            connection.request("GET", f"/get?key=k&consistency={path}")
+            waiting.append(connection)
+        leader.signal(signal.SIGCONT)
+        for path, connection in zip(paths, waiting, strict=True):
+            answer = connection.getresponse()
+            body = answer.read()
+            self.assertEqual((path, answer.status), (path, 200), body)
+            self.assertIn(b'"new"', body, path)
+        # The successor has a lease of its own, also through a node that only follows it.
+        self.wait_until(lambda: self.leases_used(successor, "k") > 0, "a read by the successor's lease")
+        self.assertEqual(leader.get("k", "lease"), "new")
+
+    def leases_used(self, node: Node, key: str) -> float:
+        """Read a key as the lease allows, and return how many reads the node has served by its lease."""
+        node.get(key, "lease")
+        metrics = node.request("GET", "/metrics").body.decode()
+        lines = [line for line in metrics.splitlines() if line.startswith("raftkv_lease_reads")]
+        return sum(float(line.split()[-1]) for line in lines)
 
 
 class ChangeTests(MembershipTestCase):
