@@ -334,7 +334,16 @@ class Replica(Service):
 
     def calls(self) -> dict[str, Callable[[Mapping[str, Any]], object]]:
         """Return what other nodes, and those that are to be, can ask of this one about the members."""
-        return self._membership.calls()
+        calls = {name: self._unless_removed(call) for name, call in self._membership.calls().items()}
+        # Others that wonder whether they were removed, too, may still learn from us.
+        return {**calls, "membership": lambda _: self._membership.standing()}
+
+    def _unless_removed(self, call: Callable[[Mapping[str, Any]], object]) -> Callable[[Mapping[str, Any]], object]:
+        def answer(document: Mapping[str, Any]) -> object:
+            # At once: whoever asks has other addresses to try, and here no leader will ever be known.
+            return fail(Removed()) if self._removal.is_removed else call(document)
+
+        return answer
 
     def is_ready(self) -> tuple[bool, str]:
         """See :class:`INode`."""

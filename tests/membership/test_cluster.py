@@ -199,7 +199,11 @@ class RemovalTests(MembershipTestCase):
         errors: list[Any] = []
         self.replica(name).barrier("stale", errors.append)
         self.replica(name).write([], errors.append)
-        self.assertEqual([type(error) for error in errors], [Removed, Removed])
+        calls = self.replica(name).calls()
+        for call in ("join", "join_at_leader", "change_members", "transfer_leadership"):
+            calls[call]({}).addErrback(lambda failure: errors.append(failure.value))  # type: ignore[attr-defined]
+        self.assertEqual([type(error) for error in errors], [Removed] * 6)
+        self.assertIn("configuration", calls["membership"]({}))  # type: ignore[arg-type]
         self.assertEqual(self.replica(name).is_ready()[0], False)
         self.cluster.crash(name, power_loss=True)
         self.assertRaises(ConfigurationError, refuse_removed, self.cluster.nodes[name].disk)

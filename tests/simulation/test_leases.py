@@ -62,7 +62,7 @@ class ClockTests(LeaseTestCase):
     def test_leases_beyond_the_bound(self) -> None:
         """Where clocks are worse than the nodes believe, lease reads miss writes, and the judge sees it."""
         self.choose(bound=0.0, lease_share=1.0)
-        self.assert_caught("linearizability", start=11)
+        self.assert_caught("linearizability", start=82)
 
     def test_ages_beyond_the_bound(self) -> None:
         """Where clocks are worse than the nodes believe, states are older than they say, and the check sees it."""
