@@ -35,7 +35,7 @@ from raftkv.client.route import Route
 from raftkv.client.session import SESSION_WINDOW, Session
 from raftkv.errors import BadRequest, PreconditionFailed, RaftKVError, SequenceReused, SequenceTooOld
 from raftkv.kvstore import commands
-from raftkv.protocols.rpc_client import RpcConnection
+from raftkv.protocols.rpc_client import AgedRecords, RpcConnection
 
 T = TypeVar("T")
 
@@ -217,18 +217,22 @@ class NativeClient:
         except Exception:
             return fail(Failure())
 
-        def read(asked: Any, answer: Any) -> T | None:
-            record = _record_or_none(asked, answer)
+        def read(asked: Any, answer: Any, staleness: float | None) -> T | None:
+            record = _record_or_none(asked, answer, staleness)
             return None if record is None else pick(record)
 
         return self._one(encoded, consistency, read, max_stale)
 
     def _one(
-        self, item: Any, consistency: Consistency | None, read: Callable[[Any, Any], T], max_stale: float | None = None
+        self,
+        item: Any,
+        consistency: Consistency | None,
+        read: Callable[[Any, Any, float | None], T],
+        max_stale: float | None = None,
     ) -> Deferred[T]:
         """Submit one command or key.
 
-        :param read: makes the result from the item and its part of the answer.
+        :param read: makes the result from the item, its part of the answer, and how old the state was that it is of.
         """
         result: Deferred[T] = Deferred(lambda _: self._pipeline.forget([request]))
 
@@ -237,7 +241,7 @@ class NativeClient:
                 result.errback(answer)
                 return
             try:
-                value = read(item, answer[0])
+                value = read(item, answer[0], _staleness_of(answer))
             except Exception:
                 result.errback(Failure())
             else:
@@ -251,7 +255,7 @@ class NativeClient:
         self,
         slices: Sequence[tuple[Any, ...]],
         consistency: Consistency | None,
-        read: Callable[[Any, Any], T],
+        read: Callable[[Any, Any, float | None], T],
         max_stale: float | None = None,
     ) -> Deferred[list[T]]:
         """Submit several requests whose answers make one result."""
@@ -273,7 +277,7 @@ class _Gathering:
         self,
         slices: Sequence[tuple[Any, ...]],
         consistency: Consistency | None,
-        read: Callable[[Any, Any], Any],
+        read: Callable[[Any, Any, float | None], Any],
         max_stale: float | None,
         *,
         pipeline: Pipeline,
@@ -317,7 +321,10 @@ class _Gathering:
             self._fail(Failure(answer))
             return
         try:
-            self._results[number] = [self._read(item, part) for item, part in zip(request.items, answer, strict=True)]
+            staleness = _staleness_of(answer)
+            self._results[number] = [
+                self._read(item, part, staleness) for item, part in zip(request.items, answer, strict=True)
+            ]
         except Exception:
             self._fail(Failure())
             return
@@ -397,7 +404,11 @@ def _slices_of_commands(made: Sequence[commands.Command]) -> list[tuple[Any, ...
 # -- answers -----------------------------------------------------------------------------------------------------
 
 
-def _record_or_none(key: bytes, found: Any) -> Record | None:
+def _staleness_of(answer: Any) -> float | None:
+    return answer.staleness if isinstance(answer, AgedRecords) else None
+
+
+def _record_or_none(key: bytes, found: Any, staleness: float | None) -> Record | None:
     if found is None:
         return None
     if type(found) is not tuple or tuple(map(type, found)) != (bytes, int, int, int, int):
@@ -410,16 +421,17 @@ def _record_or_none(key: bytes, found: Any) -> Record | None:
         mod_revision=mod_revision,
         version=version,
         lease=lease,
+        staleness=staleness,
     )
 
 
-def _written(_: Any, answer: Any) -> Written:
+def _written(_: Any, answer: Any, __: float | None) -> Written:
     if type(answer) is tuple and len(answer) >= 2 and answer[0] == commands.OK and type(answer[1]) is int:
         return Written(revision=answer[1])
     raise _refusal_of(answer)
 
 
-def _deleted(_: Any, answer: Any) -> Deleted:
+def _deleted(_: Any, answer: Any, __: float | None) -> Deleted:
     if type(answer) is tuple and len(answer) >= 3 and answer[0] == commands.OK and type(answer[1]) is int:
         return Deleted(deleted=bool(answer[2]), revision=answer[1])
     raise _refusal_of(answer)

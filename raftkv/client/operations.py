@@ -144,7 +144,7 @@ def get_record(
         method="GET",
         target=_path_of(encoded) + _consistency_query(consistency, max_stale),
         headers={"Accept": "application/json"},
-        read=lambda answer: _read_record(fields_of(answer)),
+        read=lambda answer: _read_record(fields_of(answer), staleness=_read_staleness(answer)),
         prefer_leader=consistency != "stale",
         key=encoded,
     )
@@ -256,7 +256,14 @@ def _read_deleted(answer: Answer) -> Deleted:
     return Deleted(deleted=body.boolean("deleted"), revision=body.integer("revision"))
 
 
-def _read_record(body: Fields) -> Record:
+def _read_staleness(answer: Answer) -> float | None:
+    try:
+        return float(answer.headers.get("x-raft-staleness", ""))
+    except ValueError:
+        return None
+
+
+def _read_record(body: Fields, *, staleness: float | None = None) -> Record:
     return Record(
         key=body.text("key"),
         value=_read_value(body),
@@ -264,6 +271,7 @@ def _read_record(body: Fields) -> Record:
         mod_revision=body.integer("mod_revision"),
         version=body.integer("version"),
         lease=body.integer("lease") if body.has("lease") else 0,
+        staleness=staleness,
     )
 
 

@@ -6,7 +6,7 @@ Everything else that a call can raise is in :mod:`raftkv.errors`. Nothing here k
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from raftkv.errors import BadRequest, Outcome, RaftKVError
@@ -74,6 +74,8 @@ class Record:
     :ivar mod_revision: the revision of the last write; what a conditional write compares.
     :ivar version: 1 at creation, one more with each write.
     :ivar lease: the lease that the key hangs on, 0 for none.
+    :ivar staleness: after a stale read: everything that was written longer ago than so many seconds had been taken into
+        account; ``None`` where the node did not know, and after any other read.
     """
 
     key: str
@@ -82,6 +84,7 @@ class Record:
     mod_revision: int
     version: int
     lease: int = 0
+    staleness: float | None = field(default=None, compare=False)
 
     @property
     def text(self) -> str:

@@ -7,6 +7,7 @@ Knows frames, limits and back-pressure; what a command does is the store's, and 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ from raftkv.protocols.warnings import RateLimitedLog
 
 _WRITE_TYPES: Final = (int, int, tuple, int)
 _GET_TYPES: Final = (int, int, tuple, int)
-_BOUNDED_GET_TYPES: Final = (int, int, tuple, int, int)
+_STALE_GET_TYPES: Final = ((int, int, tuple, int, int), (int, int, tuple, int, type(None)))
 _CALL_TYPES: Final = (int, int, str, dict)
 _PING_TYPES: Final = (int, int)
 
@@ -141,9 +142,9 @@ class RpcServerProtocol(GreetingReceiver):
         self._write_bytes = 0
         self._write_forwarded = False
         self._gets: tuple[list[tuple[int, tuple[bytes, ...]]], ...] = ([], [], [])  # by number of consistency
-        self._bounded_gets: dict[int, list[tuple[int, tuple[bytes, ...]]]] = {}  # by milliseconds
-        # Reads that may be served, but whose answers the other side must take first:
-        self._ready_gets: deque[tuple[int, tuple[bytes, ...]]] = deque()
+        self._stale_gets: dict[int | None, list[tuple[int, tuple[bytes, ...]]]] = {}  # by milliseconds; told the age
+        # Reads that may be served, but whose answers the other side must take first; and whether they are told the age.
+        self._ready_gets: deque[tuple[int, tuple[bytes, ...], bool]] = deque()
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -165,8 +166,8 @@ class RpcServerProtocol(GreetingReceiver):
                 self._take_write(request_id, message[2], message[3])
             elif types == _GET_TYPES and kind == GET:
                 self._take_get(request_id, message[2], message[3])
-            elif types == _BOUNDED_GET_TYPES and kind == GET:
-                self._take_bounded_get(request_id, message[2], message[3], message[4])
+            elif types in _STALE_GET_TYPES and kind == GET:
+                self._take_stale_get(request_id, message[2], message[3], message[4])
             elif types == _CALL_TYPES and kind == CALL:
                 self._take_call(request_id, message[2], message[3])
             elif types == _PING_TYPES and kind == PING:
@@ -183,9 +184,10 @@ class RpcServerProtocol(GreetingReceiver):
             if gets:
                 self._start_gets(CONSISTENCIES[number], gets.copy())
                 gets.clear()
-        bounded, self._bounded_gets = self._bounded_gets, {}
-        for max_stale_ms, gets in bounded.items():
-            self._start_gets("stale", gets, max_stale_seconds=max_stale_ms / 1000)
+        stale, self._stale_gets = self._stale_gets, {}
+        for max_stale_ms, gets in stale.items():
+            bound = None if max_stale_ms is None else max_stale_ms / 1000
+            self._start_gets("stale", gets, max_stale_seconds=bound, tells_age=True)
         self._update_reading()
 
     def _take_write(self, request_id: int, commands: tuple[Any, ...], flags: int) -> None:
@@ -214,13 +216,15 @@ class RpcServerProtocol(GreetingReceiver):
         self._admit_get(keys)
         self._gets[consistency].append((request_id, keys))
 
-    def _take_bounded_get(self, request_id: int, keys: tuple[Any, ...], consistency: int, max_stale_ms: int) -> None:
+    def _take_stale_get(
+        self, request_id: int, keys: tuple[Any, ...], consistency: int, max_stale_ms: int | None
+    ) -> None:
         if consistency != CONSISTENCY_NUMBERS["stale"]:
             raise BadRequest("max_stale: only for stale reads")
-        if not 0 <= max_stale_ms <= MAX_STALE_MS:
+        if max_stale_ms is not None and not 0 <= max_stale_ms <= MAX_STALE_MS:
             raise BadRequest(f"max_stale: must be 0 to {MAX_STALE_MS} ms, found {max_stale_ms}")
         self._admit_get(keys)
-        self._bounded_gets.setdefault(max_stale_ms, []).append((request_id, keys))
+        self._stale_gets.setdefault(max_stale_ms, []).append((request_id, keys))
 
     def _admit_get(self, keys: tuple[Any, ...]) -> None:
         if not 0 < len(keys) <= MAX_ITEMS:
@@ -275,20 +279,25 @@ class RpcServerProtocol(GreetingReceiver):
         gets: list[tuple[int, tuple[bytes, ...]]],
         *,
         max_stale_seconds: float | None = None,
+        tells_age: bool = False,
     ) -> None:
         """Wait once for all of them."""
         self._key_value.barrier(
-            consistency, lambda error: self._may_read(gets, error), max_stale_seconds=max_stale_seconds
+            consistency,
+            lambda error: self._may_read(gets, error, tells_age=tells_age),
+            max_stale_seconds=max_stale_seconds,
         )
 
-    def _may_read(self, gets: list[tuple[int, tuple[bytes, ...]]], error: RaftKVError | None) -> None:
+    def _may_read(
+        self, gets: list[tuple[int, tuple[bytes, ...]]], error: RaftKVError | None, *, tells_age: bool
+    ) -> None:
         if error is not None:
             encoded = encode_error(error)
             for request_id, keys in gets:
                 self._answer((ERROR, request_id, *encoded))
                 self._settled(len(keys))
         elif not self.closing:
-            self._ready_gets.extend(gets)
+            self._ready_gets.extend((request_id, keys, tells_age) for request_id, keys in gets)
             self._serve_gets()
 
     def _serve_gets(self) -> None:
@@ -302,10 +311,11 @@ class RpcServerProtocol(GreetingReceiver):
         served = 0
         size_bytes = 0
         while ready and not self.output_paused and not self.closing:
-            request_id, keys = ready.popleft()
+            request_id, keys, tells_age = ready.popleft()
             served += len(keys)
+            age = (self._age_ms(),) if tells_age else ()
             one = len(keys) == 1
-            frame = pack((RESULT, request_id, (get(keys[0]),))) if one else self._get_many(request_id, keys)
+            frame = pack((RESULT, request_id, (get(keys[0]),), *age)) if one else self._get_many(request_id, keys, age)
             frames.append(frame)
             size_bytes += len(frame)
             if size_bytes > self._settings.max_group_bytes:
@@ -315,7 +325,12 @@ class RpcServerProtocol(GreetingReceiver):
             self.queue_packed(frames)
         self._settled(served)
 
-    def _get_many(self, request_id: int, keys: tuple[bytes, ...]) -> bytes:
+    def _age_ms(self) -> int | None:
+        """Return how old the state may be that is read now; rounded up, for it is a bound."""
+        staleness = self._key_value.staleness()
+        return None if staleness is None else math.ceil(staleness * 1000)
+
+    def _get_many(self, request_id: int, keys: tuple[bytes, ...], age: tuple[int | None, ...]) -> bytes:
         get, limit = self._key_value.get, self._settings.max_answer_bytes
         records = []
         size_bytes = 0
@@ -327,7 +342,7 @@ class RpcServerProtocol(GreetingReceiver):
                 if size_bytes > limit:
                     error = TooLarge(f"the values of these {len(keys)} keys exceed {limit} bytes; ask for fewer")
                     return pack((ERROR, request_id, *encode_error(error)))
-        return pack((RESULT, request_id, records))
+        return pack((RESULT, request_id, records, *age))
 
     # -- calls ---------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,15 @@ Done = Callable[[Any], None]
 _ANY_VALUE: Final = -1  # in place of the number of items that an answer must have
 
 
+class AgedRecords(tuple[Any, ...]):
+    """The answer to a stale read: records, and how old the state was that they are of.
+
+    :ivar staleness: seconds, at the most; ``None`` where the node did not know.
+    """
+
+    staleness: float | None = None
+
+
 class RpcConnection(GreetingReceiver):
     """A connection that asks. :attr:`is_ready` once both sides have said hello; before, requests fail at once."""
 
@@ -110,14 +119,15 @@ class RpcConnection(GreetingReceiver):
 
         :param keys: 1 to ``MAX_ITEMS`` of them.
         :param max_stale_seconds: how old the state may be that a stale read sees; rounded down to milliseconds.
-        :param done: gets a tuple of records, ``None`` for a key that is not there; or the error.
+        :param done: gets a tuple of records, ``None`` for a key that is not there (for a stale read
+            :class:`AgedRecords`); or the error.
         """
         if len(keys) > MAX_ITEMS:
             done(TooLarge(f"{len(keys)} keys in one request, at most {MAX_ITEMS} are allowed"))
             return
         rest: tuple[Any, ...] = (keys, CONSISTENCY_NUMBERS[consistency])
-        if max_stale_seconds is not None:
-            rest = (*rest, int(max_stale_seconds * 1000))
+        if consistency == "stale":
+            rest = (*rest, None if max_stale_seconds is None else int(max_stale_seconds * 1000))
         self._ask(GET, rest, done, changes=False, items=len(keys))
 
     def call(self, name: str, arguments: Mapping[str, Any], done: Done) -> None:
@@ -173,6 +183,11 @@ class RpcConnection(GreetingReceiver):
             if items == _ANY_VALUE or (type(value) is tuple and len(value) == items):
                 done(value)
                 return
+        elif kind == RESULT and len(message) == 4:
+            records = _aged_records(message[2], message[3])
+            if records is not None and len(records) == items:
+                done(records)
+                return
         elif kind == ERROR and len(message) == 6:
             error = _decode_or_none(message)
             if error is not None:
@@ -223,6 +238,14 @@ class RpcConnection(GreetingReceiver):
 
 def _lost(may_have_applied: bool, reason: str) -> RaftKVError:
     return OutcomeUnknown(f"{reason}; the request may have taken effect") if may_have_applied else Unreachable(reason)
+
+
+def _aged_records(records: Any, staleness_ms: Any) -> AgedRecords | None:
+    if type(records) is not tuple or type(staleness_ms) not in (int, type(None)):
+        return None
+    answer = AgedRecords(records)
+    answer.staleness = None if staleness_ms is None else staleness_ms / 1000
+    return answer
 
 
 def _decode_or_none(message: tuple[Any, ...]) -> RaftKVError | None:

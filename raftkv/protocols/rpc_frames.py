@@ -13,12 +13,14 @@ from raftkv.protocols.framing import MIB, FrameLimits
 # Requests. 0 and 1 are the hello and its refusal.
 WRITE: Final = 2  # (WRITE, request_id, commands, flags)       -> results, one for each command
 GET: Final = 3  # (GET, request_id, keys, consistency)         -> records, nil where there is no such key
-#                 (GET, request_id, keys, stale, max_stale_ms) -> the same, of a state that is no older
+#                 (GET, request_id, keys, stale, max_stale_ms) -> the same, of a state that is no older (nil for any),
+#                                                                 with how old it is at the most
 CALL: Final = 4  # (CALL, request_id, name, arguments)         -> whatever that call answers
 PING: Final = 5  # (PING, request_id)                          -> nil
 
 # Answers.
 RESULT: Final = 20  # (RESULT, request_id, value)
+#                     (RESULT, request_id, records, staleness_ms or nil), to a GET with max_stale_ms
 ERROR: Final = 21  # (ERROR, request_id, code, message, outcome, details)
 
 FORWARDED: Final = 1  # flag of a WRITE: another node sent it here, so it is not to be forwarded again (B64)

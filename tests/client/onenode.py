@@ -38,6 +38,7 @@ class OneNode:
         self.hold = False
         self.held_commands = 0
         self.bounds: list[float | None] = []
+        self.age: float | None = None
         self._held: list[tuple[Sequence[Command], Callable[[Sequence[Result] | errors.RaftKVError], None]]] = []
 
     def treq(self, clock: Clock) -> StubTreq:
@@ -82,7 +83,7 @@ class OneNode:
         done(None)
 
     def staleness(self) -> float | None:
-        return None
+        return self.age
 
     def get(self, key: bytes) -> Stored | None:
         return self.store.get(key)

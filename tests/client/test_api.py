@@ -114,3 +114,12 @@ class ApiTests(SynchronousTestCase):
         for read in (self.client.get, self.client.get_bytes, self.client.get_record):
             self.assertIsNotNone(self.run_call(read("k", consistency="stale", max_stale=0.5)))
         self.assertEqual(self.node.bounds, [0.5] * 3)
+
+    def test_staleness(self) -> None:
+        """The record of a stale read tells how old the state may be that it is of; that of another read does not."""
+        self.run_call(self.client.set("k", "v"))
+        for age, told in ((0.25, 0.25), (None, None)):
+            self.node.age = age
+            self.assertEqual(self.run_call(self.client.get_record("k", consistency="stale")).staleness, told)
+        self.node.age = 0.25
+        self.assertIsNone(self.run_call(self.client.get_record("k")).staleness)

@@ -78,6 +78,17 @@ class CallTests(NativeTestCase):
         self.assertEqual(self.run_call(self.client.delete("k")), Deleted(deleted=False, revision=2))
         self.assertIsNone(self.run_call(self.client.get("k")))
 
+    def test_staleness(self) -> None:
+        """The records of stale reads tell how old the state may be that they are of; those of other reads do not."""
+        self.run_call(self.client.set("k", "v"))
+        for age in (0.25, None):
+            self.node.age = age
+            self.assertEqual(self.run_call(self.client.get_record("k", consistency="stale")).staleness, age)
+            (record,) = self.run_call(self.client.get_many(["k"], consistency="stale", max_stale=1))
+            self.assertEqual(record.staleness, age)
+        self.node.age = 0.25
+        self.assertIsNone(self.run_call(self.client.get_record("k")).staleness)
+
     def test_not_text(self) -> None:
         """A value that is not UTF-8 is told by its own error."""
         self.run_call(self.client.set("k", b"\xff"))

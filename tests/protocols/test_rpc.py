@@ -21,7 +21,7 @@ from raftkv.protocols.forwarding import RpcForwarder
 from raftkv.protocols.framing import FrameLimits, pack
 from raftkv.protocols.hello import Hello, Purpose, client_identity, encode_hello
 from raftkv.protocols.rpc import RpcService, RpcSettings
-from raftkv.protocols.rpc_client import RpcConnection
+from raftkv.protocols.rpc_client import AgedRecords, RpcConnection
 from raftkv.protocols.rpc_errors import RemoteError, Unreachable, decode_error, encode_error
 from raftkv.protocols.rpc_frames import ERROR, GET, MAX_ITEMS, PING, RESULT, WRITE
 
@@ -47,6 +47,7 @@ class FakeKeyValue:
         self.barriers: list[tuple[str, Any]] = []
         self.bounds: list[float | None] = []
         self.records: dict[bytes, Any] = {}
+        self.age: float | None = None
 
     def write(self, commands: Sequence[Command], done: Any, *, forwarded: bool = False) -> None:
         self.writes.append((list(commands), done, forwarded))
@@ -56,7 +57,7 @@ class FakeKeyValue:
         self.bounds.append(max_stale_seconds)
 
     def staleness(self) -> float | None:
-        return None
+        return self.age
 
     def get(self, key: bytes) -> Any:
         return self.records.get(key)
@@ -238,10 +239,25 @@ class RequestTests(RpcTestCase):
             client.get([b"b"], "stale", done.append, max_stale_seconds=bound)
         self.network.flush()
         self.assertEqual([name for name, _ in self.key_value.barriers], ["stale"] * 3)
-        self.assertEqual(self.key_value.bounds, [None, 0.25, 1.0])
+        self.assertEqual(self.key_value.bounds, [0.25, None, 1.0])
         self.key_value.confirm()
         self.network.flush()
         self.assertEqual(done, [(None,)] * 4)
+
+    def test_stale_answers_tell_the_age(self) -> None:
+        """The answer to a stale read says how old the state may be, rounded up; that to any other read does not."""
+        done: list[Any] = []
+        client = self.client()
+        for age in (1.2341, None):
+            self.key_value.age = age
+            for keys in ([b"a"], [b"a", b"b"]):
+                client.get(keys, "stale", done.append)
+            client.get([b"a"], "lease", done.append)
+            self.network.flush()
+            self.key_value.confirm()
+            self.network.flush()
+        ages = [answer.staleness if isinstance(answer, AgedRecords) else "untold" for answer in done]
+        self.assertEqual(ages, ["untold", 1.235, 1.235, "untold", None, None])
 
     def test_errors_of_the_store(self) -> None:
         """An error of the store reaches each request that it befell, with its class, outcome and facts."""
