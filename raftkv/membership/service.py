@@ -45,6 +45,7 @@ from raftkv.raft.ready import Role, SoftState
 
 #: A request that other nodes send to the leader: takes its arguments, fires with what msgpack can carry.
 Call = Callable[[Mapping[str, Any]], Deferred[dict[str, Any]]]
+_PATIENCE = 0.5  # share of the time left in which the next leader is waited for, only to be asked how things are
 _Plan = Callable[[Configuration], Configuration]
 _Lead = Callable[[float], Coroutine[Deferred[Any], Any, dict[str, Any]]]
 
@@ -103,7 +104,7 @@ class Membership:
                 raise Conflict("another change of the members is under way; try again once it is done")
             busy = Conflict("another change of the members is under way, and is not committed yet")
             await self._carry_out(lambda now: self._plan(change, now), deadline, busy)
-            return self._describe()
+            return await self._outcome(deadline)
 
         try:
             change = parse_change(document)
@@ -283,6 +284,22 @@ class Membership:
                 await self._turn(deadline, RequestTimeout(message, "unknown"))
             except ShuttingDown:
                 raise OutcomeUnknown("the node stopped before the change was committed") from None
+
+    async def _outcome(self, deadline: float) -> dict[str, Any]:
+        """Return the cluster as the leader sees it; a change may have made another one the leader."""
+        node = self._node
+        give_up = self._seconds() + _PATIENCE * (deadline - self._seconds())
+        try:
+            while node.leader is None and node.node_id in node.configuration.members:
+                await self._turn(give_up, NoLeader())
+            address = self._directory.addresses(node.leader).rpc_addr
+            if node.role is not Role.LEADER and address:
+                answer: dict[str, Any] = await self._forwarder.call(address, "cluster", {})
+                return answer
+        except RaftKVError as reason:
+            # The change is committed whatever happens now, so that this is not its outcome.
+            self._log.debug("the next leader was not asked how the cluster is: {reason}", reason=reason)
+        return self._describe()
 
     async def _transfer(self, to: str | None, deadline: float) -> dict[str, Any]:
         node = self._node

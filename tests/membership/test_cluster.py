@@ -125,6 +125,15 @@ class ChangeTests(MembershipTestCase):
         self.change(self.leader(), {"promote": ["n4"]})
         self.wait(lambda: self.roles() == "n1 n2 n3 n4")
 
+    def test_demoted_leader(self) -> None:
+        """A leader that is made a learner answers with the cluster as its successor sees it."""
+        leader = self.leader()
+        answer = self.change(leader, {"demote": [leader]})
+        self.assertNotIn(answer["leader"], (leader, None))
+        healthy = {member["id"]: (member["role"], member["healthy"]) for member in answer["members"]}
+        self.assertEqual(healthy[leader][0], "learner")
+        self.assertTrue(healthy[answer["leader"]][1])
+
     def test_promotion_survives_the_leader(self) -> None:
         """Who is to be promoted is known to the next leader too."""
         self.change(self.leader(), {"id": "n4", "raft_addr": "n4:8082"})
