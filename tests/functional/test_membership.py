@@ -190,11 +190,10 @@ class LeaseTests(MembershipTestCase):
     def test_paused_leader(self) -> None:
         """A leader that was stopped for longer than its lease serves nothing old when it wakes, not even a read that
         was waiting for it: neither by its lease nor as fresh enough (B30)."""
-        nodes = self.make_cluster(leaseReads=True)
-        leader = self.leader(nodes)
+        nodes = self.make_cluster(leaseReads=True, electionTimeout=1.0, heartbeatInterval=0.1)
+        self.assertEqual(nodes[0].set("k", "old").status, 200)
+        leader = self.leaseholder(nodes)
         others = [node for node in nodes if node is not leader]
-        self.assertEqual(leader.set("k", "old").status, 200)
-        self.wait_until(lambda: self.leases_used(leader, "k") > 0, "a read by the lease")
         leader.signal(signal.SIGSTOP)
         successor = self.leader(others)
         self.assertEqual(successor.set("k", "new").status, 200)
@@ -213,12 +212,23 @@ class LeaseTests(MembershipTestCase):
             self.assertEqual((path, answer.status), (path, 200), body)
             self.assertIn(b'"new"', body, path)
         # The successor has a lease of its own, also through a node that only follows it.
-        self.wait_until(lambda: self.leases_used(successor, "k") > 0, "a read by the successor's lease")
+        self.leaseholder(nodes)
         self.assertEqual(leader.get("k", "lease"), "new")
 
-    def leases_used(self, node: Node, key: str) -> float:
-        """Read a key as the lease allows, and return how many reads the node has served by its lease."""
-        node.get(key, "lease")
+    def leaseholder(self, nodes: list[Node]) -> Node:
+        """Return a node that has just served a read by its lease; it leads, and on a busy machine that may change."""
+
+        def find() -> Node | None:
+            leader = self.leader(nodes)
+            before = self.leases_used(leader)
+            leader.request("GET", "/get?key=k&consistency=lease")
+            return leader if self.leases_used(leader) > before else None
+
+        found: Node = self.wait_until(find, "a read by a lease")
+        return found
+
+    def leases_used(self, node: Node) -> float:
+        """Return how many reads a node has served by its lease."""
         metrics = node.request("GET", "/metrics").body.decode()
         lines = [line for line in metrics.splitlines() if line.startswith("raftkv_lease_reads")]
         return sum(float(line.split()[-1]) for line in lines)
