@@ -44,19 +44,38 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a node says to one that has an empty data directory.
+
+    :ivar identity: who it is, or will be.
+    :ivar holds: whether it can have promised anything: it has been in some term, so it may have voted, and may have a
+        log.
+    """
+
+    identity: Identity
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
-    """How a node came to a running cluster.
+    """How a node came to its cluster: to one that was running, or that it founded together with others.
 
     :ivar incarnation: hex; drawn, and on disk, before the cluster hears of it, so that asking twice is asking once.
     :ivar cluster_id: hex; empty until the cluster has answered.
-    :ivar configuration: the committed one that made this node a member, ``None`` until the cluster has answered.
-    :ivar configuration_index: index of its entry: what the log says before that is about others.
+    :ivar configuration: the committed one that made this node a member, or the one that the founders agreed on;
+        ``None`` until then.
+    :ivar configuration_index: index of its entry: what the log says before that is about others. 0 for a founder.
     """
 
     incarnation: str
     cluster_id: str = ""
     configuration: Configuration | None = None
     configuration_index: int = 0
+
+    @property
+    def is_founder(self) -> bool:
+        """Whether this node is one of those that the cluster began with."""
+        return self.configuration is not None and self.configuration_index == 0
 
 
 # -- the disk ----------------------------------------------------------------------------------------------------

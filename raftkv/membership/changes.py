@@ -218,9 +218,7 @@ def _add(new: NewMember, members: dict[str, Member], voters: set[str], learners:
         elif new.role == "learner" and (wanted.id in voters or wanted.id in promoting):
             raise Conflict(f"{wanted.id} is a voter already, or is being promoted; demote it to make it a learner")
         return
-    for other in members.values():
-        if other.raft_addr == wanted.raft_addr:
-            raise Conflict(f"raft_addr: {wanted.raft_addr} is the address of {other.id}")
+    _refuse_taken_address(wanted, members)
     members[wanted.id] = wanted
     learners.add(wanted.id)
     if new.role == "voter":
@@ -248,6 +246,35 @@ def _same_member(known: Member, wanted: Member) -> Member:
         rpc_addr=wanted.rpc_addr or known.rpc_addr,
         http_addr=wanted.http_addr or known.http_addr,
     )
+
+
+def taken_in(member: Member, configuration: Configuration) -> Configuration:
+    """Return the next configuration on the way to one that holds this very node; the same one where that does.
+
+    A stranger becomes a learner that is to be a voter. Where the name stands for another data directory, that one is
+    gone: a voter has lost its disk, and its word is void (B24). It is replaced in two steps, each safe by itself. At
+    first the old one stops to vote, by joint consensus, in which its name still stands for the old incarnation, so that
+    the new one can speak for neither side; then the learner that is left gets the new incarnation. A founder whose
+    incarnation the log does not know may have been anybody, and goes the same way.
+
+    :param configuration: the one in force; not joint.
+    :raises Conflict: nobody would be left to vote, or the address belongs to another member.
+    """
+    known = configuration.members.get(member.id)
+    if known is None or known.incarnation == member.incarnation:
+        return planned(MemberChange(add=(NewMember(member=member),)), configuration, caught_up=())
+    if member.id in configuration.voters:
+        demoted = planned(MemberChange(demote=(member.id,)), configuration, caught_up=())
+        return replace(demoted, promoting=demoted.promoting | {member.id})
+    _refuse_taken_address(member, configuration.members)
+    promoting = configuration.promoting if known.incarnation else configuration.promoting | {member.id}
+    return replace(configuration, members={**configuration.members, member.id: member}, promoting=promoting)
+
+
+def _refuse_taken_address(wanted: Member, members: Mapping[str, Member]) -> None:
+    for other in members.values():
+        if other.raft_addr == wanted.raft_addr and other.id != wanted.id:
+            raise Conflict(f"raft_addr: {wanted.raft_addr} is the address of {other.id}")
 
 
 def identified(member: Member, configuration: Configuration) -> Configuration:

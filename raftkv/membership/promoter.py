@@ -39,7 +39,7 @@ class Promoter:
         self._election_ticks = election_ticks
         self._ticks = 0
         self._round_index = 0
-        self._rounds: dict[str, int] = {}
+        self._rounds: dict[tuple[str, str], int] = {}  # by name and incarnation: another disk begins anew (B24)
 
     def caught_up(self) -> frozenset[str]:
         """Return the learners that may become voters now: close to the leader, heard, and known by incarnation."""
@@ -50,8 +50,8 @@ class Promoter:
         return frozenset(
             name
             for name in configuration.learners
-            if self._rounds.get(name, 0) >= _ROUNDS
-            and configuration.members[name].incarnation
+            if configuration.members[name].incarnation
+            and self._rounds.get((name, configuration.members[name].incarnation), 0) >= _ROUNDS
             and name in progress
             and progress[name].ticks_since_contact < self._election_ticks
         )
@@ -74,10 +74,11 @@ class Promoter:
         self._ticks += 1
 
     def _count_rounds(self, *, is_first: bool) -> None:
-        progress = self._node.progress()
-        for name in self._node.configuration.learners if not is_first else ():
+        progress, configuration = self._node.progress(), self._node.configuration
+        for name in configuration.learners if not is_first else ():
             received = name in progress and progress[name].match_index >= self._round_index
-            self._rounds[name] = self._rounds.get(name, 0) + 1 if received else 0
+            learner = (name, configuration.members[name].incarnation)
+            self._rounds[learner] = self._rounds.get(learner, 0) + 1 if received else 0
         self._round_index = self._node.commit_index
 
     def _promote(self) -> None:

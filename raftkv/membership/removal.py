@@ -72,8 +72,8 @@ class RemovalWatch:
         configuration, index = self._node.committed_configuration()
         # A member of the old side of a joint configuration still votes, and is needed. One that a later configuration
         # names again, not yet committed, has to wait what becomes of that.
-        known = {**configuration.members, **self._node.configuration.members}
-        if index > self._first_index and self._identity.node_id not in known:
+        named = any(self._names_us(known) for known in (configuration, self._node.configuration))
+        if index > self._first_index and not named:
             self._is_out(index)
 
     def soft_state_changed(self, state: SoftState) -> None:
@@ -112,9 +112,13 @@ class RemovalWatch:
             return
         if index <= max(self._first_index, self._node.committed_configuration()[1]):
             return  # it knows no more than we do
-        member = configuration.members.get(self._identity.node_id)
-        if member is None or member.incarnation not in ("", self._identity.incarnation):
+        if not self._names_us(configuration):
             self._is_out(index)
+
+    def _names_us(self, configuration: Configuration) -> bool:
+        """Tell whether a configuration means this node, and not one with another data directory in its place."""
+        member = configuration.members.get(self._identity.node_id)
+        return member is not None and member.incarnation in ("", self._identity.incarnation)
 
     def _not_answered(self, failure: Failure) -> None:
         self._asking = False

@@ -28,13 +28,13 @@ from raftkv.errors import (
 from raftkv.interfaces import Identity, IForwarder
 from raftkv.membership.changes import (
     MemberChange,
-    NewMember,
     checked_address,
     checked_id,
     identified,
     parse_change,
     planned,
     refuse_loss_of_quorum,
+    taken_in,
 )
 from raftkv.membership.directory import Directory
 from raftkv.membership.promoter import Promoter
@@ -115,14 +115,16 @@ class Membership:
     def join(self, document: Mapping[str, Any], *, forwarded: bool = False) -> Deferred[dict[str, Any]]:
         """Make the node that asks a member; fires with what it has to know to begin.
 
+        A node that stands there with another data directory has lost that one, and takes its own place again.
+
         :param document: its ``id``, ``incarnation``, ``raft_addr``, ``rpc_addr`` and ``http_addr``.
         """
 
         async def lead(deadline: float) -> dict[str, Any]:
             busy = RequestTimeout("another change of the members is under way", "not_applied")
-            while self._changing:  # nodes that start together join one after the other
-                await self._turn(deadline, busy)
-            await self._carry_out(lambda now: planned(change, now, caught_up=()), deadline, busy)
+            await self._old_one_is_gone(member, deadline)
+            while not await self._take_in(member, deadline, busy):
+                pass
             configuration, index = self._node.committed_configuration()
             return {
                 "cluster_id": self._identity.cluster_id,
@@ -131,7 +133,7 @@ class Membership:
             }
 
         try:
-            change = MemberChange(add=(NewMember(member=_joining_member(document)),))
+            member = _joining_member(document)
         except BadRequest as error:
             return _failed(error)
         return self._perform("join_at_leader", document, lead, forwarded=forwarded)
@@ -214,6 +216,53 @@ class Membership:
                     raise
                 self._log.debug("{call} is tried again: {reason}", call=name, reason=refusal)
             await self._turn(deadline, NoLeader())
+
+    # -- nodes that join -----------------------------------------------------------------------------------------
+
+    async def _old_one_is_gone(self, member: Member, deadline: float) -> None:
+        """Wait until whoever bears this name with another data directory has been silent for an election timeout.
+
+        :raises Conflict: it is alive: two nodes bear one name, and it is not the newcomer's.
+        """
+        node, ticks = self._node, self._leading_ticks
+        while self._is_replaced_by(member):
+            if member.id == node.node_id:
+                raise Conflict(f"{member.id} leads the cluster, with another data directory")
+            progress = node.progress().get(member.id)
+            silent_ticks = progress.ticks_since_contact if progress is not None else self._election_ticks
+            if silent_ticks >= self._election_ticks:
+                return
+            if silent_ticks < self._leading_ticks - ticks and self._seconds() + 1.0 > deadline:
+                raise Conflict(
+                    f"{member.id} is a member already, and answers from another data directory; stop that node first, "
+                    "or choose another raft.nodeID"
+                )
+            await self._turn(deadline, RequestTimeout(f"the former {member.id} may still be running", "not_applied"))
+            if node.role is not Role.LEADER:
+                raise NotLeader(node.leader, node.current_term)
+
+    def _is_replaced_by(self, member: Member) -> bool:
+        known = self._node.configuration.members.get(member.id)
+        return known is not None and known.incarnation not in ("", member.incarnation)
+
+    async def _take_in(self, member: Member, deadline: float, busy: Exception) -> bool:
+        """Make one step towards a configuration that holds a node; return whether that is reached."""
+        while self._changing:  # nodes that start together join one after the other
+            await self._turn(deadline, busy)
+        before = self._node.configuration.members.get(member.id)
+        await self._carry_out(lambda now: taken_in(member, now), deadline, busy)
+        configuration, _ = self._node.committed_configuration()
+        known = configuration.members.get(member.id)
+        if known is None or known.incarnation != member.incarnation:
+            self._log.info(
+                "{peer} comes with an empty data directory: its former one does not count any more", peer=member.id
+            )
+            return False
+        if before is None or before.incarnation != known.incarnation:
+            self._log.info(
+                "{peer} is a member with data directory {incarnation}", peer=member.id, incarnation=known.incarnation
+            )
+        return True
 
     # -- leading -------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ class Purpose(Enum):
 
     RAFT = "raft"  #: messages of Raft, to the listening side only
     SNAPSHOT = "snapshot"  #: one snapshot file, to the listening side
+    ASK = "ask"  #: a node with an empty directory asks what the listening side holds; see ``asking``
     NODE = "rpc-node"  #: requests of another node, such as forwarded writes
     CLIENT = "client"  #: requests of a client
 

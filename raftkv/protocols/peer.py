@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from raftkv.errors import ProtocolViolation
 from raftkv.interfaces import Identity, IPeerReceiver, IPeerTransport
+from raftkv.protocols.asking import tell_standing
 from raftkv.protocols.codec import INSTALL_SNAPSHOT, MAX_ENTRIES, decode, encode, split
 from raftkv.protocols.connecting import ListeningPort, Reconnector, RetryPolicy
 from raftkv.protocols.framing import MIB, FrameLimits, MessageLineReceiver, pack
@@ -79,6 +80,7 @@ class OutgoingPeer(GreetingReceiver):
         self,
         *,
         peer: str,
+        is_member: Callable[[Identity], bool],
         ready: Callable[[OutgoingPeer, Hello], None],
         drained: Callable[[], None],
         identity: Identity,
@@ -89,6 +91,7 @@ class OutgoingPeer(GreetingReceiver):
         """Take what is needed.
 
         :param peer: the member that must be at the other end.
+        :param is_member: tells whether who says so is that very member, by its incarnation.
         :param ready: both sides have said hello.
         :param drained: all that waited has been sent.
         """
@@ -101,13 +104,20 @@ class OutgoingPeer(GreetingReceiver):
             warnings=warnings,
         )
         self._peer = peer
+        self._is_member = is_member
         self._ready = ready
         self._drained = drained
 
     def check_hello(self, hello: Hello) -> None:
-        """Make sure that the right member is at the other end: an address may have a new owner."""
+        """Make sure that the right member is at the other end: an address may have a new owner, a name another disk.
+
+        What is meant for a member must not reach a node that only bears its name (B24); and one that was replaced has
+        to find itself without a leader, or it would never ask why (B7).
+        """
         if hello.identity.node_id != self._peer:
             raise Refused(f"it is {hello.identity.node_id!r}, not {self._peer!r}")
+        if not self._is_member(hello.identity):
+            raise Refused(f"{self._peer} has another data directory than the member of this name")
 
     def greeted(self, hello: Hello) -> None:
         """Tell the link."""
@@ -130,6 +140,7 @@ class PeerLink:
         *,
         peer: str,
         address: str,
+        is_member: Callable[[Identity], bool],
         endpoint: IStreamClientEndpoint,
         identity: Identity,
         settings: PeerSettings,
@@ -148,6 +159,7 @@ class PeerLink:
         """
         self.peer = peer
         self.address = address
+        self._is_member = is_member
         self._identity = identity
         self._settings = settings
         self._clock = clock
@@ -179,6 +191,12 @@ class PeerLink:
         """Whether both sides have said hello and the connection stands."""
         return self._connection is not None and not self._connection.closing
 
+    def look_again(self) -> None:
+        """Hang up on who is not the member that it was taken for, now that more is known."""
+        connection = self._connection
+        if connection is not None and connection.theirs is not None and not self._is_member(connection.theirs.identity):
+            connection.close()
+
     def send(self, messages: Sequence[Message]) -> None:
         """Send in one write, or drop."""
         connection = self._connection
@@ -198,6 +216,7 @@ class PeerLink:
     def _build(self) -> MessageLineReceiver:
         connection = OutgoingPeer(
             peer=self.peer,
+            is_member=self._is_member,
             ready=self._ready,
             drained=self._drained,
             identity=self._identity,
@@ -256,7 +275,7 @@ class IncomingPeer(GreetingReceiver):
         super().__init__(
             identity=identity,
             dials_for=None,
-            accepts=(Purpose.RAFT, Purpose.SNAPSHOT),
+            accepts=(Purpose.RAFT, Purpose.SNAPSHOT, Purpose.ASK),
             clock=clock,
             limits=limits,
             warnings=warnings,
@@ -275,15 +294,19 @@ class IncomingPeer(GreetingReceiver):
             raise Refused("another snapshot is being installed")
 
     def greeted(self, hello: Hello) -> None:
-        """Learn who it is."""
+        """Learn who it is; who only asks is nobody yet."""
         self._sender = hello.identity.node_id
-        if hello.purpose is Purpose.SNAPSHOT:
+        if hello.purpose is Purpose.ASK:
+            tell_standing(self, holds=self._service.holds_something())
+        elif hello.purpose is Purpose.SNAPSHOT:
             self._snapshot = self._service.snapshot_coming(self, hello.identity)
         else:
             self._service.peer_came(self, hello.identity)
 
     def request_received(self, message: Any) -> None:
         """Pass a message on."""
+        if self.theirs is not None and self.theirs.purpose is Purpose.ASK:
+            raise ProtocolViolation("a message of somebody who only asks")
         if self._snapshot is not None:
             self._snapshot.message_received(message)
             return
@@ -514,6 +537,10 @@ class PeerService(Service):
         self._receiving = (connection, receiver)
         return receiver
 
+    def holds_something(self) -> bool:
+        """Tell whether this node can have promised anything: every vote and every entry is of some term."""
+        return self._current_term() > 0
+
     def is_installing(self) -> bool:
         """Tell whether a snapshot is here as a whole and is being made safe."""
         return self._receiving is not None and self._receiving[1].is_finishing
@@ -583,6 +610,8 @@ class PeerService(Service):
         for peer, link in list(self._links.items()):
             if self._addresses.get(peer) != link.address:
                 self._disconnect(peer)
+            else:
+                link.look_again()
         for peer, address in self._addresses.items():
             if peer not in self._links:
                 self._open_link(peer, address)
@@ -612,6 +641,7 @@ class PeerService(Service):
         link = self._links[peer] = PeerLink(
             peer=peer,
             address=address,
+            is_member=self._is_member,
             endpoint=endpoint,
             identity=self._identity,
             settings=self._settings,

@@ -38,15 +38,24 @@ class Replication:
         """Follow the configuration in force.
 
         Who left is kept until it was told: it would otherwise never learn that it is no longer a member. A member
-        that came back with another incarnation has an empty disk, so that all we knew of it is void (B24).
+        that has another incarnation now has another disk, so that all we knew of it is void (B24).
         """
         before, now = self._configuration, self._state.configuration
         self._configuration = now
         for peer in sorted(now.members.keys() - {self._state.node_id}):
             progress = self.peers.get(peer)
             # One that left and is back before it was let go may be another server under the same name (B23).
-            if progress is None or progress.departing or _was_replaced(peer, before, now):
+            if progress is None or progress.departing:
                 self.peers[peer] = self._new_progress()
+            elif _was_replaced(peer, before, now):
+                fresh = self.peers[peer] = self._new_progress()
+                if not before.members[peer].incarnation:
+                    # Most often the one that we know, which has told its incarnation: it was heard, but is asked
+                    # anew where its log ends, for whoever was here before need not have been the same.
+                    fresh.recent_active, fresh.ticks_since_contact = (
+                        progress.recent_active,
+                        progress.ticks_since_contact,
+                    )
         for peer in self.peers.keys() - now.members.keys():
             self.peers[peer].departing = True
         self.peers = {peer: self.peers[peer] for peer in sorted(self.peers)}
@@ -287,4 +296,4 @@ class Replication:
 
 def _was_replaced(peer: str, before: Configuration, now: Configuration) -> bool:
     known = before.members.get(peer)
-    return known is not None and known.incarnation not in ("", now.members[peer].incarnation)
+    return known is not None and known.incarnation != now.members[peer].incarnation

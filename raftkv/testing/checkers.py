@@ -78,6 +78,8 @@ class _Watched:
     :ivar durable: after every write that its storage called durable.
     :ivar pending: the writes in between.
     :ivar life: how often it was started.
+    :ivar is_known: whether what its disk held at the end of its last life is known.
+    :ivar votes: whom it gave its vote in each term, with every disk that it ever had.
     :ivar commit_index: as last seen in this life; likewise ``applied_index``, ``term`` and ``configuration``.
     :ivar facts: all that :meth:`Checkers.look` looks at, as it was the last time.
     """
@@ -88,6 +90,7 @@ class _Watched:
         "configuration",
         "durable",
         "facts",
+        "is_known",
         "life",
         "pending",
         "queued",
@@ -98,6 +101,7 @@ class _Watched:
 
     def __init__(self) -> None:
         self.life = 0
+        self.is_known = False
         self.queued = ShadowState(HardState(), ShadowLog())
         self.durable = ShadowState(HardState(), ShadowLog())
         self.pending: deque[Write] = deque()
@@ -140,7 +144,7 @@ class Checkers:
         watched = self._nodes.setdefault(name, _Watched())
         watched.life += 1
         self._views[name] = view
-        if watched.life > 1:
+        if watched.is_known:
             self._nothing_durable_lost(name, watched, recovered)
         self._nothing_forged(name, recovered.entries)
         terms = recovered.terms
@@ -149,14 +153,18 @@ class Checkers:
         watched.queued = ShadowState(recovered.hard_state, log)
         watched.durable = watched.queued.copy()
         watched.pending.clear()
+        watched.is_known = True
         watched.begin_life()
         watched.configuration = (view.configuration, view.configuration_index)
 
     def wiped(self, name: str) -> None:
-        """A node's disk was emptied on purpose: what it promised before is forgotten, and so is its life."""
-        life = self._nodes[name].life if name in self._nodes else 0
-        self._nodes[name] = _Watched()
-        self._nodes[name].life = life
+        """A node has another disk now, an empty one or an old one: nobody expects anything of what is on it.
+
+        The votes that it gave are remembered: whoever comes in its place must not give them again (B24).
+        """
+        before = self._nodes.get(name, _Watched())
+        fresh = self._nodes[name] = _Watched()
+        fresh.life, fresh.votes = before.life, before.votes
 
     def written(self, name: str, write: Write) -> None:
         """A node handed a write to its storage."""

@@ -9,11 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import ConfigurationError, Conflict, NotFound, RaftKVError, Removed, RequestTimeout
 from raftkv.interfaces import Joined
+from raftkv.kvstore.commands import put
 from raftkv.membership import join_request, joined_from
 from raftkv.persistence.membership import REMOVED_FILE, refuse_removed, store_joined
+from raftkv.raft.messages import Message
 from raftkv.server.replica import Replica
 from raftkv.testing.cluster import ClusterSettings, SimulatedCluster
-from raftkv.testing.network import NetworkSettings
+from raftkv.testing.network import NetworkSettings, Process
 
 
 class MembershipTestCase(SynchronousTestCase):
@@ -255,6 +257,133 @@ class RemovalTests(MembershipTestCase):
         self.join(follower, via=self.leader(), incarnation="cd" * 16)
         self.wait(lambda: self.roles() == "n1 n2 n3")
         self.assertEqual(self.replica(follower).identity.incarnation, "cd" * 16)
+
+
+class WipedTests(MembershipTestCase):
+    """Nodes whose disks were emptied, and that come back under their old names."""
+
+    def come_back(self, name: str, incarnation: str = "cd" * 16) -> None:
+        """Empty the disk of a machine, and let its node be taken in again."""
+        self.cluster.wipe(name)
+        self.wait(lambda: self.cluster.leader() is not None)
+        self.join(name, via=self.leader(), incarnation=incarnation)
+
+    def wait_whole(self) -> None:
+        """Wait until it is committed that all three are voters."""
+
+        def is_whole() -> bool:
+            node = self.replica(self.leader()).driver.node
+            configuration, index = node.committed_configuration()
+            done = index == node.configuration_index and not configuration.is_joint
+            return done and configuration.voters == {"n1", "n2", "n3"}
+
+        self.wait(is_whole)
+
+    def test_follower(self) -> None:
+        """B24: a wiped follower stops to be a voter, then is a learner with its new incarnation, then a voter again."""
+        follower = self.follower()
+        others = " ".join(sorted({"n1", "n2", "n3"} - {follower}))
+        self.come_back(follower)
+        self.assertEqual(self.roles(), f"{others} +{follower}^")
+        self.wait_whole()
+        configuration = self.replica(self.leader()).driver.node.configuration
+        self.assertEqual(configuration.members[follower].incarnation, "cd" * 16)
+        self.assertEqual(self.change(self.leader(), {"to": follower}, "transfer_leadership")["leader"], follower)
+
+    def test_leader(self) -> None:
+        """B24: so does a wiped leader, once the others have another one."""
+        leader = self.leader()
+        self.come_back(leader)
+        self.assertNotEqual(self.leader(), leader)
+        self.wait_whole()
+
+    def test_again_and_again(self) -> None:
+        """A node that is wiped again before it is a voter begins again as a learner, and no step is done twice."""
+        follower = self.follower()
+        others = " ".join(sorted({"n1", "n2", "n3"} - {follower}))
+        for number in (1, 2, 3):
+            self.come_back(follower, incarnation=f"{number}" * 32)
+            self.assertEqual(self.roles(), f"{others} +{follower}^")
+        self.wait_whole()
+
+    def test_all_one_after_the_other(self) -> None:
+        """Every disk can be replaced, one after the other, as long as each is a voter again before the next goes."""
+        for name in ("n1", "n2", "n3"):
+            self.come_back(name, incarnation=name * 16)
+            self.wait_whole()
+
+    def test_learner(self) -> None:
+        """A wiped learner that nobody wanted to promote is a plain learner again."""
+        follower = self.follower()
+        self.change(self.leader(), {"demote": [follower]})
+        self.come_back(follower)
+        self.run_for(5)
+        self.assertEqual(self.roles(), " ".join([*sorted({"n1", "n2", "n3"} - {follower}), f"+{follower}"]))
+        self.assertEqual(self.replica(follower).status()["role"], "learner")
+
+    def test_old_one_lives(self) -> None:
+        """B24: while a node answers, nobody takes its name with another data directory."""
+        for name, words in ((self.follower(), "stop that node first"), (self.leader(), "leads the cluster")):
+            request = join_request(self.cluster.config(name), "cd" * 16)
+            answers = self.call(self.leader(), request)
+            self.wait(lambda answers=answers: answers)
+            self.assertIsInstance(answers[0], Conflict)
+            self.assertIn(words, str(answers[0]))
+        self.assertEqual(self.roles(), "n1 n2 n3")
+
+    def call(self, via: str, request: dict[str, Any]) -> list[Any]:
+        """Ask to join through a node; the list gets the answer, or the error."""
+        answers: list[Any] = []
+        life = self.cluster.nodes[via].life
+        assert life is not None
+
+        def ask() -> None:
+            asked: Deferred[Any] = self.replica(via).calls()["join"](request)  # type: ignore[assignment]
+            asked.addErrback(lambda failure: failure.trap(RaftKVError) and failure.value).addCallback(answers.append)
+
+        life.clock.run(ask)
+        return answers
+
+    def test_old_disk_comes_back(self) -> None:
+        """B24: the disk that a node had before it was wiped is that of a removed node from then on."""
+        follower = self.follower()
+        old_disk = self.cluster.nodes[follower].disk.copy()
+        self.come_back(follower)
+        self.wait_whole()
+        self.cluster.crash(follower, power_loss=False)
+        self.cluster.nodes[follower].disk = old_disk
+        self.cluster.checkers.wiped(follower)
+        self.cluster.nodes[follower].is_founder = True
+        self.run_for(2)
+        send_group = self.cluster.network._send_group
+
+        def hang_up(process: Process, to: str, group: list[Message]) -> None:
+            if to != follower:  # as members do with one that has another incarnation than the member of its name
+                send_group(process, to, group)
+
+        self.patch(self.cluster.network, "_send_group", hang_up)
+        self.cluster.start(follower)
+        self.wait(lambda: self.replica(follower).status()["role"] == "removed")
+        self.assertEqual(self.roles(), "n1 n2 n3")
+
+    def test_writes_go_on(self) -> None:
+        """Two of three commit, whatever stage the third is in."""
+        follower = self.follower()
+        self.cluster.wipe(follower)
+        self.write(b"while it is away")
+        self.join(follower, via=self.leader(), incarnation="cd" * 16)
+        self.write(b"while it is a learner")
+        self.wait_whole()
+        self.write(b"when it is a voter")
+
+    def write(self, value: bytes) -> None:
+        """Write through the leader, and wait for the answer."""
+        results: list[Any] = []
+        life = self.cluster.nodes[self.leader()].life
+        assert life is not None
+        life.clock.run(lambda: self.replica(self.leader()).write([put(b"k", value)], results.append))
+        self.wait(lambda: results)
+        self.assertNotIsInstance(results[0], RaftKVError)
 
 
 class TwoNodesTests(MembershipTestCase):

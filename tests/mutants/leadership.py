@@ -230,7 +230,7 @@ MUTANTS = (
         edits=(
             Edit(
                 REPLICATION,
-                'return known is not None and known.incarnation not in ("", now.members[peer].incarnation)',
+                "return known is not None and known.incarnation != now.members[peer].incarnation",
                 "return False",
             ),
         ),

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from raftkv.interfaces import Identity, IPeerReceiver, IPeerTransport
+from raftkv.interfaces import Identity, IPeerReceiver, IPeerTransport, Standing
+from raftkv.protocols.asking import ask_standing
 from raftkv.protocols.codec import MAX_ENTRIES, encode
 from raftkv.protocols.framing import FrameLimits, MessageLineReceiver, pack
 from raftkv.protocols.hello import HELLO, Hello, Purpose, encode_hello
@@ -29,7 +30,7 @@ from raftkv.raft.messages import (
     SnapshotMeta,
 )
 
-from .support import Lines, Network, identity
+from .support import Lines, Network, identity, warnings
 
 SETTINGS = PeerSettings(max_unsent_bytes=1000, max_connections=8)
 
@@ -111,6 +112,7 @@ class PeerTestCase(SynchronousTestCase):
         self.receivers: dict[str, Receiver] = {}
         self.lines: dict[str, Lines] = {}
         self.learned: list[Identity] = []
+        self.terms: dict[str, int] = {}
         self.addCleanup(self.stop_all)
 
     def node(self, name: str, *, who: Identity | None = None, settings: PeerSettings = SETTINGS) -> PeerService:
@@ -125,7 +127,7 @@ class PeerTestCase(SynchronousTestCase):
             settings=settings,
             source=snapshots,
             sink=snapshots,
-            current_term=lambda: 1,
+            current_term=lambda: self.terms.get(name, 1),
             learned=self.learned.append,
         )
         lines = self.lines[name] = Lines()
@@ -306,6 +308,38 @@ class DeliveryTests(PeerTestCase):
         former = self.dial("a", hello("b"))
         self.assertEqual((former.lost, member.lost), (False, False))
         self.assertEqual(self.nodes["a"].known_peers()["b"].incarnation, "another")
+
+    def test_nothing_for_another_incarnation(self) -> None:
+        """B24: what is meant for a member does not reach a node with another data directory under its name."""
+        self.cluster("a", "b")
+        configuration = members("a", "b")
+        for incarnation, reached in (("another", False), ("inc-b", True), ("", True)):
+            named = dataclasses.replace(configuration.members["b"], incarnation=incarnation)
+            self.nodes["a"].set_members(
+                dataclasses.replace(configuration, members={**configuration.members, "b": named})
+            )
+            self.network.advance(2)
+            self.receivers["b"].messages.clear()
+            self.nodes["a"].send([heartbeat("a", "b")])
+            self.network.flush()
+            self.assertEqual(self.receivers["b"].messages, [heartbeat("a", "b")] if reached else [], incarnation)
+
+    def test_asked(self) -> None:
+        """B24: a running node says whether it has been in any term; who asks is nobody that it knows by that."""
+        self.cluster("a")
+        for term, holds in ((0, False), (3, True)):
+            self.terms["a"] = term
+            asked = ask_standing(
+                self.network.client("a:raft"),
+                peer="a",
+                identity=dataclasses.replace(identity("b"), incarnation="draft"),
+                clock=self.clock,
+                limits=FrameLimits(),
+                warnings=warnings(self.clock)[1],
+            )
+            self.network.flush()
+            self.assertEqual(self.successResultOf(asked), Standing(identity=identity("a"), holds=holds))
+        self.assertEqual(self.nodes["a"].known_peers(), {})
 
     def test_left(self) -> None:
         """B7: a node that was removed hears nobody, reaches nobody, and is told to nobody as a peer."""
