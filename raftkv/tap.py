@@ -11,7 +11,7 @@ import random
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 from twisted.logger import Logger
 from twisted.python import usage
 
-from raftkv.config import Address, NodeConfig, load_config
+from raftkv.config import Address, NodeConfig, cluster_id_of_peers, load_config
 from raftkv.daemon.collector import Collector, freeze_long_lived
 from raftkv.daemon.logs import OBSERVER_NAME, LogChoice, choose
 from raftkv.daemon.pidfile import PidFile
@@ -38,13 +38,14 @@ from raftkv.daemon.process import (
 )
 from raftkv.daemon.steps import DirectoryLock, RecoveryProgress, StopStep
 from raftkv.errors import ConfigurationError, CorruptData, StorageError
-from raftkv.interfaces import Identity, Joined
-from raftkv.membership import Joining, join_request
+from raftkv.interfaces import Identity, Joined, Standing
+from raftkv.membership import Founding, Joining, join_request
 from raftkv.persistence.disk import LocalDisk
 from raftkv.persistence.log import LogSettings
 from raftkv.persistence.membership import load_joined, refuse_removed, store_joined
 from raftkv.persistence.meta import load_meta
 from raftkv.persistence.worker import ThreadWorker
+from raftkv.protocols.asking import AnsweringPort, ask_standing
 from raftkv.protocols.command_rules import CommandRules
 from raftkv.protocols.forwarding import RpcForwarder
 from raftkv.protocols.framing import FrameLimits
@@ -53,8 +54,12 @@ from raftkv.protocols.peer import PeerService, PeerSettings
 from raftkv.protocols.rpc import RpcService, RpcSettings, node_calls
 from raftkv.protocols.rpc_frames import RPC_LIMITS
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource, TransferSettings
+from raftkv.protocols.warnings import RateLimitedLog
 from raftkv.server.assembly import Surroundings, assemble
+from raftkv.server.beginning import Beginning, add_parts
+from raftkv.server.replica import Replica
 from raftkv.server.services import OrderedServices
+from raftkv.server.waiting import Waiting
 from raftkv.web import Api, ApiSite, HttpService, WebSettings
 
 _log = Logger()
@@ -172,79 +177,126 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
                 unreadable=_say_unreadable,
             ),
         )
-        rpc = RpcService(
-            identity=node.identity,
-            endpoint=rpc_port,
-            clock=reactor,
-            key_value=node.replica,
-            calls={**node_calls(node.replica), **node.replica.calls()},
-            settings=_rpc_settings(config),
-        )
-        api = Api(
-            key_value=node.replica,
-            node=node.replica,
-            settings=_web_settings(config),
-            seconds=reactor.seconds,
-            wall_seconds=time.time,
-            collectors=(ProcessCollector(registry=None),),
-        )
         yield node.transport
         yield StopStep(others.stop_forwarding)
         yield node.replica
-        yield rpc
-        yield HttpService(endpoint=http_port, site=ApiSite(reactor=reactor, api=api))
+        calls = {**node_calls(node.replica), **node.replica.calls()}
+        yield from _interfaces(config, reactor, (rpc_port, http_port), node.identity, node.replica, calls)
         yield StopStep(node.replica.hand_over)
 
-    def joined(answer: Joined) -> None:
-        store_joined(disk, answer)
-        _add_parts(services, make_node())
-
-    pidfiles = [PidFile(pidfile)] if pidfile else []
-    _add_parts(services, (supervisor, Collector(reactor), DirectoryLock(disk), *pidfiles))
-    if config.join and load_meta(disk) is None:
-        _add_parts(services, _joining(config, reactor, disk, others, joined, supervisor.fatal))
+    add_parts(services, (supervisor, Collector(reactor), DirectoryLock(disk), *([PidFile(pidfile)] if pidfile else [])))
+    if config.is_alone or _has_begun(disk):
+        add_parts(services, make_node())
     else:
-        _add_parts(services, make_node())
+        beginning = Beginning(
+            services=services,
+            clock=reactor,
+            store=lambda joined: store_joined(disk, joined),
+            make_node=make_node,
+            fatal=supervisor.fatal,
+        )
+        identity = _identity_to_begin_with(config, disk)
+        waiting = Waiting(node_id=config.node_id, reason=lambda: beginning.reason, seconds=reactor.seconds)
+        beginning.wait_with(
+            AnsweringPort(identity=identity, endpoint=raft_port, clock=reactor, limits=others.frame_limits),
+            *_interfaces(config, reactor, (rpc_port, http_port), identity, waiting, node_calls(waiting)),
+        )
+        _ask(config, reactor, identity, others, beginning, supervisor.fatal)
     _say_who_can_reach(config)
     return services
 
 
-def _add_parts(services: OrderedServices, parts: Iterable[Any]) -> None:
-    # All are made before any is started: what cannot be made must not leave half a node running.
-    for part in list(parts):
-        IService(part).setServiceParent(services)
-
-
-def _joining(
+def _interfaces(
     config: NodeConfig,
     reactor: Any,
-    disk: LocalDisk,
-    others: _OtherNodes,
-    joined: Callable[[Joined], None],
-    refused: Callable[[Exception], None],
+    ports: tuple[BoundEndpoint, BoundEndpoint],
+    identity: Identity,
+    node: Replica | Waiting,
+    calls: Mapping[str, Callable[[Mapping[str, Any]], object]],
 ) -> Iterator[Any]:
-    forwarder = others.make_client()
-    yield StopStep(forwarder.stop)
-    yield Joining(
-        request=join_request(config, _incarnation_to_join_with(disk)),
-        addresses=config.join,
-        forwarder=forwarder,
+    """Make what clients talk to."""
+    rpc_port, http_port = ports
+    yield RpcService(
+        identity=identity,
+        endpoint=rpc_port,
         clock=reactor,
-        joined=joined,
-        refused=refused,
+        key_value=node,
+        calls=calls,
+        settings=_rpc_settings(config),
+    )
+    api = Api(
+        key_value=node,
+        node=node,
+        settings=_web_settings(config),
+        seconds=reactor.seconds,
+        wall_seconds=time.time,
+        collectors=(ProcessCollector(registry=None),),
+    )
+    yield HttpService(endpoint=http_port, site=ApiSite(reactor=reactor, api=api))
+
+
+def _ask(
+    config: NodeConfig,
+    reactor: Any,
+    identity: Identity,
+    others: _OtherNodes,
+    beginning: Beginning,
+    fatal: Callable[[BaseException], None],
+) -> None:
+    """Let a node without a data directory find out how to begin."""
+
+    def joining(addresses: Sequence[str]) -> Joining:
+        return Joining(
+            request=join_request(config, identity.incarnation),
+            addresses=addresses,
+            forwarder=forwarder,
+            clock=reactor,
+            joined=beginning.found_out,
+            refused=fatal,
+        )
+
+    forwarder = others.make_client()
+    beginning.wait_with(StopStep(forwarder.stop))
+    if config.join:
+        beginning.ask(joining(config.join))
+        return
+    beginning.ask(
+        Founding(
+            own=identity,
+            peers=config.initial_peers(),
+            ask=lambda peer, address: others.ask(identity, peer, address),
+            clock=reactor,
+            patience_seconds=3 * config.election_timeout_seconds,
+            founded=beginning.found_out,
+            rejoin=lambda found: beginning.ask_instead(lambda: joining(found.addresses)),
+            failed=fatal,
+        )
     )
 
 
-def _incarnation_to_join_with(disk: LocalDisk) -> str:
-    """Return the incarnation to join with, which is on disk before the cluster hears of it.
+def _has_begun(disk: LocalDisk) -> bool:
+    """Tell whether it is known how the node began; whoever has no directory yet must ask."""
+    joined = load_joined(disk)
+    return load_meta(disk) is not None or (joined is not None and joined.configuration is not None)
 
-    A node that dies between asking and hearing the answer asks again as the same one, and is a member already.
+
+def _identity_to_begin_with(config: NodeConfig, disk: LocalDisk) -> Identity:
+    """Return who the node will be; its incarnation is on disk before anybody hears of it.
+
+    A node that dies between asking and hearing the answer asks again as the same one, and may be a member already.
     """
     joined = load_joined(disk)
     if joined is None:
         joined = Joined(incarnation=secrets.token_hex(16))
         store_joined(disk, joined)
-    return joined.incarnation
+    return Identity(
+        cluster_id="" if config.join else cluster_id_of_peers(config.initial_peers()),
+        node_id=config.node_id,
+        incarnation=joined.incarnation,
+        raft_addr=config.raft_advertised_addr,
+        rpc_addr=config.rpc_advertised_addr,
+        http_addr=config.http_advertised_addr,
+    )
 
 
 class _OtherNodes:
@@ -291,6 +343,22 @@ class _OtherNodes:
             connect=self._dial,
             clock=self._reactor,
             request_timeout_seconds=self._limits.request_timeout_seconds,
+        )
+
+    @property
+    def frame_limits(self) -> FrameLimits:
+        """The limits of connections to the Raft port."""
+        return FrameLimits(hello_seconds=self._limits.header_timeout_seconds)
+
+    def ask(self, identity: Identity, peer: str, address: str) -> Deferred[Standing]:
+        """Ask a node what it holds."""
+        return ask_standing(
+            self._dial(address),
+            peer=peer,
+            identity=identity,
+            clock=self._reactor,
+            limits=self.frame_limits,
+            warnings=RateLimitedLog(_log, clock=self._reactor),
         )
 
     def stop_forwarding(self) -> Deferred[None]:

@@ -66,6 +66,7 @@ class Joining(Service):
     :param addresses: RPC addresses of the cluster.
     :param joined: called once, with the answer.
     :param refused: called once, in place of ``joined``, with what makes it useless to ask again.
+    :ivar reason: what it waits for, for people.
     """
 
     _log = Logger()
@@ -80,6 +81,7 @@ class Joining(Service):
         joined: Callable[[Joined], None],
         refused: Callable[[Exception], None],
     ) -> None:
+        self.reason = f"asking {', '.join(addresses)} to be taken in"
         self._request = request
         self._addresses = addresses
         self._forwarder = forwarder
@@ -127,8 +129,9 @@ class Joining(Service):
             answer = await self._forwarder.call(address, "join", self._request)
             return joined_from(answer, self._request["incarnation"])
         except (BadRequest, Conflict, NotFound) as error:
-            raise JoinRefused(f"raft.join: {address} refused: {error}") from None
+            raise JoinRefused(f"{self._request['id']} cannot join: {address} refused: {error}") from None
         except (RaftKVError, ValueError) as error:
+            self.reason = f"asking to be taken in: {address}: {error}"
             self._log.warn(
                 "{node_id} cannot join yet, and tries again: {address}: {reason}",
                 node_id=self._request["id"],

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from raftkv.config import NodeConfig, cluster_id_of_peers
 from raftkv.errors import ConfigurationError, CorruptData
@@ -30,7 +31,7 @@ from raftkv.persistence.calls import BlockingCalls
 from raftkv.persistence.directory import open_directory
 from raftkv.persistence.log import LogSettings
 from raftkv.persistence.membership import RemovedNote, load_joined, refuse_removed, store_removed
-from raftkv.persistence.meta import Meta
+from raftkv.persistence.meta import Meta, check_meta
 from raftkv.persistence.storage import Storage
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
 from raftkv.raft import RaftNode, RaftSettings
@@ -49,6 +50,8 @@ from raftkv.server.snapshotter import SnapshotSettings, Snapshotter
 from raftkv.server.statemachine import StateMachine
 from raftkv.server.transfers import SnapshotSink, SnapshotSource
 from raftkv.snapshot.files import SnapshotDirectory
+
+_log = Logger()
 
 TransportFactory = Callable[[Identity, ISnapshotSource, ISnapshotSink, Callable[[], int]], IPeerTransport]
 
@@ -141,7 +144,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         )
     )
     recovered = storage.recover()
-    _refuse_unknown_origin(config, joined, recovered)
+    _check_origin(config, joined, meta, recovered, root=world.disk.root)
     node = RaftNode(
         node_id=config.node_id,
         incarnation=meta.incarnation,
@@ -153,7 +156,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         first_previous_term=recovered.first_previous_term,
         on_disk=recovered.on_disk,
         configuration=initial_configuration(config, joined),
-        joined=joined is not None,
+        joined=joined is not None and not joined.is_founder,
     )
     calls = BlockingCalls(world.snapshot_worker)
 
@@ -309,32 +312,44 @@ def _joined(disk: IDisk) -> Joined | None:
 
 
 def _open(config: NodeConfig, joined: Joined | None, world: Surroundings) -> Meta:
-    founds = joined is None and not config.join
-    cluster_id = cluster_id_of_peers(config.initial_peers()) if founds and not config.is_alone else None
-
     def make_identity() -> tuple[str, str]:
         if joined is not None:
             return joined.cluster_id, joined.incarnation
         if config.join:
             raise ConfigurationError(f"raft.join: {config.node_id} has not been taken in yet; its directory is empty")
-        return cluster_id or world.make_id(), world.make_id()
+        cluster_id = world.make_id() if config.is_alone else cluster_id_of_peers(config.initial_peers())
+        return cluster_id, world.make_id()
 
     return open_directory(
         world.disk,
         node_id=config.node_id,
-        cluster_id=cluster_id,
+        cluster_id=None,
         make_identity=make_identity,
         settings=world.log_settings,
     )
 
 
-def _refuse_unknown_origin(config: NodeConfig, joined: Joined | None, recovered: Recovered) -> None:
-    """Refuse to guess who is in the cluster: with ``raft.join`` alone, a founder's log must say so by now."""
-    knows = recovered.snapshot is not None or recovered.configurations
-    if config.join and joined is None and not knows:
-        raise ConfigurationError(
-            "raft.join: the data directory was made with raft.peers and names no members yet; expected raft.peers"
-        )
+def _check_origin(config: NodeConfig, joined: Joined | None, meta: Meta, recovered: Recovered, *, root: str) -> None:
+    """Refuse to guess who is in the cluster: what the configuration says of its first members counts until the log
+    says who they are, and then not any more."""
+    knows = recovered.snapshot is not None or bool(recovered.configurations)
+    if config.join:
+        if joined is None and not knows:
+            raise ConfigurationError(
+                "raft.join: the data directory was made with raft.peers and names no members yet; expected raft.peers"
+            )
+        return
+    if config.is_alone or meta.former_cluster_id or (joined is not None and not joined.is_founder):
+        return
+    configured = cluster_id_of_peers(config.initial_peers())
+    if configured == meta.cluster_id:
+        return
+    if not knows:
+        check_meta(meta, root=root, node_id=config.node_id, cluster_id=configured)
+    _log.info(
+        "{node_id}: raft.peers is not what the cluster began with, and is ignored: the log says who the members are",
+        node_id=config.node_id,
+    )
 
 
 def initial_configuration(config: NodeConfig, joined: Joined | None = None) -> Configuration:

@@ -26,6 +26,7 @@ from raftkv.persistence.directory import SNAPSHOT_FOLDER
 from raftkv.persistence.faults import storage_errors
 from raftkv.persistence.files import TEMPORARY_SUFFIX
 from raftkv.persistence.log import LogSettings
+from raftkv.persistence.membership import load_joined, refuse_removed
 from raftkv.persistence.meta import Founding, Meta, load_meta, store_meta
 from raftkv.persistence.storage import Storage
 from raftkv.raft.configuration import Configuration, Member
@@ -64,9 +65,11 @@ def survey(disk: IDisk, *, node_id: str, settings: LogSettings) -> Survivor:
 
     :param disk: the directory, locked by the caller.
     :param node_id: whose directory it should be.
-    :raises raftkv.errors.ConfigurationError: it is not that node's, or is no data directory.
+    :raises raftkv.errors.ConfigurationError: it is not that node's, or is no data directory, or its node was removed
+        from the cluster: what it holds is of the time before that.
     :raises raftkv.errors.CorruptData: what is there cannot be trusted.
     """
+    refuse_removed(disk)
     meta = load_meta(disk)
     if meta is None:
         raise ConfigurationError(f"{disk.root} holds no file meta: it is not the data directory of a node")
@@ -85,7 +88,7 @@ def survey(disk: IDisk, *, node_id: str, settings: LogSettings) -> Survivor:
         snapshot_index=snapshot_index,
         snapshot_revision=newest.revision if newest is not None else 0,
         kept_entries=terms.last_index - snapshot_index,
-        configuration=_latest_configuration(recovered),
+        configuration=_latest_configuration(disk, recovered),
     )
 
 
@@ -214,10 +217,13 @@ def _snapshots(disk: IDisk, cluster_id: str) -> SnapshotDirectory:
     return SnapshotDirectory(disk, cluster_id=cluster_id, unreadable=pass_over)
 
 
-def _latest_configuration(recovered: Recovered) -> Configuration:
+def _latest_configuration(disk: IDisk, recovered: Recovered) -> Configuration:
     if configurations := recovered.configurations:
         return Configuration.decode(configurations[-1].payload)
-    return recovered.snapshot.configuration if recovered.snapshot is not None else Configuration()
+    if recovered.snapshot is not None:
+        return recovered.snapshot.configuration
+    joined = load_joined(disk)
+    return joined.configuration if joined is not None and joined.configuration is not None else Configuration()
 
 
 @implementer(IBatchWorker)

@@ -73,6 +73,7 @@ class JoiningTests(SynchronousTestCase):
         """While nobody answers, or nobody leads, or the answer makes no sense, all addresses are asked again."""
         self.start(NoLeader(), RequestTimeout("slow", "unknown"), {"cluster_id": ""}, {"cluster_id": "c1"}, ANSWER)
         self.assertEqual(self.joined, [])
+        self.assertIn("slow", self.service.reason)
         for _ in range(4):
             self.clock.advance(4)
         self.assertEqual(len(self.joined), 1)
@@ -82,7 +83,7 @@ class JoiningTests(SynchronousTestCase):
         """A name that is taken ends it with one sentence."""
         self.start(Conflict("n4 is a member already"))
         self.assertEqual([type(error) for error in self.refused], [JoinRefused])
-        self.assertIn("raft.join: a:1 refused: n4 is a member already", str(self.refused[0]))
+        self.assertIn("n4 cannot join: a:1 refused: n4 is a member already", str(self.refused[0]))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stopped(self) -> None:

@@ -1,0 +1,128 @@
+"""What the interfaces show of a node that is no member of its cluster yet: why, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from raftkv import __version__
+from raftkv.errors import NoLeader, RaftKVError
+from raftkv.interfaces import Command, Consistency, IKeyValue, INode, Leadership, Record, Result
+from raftkv.kvstore import Store
+
+
+class NotBegun(NoLeader):
+    """The node is no member of the cluster yet, so nobody can be asked through it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the node has not begun yet: {self.reason}"
+
+
+@implementer(IKeyValue, INode)
+class Waiting:
+    """A node with an empty data directory, until it is known how it has to begin.
+
+    :param reason: returns what it waits for.
+    :param seconds: a monotonic clock.
+    """
+
+    def __init__(self, *, node_id: str, reason: Callable[[], str], seconds: Callable[[], float]) -> None:
+        self._node_id = node_id
+        self._reason = reason
+        self._seconds = seconds
+        self._began = seconds()
+        self._nothing = Store()
+
+    def _refusal(self) -> NotBegun:
+        return NotBegun(self._reason())
+
+    def write(
+        self,
+        commands: Sequence[Command],
+        done: Callable[[Sequence[Result] | RaftKVError], None],
+        *,
+        forwarded: bool = False,
+    ) -> None:
+        """See :class:`IKeyValue`."""
+        done(self._refusal())
+
+    def barrier(
+        self,
+        consistency: Consistency,
+        done: Callable[[RaftKVError | None], None],
+        *,
+        max_stale_seconds: float | None = None,
+    ) -> None:
+        """See :class:`IKeyValue`: not even a stale read is answered, for an empty state would look like a lost one."""
+        done(self._refusal())
+
+    def staleness(self) -> float | None:
+        """See :class:`IKeyValue`."""
+        return None
+
+    def get(self, key: bytes) -> Record | None:
+        """See :class:`IKeyValue`."""
+        return None
+
+    def scan(self, start: bytes, end: bytes | None, limit: int) -> Iterator[tuple[bytes, Record]]:
+        """See :class:`IKeyValue`."""
+        return iter(())
+
+    def revision(self) -> int:
+        """See :class:`IKeyValue`."""
+        return 0
+
+    def leadership(self) -> Leadership:
+        """See :class:`INode`."""
+        return Leadership(
+            node_id=self._node_id, term=0, leader=None, leader_http_addr="", leader_rpc_addr="", is_leader=False
+        )
+
+    def status(self) -> dict[str, Any]:
+        """See :class:`INode`."""
+        numbers = ("commit_index", "applied_index", "first_index", "last_index", "snapshot_index", "revision")
+        return {
+            "node_id": self._node_id,
+            "cluster_id": "",
+            "role": "joining",
+            "term": 0,
+            "leader": None,
+            **dict.fromkeys(numbers, 0),
+            "compact_revision": 0,
+            "keys": 0,
+            "digest": self._nothing.digest(),
+            "uptime": round(self._seconds() - self._began, 3),
+            "version": __version__,
+            "alarms": [],
+        }
+
+    def cluster(self) -> Deferred[dict[str, Any]]:
+        """See :class:`INode`."""
+        return succeed(self.local_cluster())
+
+    def local_cluster(self) -> dict[str, Any]:
+        """See :class:`INode`."""
+        return {"cluster_id": "", "leader": None, "term": 0, "members": []}
+
+    def change_members(self, document: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
+        """See :class:`INode`."""
+        return fail(self._refusal())
+
+    def transfer_leadership(self, document: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
+        """See :class:`INode`."""
+        return fail(self._refusal())
+
+    def is_ready(self) -> tuple[bool, str]:
+        """See :class:`INode`."""
+        return False, self._reason()
+
+    def counters(self) -> Mapping[str, float]:
+        """See :class:`INode`."""
+        return {}
