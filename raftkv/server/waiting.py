@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
@@ -12,6 +12,8 @@ from raftkv import __version__
 from raftkv.errors import NoLeader, RaftKVError
 from raftkv.interfaces import Command, Consistency, IKeyValue, INode, Leadership, Record, Result
 from raftkv.kvstore import Store
+
+_MEMBER_CALLS: Final = ("change_members", "transfer_leadership", "join", "join_at_leader", "identify", "membership")
 
 
 class NotBegun(NoLeader):
@@ -118,6 +120,10 @@ class Waiting:
     def transfer_leadership(self, document: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
         """See :class:`INode`."""
         return fail(self._refusal())
+
+    def calls(self) -> dict[str, Callable[[Mapping[str, Any]], Deferred[dict[str, Any]]]]:
+        """Return what other nodes would ask a member: they are to ask somebody else, and may come back."""
+        return {name: lambda _: fail(self._refusal()) for name in _MEMBER_CALLS}
 
     def is_ready(self) -> tuple[bool, str]:
         """See :class:`INode`."""

@@ -148,6 +148,7 @@ class WaitingTests(SynchronousTestCase):
             waiting.barrier(consistency, errors.append)  # type: ignore[arg-type]
         errors.append(self.failureResultOf(waiting.change_members({}), NoLeader).value)
         errors.append(self.failureResultOf(waiting.transfer_leadership({}), NoLeader).value)
+        errors += [self.failureResultOf(call({}), NoLeader).value for call in waiting.calls().values()]
         for error in errors:
             self.assertEqual(str(error), "the node has not begun yet: waiting for n2")
             assert error is not None
@@ -163,5 +164,6 @@ class SameStatusTests(ReplicaTestCase):
         """A node that waits shows the fields of one that runs, and an empty state."""
         waiting = Waiting(node_id="n1", reason=str, seconds=float).status()
         running = self.replica.status()
+        self.assertEqual(Waiting(node_id="n1", reason=str, seconds=float).calls().keys(), self.replica.calls().keys())
         self.assertEqual((waiting.keys(), waiting["digest"]), (running.keys(), running["digest"]))
         self.assertEqual(waiting["role"], "joining")
