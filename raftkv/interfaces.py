@@ -48,8 +48,8 @@ class Standing:
     """What a node says to one that has an empty data directory.
 
     :ivar identity: who it is, or will be.
-    :ivar holds: whether it can have promised anything: it has been in some term, so it may have voted, and may have a
-        log.
+    :ivar holds: whether it knows of anything that the other may have forgotten: it has been in some term, so it may
+        have voted, and may have a log; or it is a founder that has not met this very incarnation.
     """
 
     identity: Identity

@@ -246,7 +246,7 @@ def _ask(
 ) -> None:
     """Let a node without a data directory find out how to begin."""
 
-    def joining(addresses: Sequence[str]) -> Joining:
+    def joining(addresses: Callable[[], Sequence[str]]) -> Joining:
         return Joining(
             request=join_request(config, identity.incarnation),
             addresses=addresses,
@@ -259,20 +259,19 @@ def _ask(
     forwarder = others.make_client()
     beginning.wait_with(StopStep(forwarder.stop))
     if config.join:
-        beginning.ask(joining(config.join))
+        beginning.ask(joining(lambda: config.join))
         return
-    beginning.ask(
-        Founding(
-            own=identity,
-            peers=config.initial_peers(),
-            ask=lambda peer, address: others.ask(identity, peer, address),
-            clock=reactor,
-            patience_seconds=3 * config.election_timeout_seconds,
-            founded=beginning.found_out,
-            rejoin=lambda found: beginning.ask_instead(lambda: joining(found.addresses)),
-            failed=fatal,
-        )
+    founding = Founding(
+        own=identity,
+        peers=config.initial_peers(),
+        ask=lambda peer, address: others.ask(identity, peer, address),
+        clock=reactor,
+        patience_seconds=3 * config.election_timeout_seconds,
+        founded=beginning.found_out,
+        rejoin=lambda: beginning.ask_too(lambda: joining(lambda: founding.addresses)),
+        failed=fatal,
     )
+    beginning.ask(founding)
 
 
 def _has_begun(disk: LocalDisk) -> bool:

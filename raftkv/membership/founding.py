@@ -98,8 +98,10 @@ class Founding(Service):
     :param ask: asks one peer, given its name and its address.
     :param patience_seconds: how long to wait for all peers where a majority would do.
     :param founded: called once: the cluster is new, begin with this.
-    :param rejoin: called once in place of ``founded``: the cluster has begun.
+    :param rejoin: called once in place of ``founded``: the cluster has begun, and :attr:`addresses` know of it.
     :ivar reason: what it waits for, for people.
+    :ivar addresses: RPC addresses of nodes that know of the cluster. It goes on asking, for those that were the first
+        to answer may go away.
     """
 
     _log = Logger()
@@ -113,7 +115,7 @@ class Founding(Service):
         clock: IReactorTime,
         patience_seconds: float,
         founded: Callable[[Joined], None],
-        rejoin: Callable[[Rejoin], None],
+        rejoin: Callable[[], None],
         failed: Callable[[Exception], None],
     ) -> None:
         self.reason = "asking the other nodes whether the cluster has begun"
@@ -126,6 +128,7 @@ class Founding(Service):
         self._rejoin = rejoin
         self._failed = failed
         self._deciding: Deferred[None] | None = None
+        self.addresses: tuple[str, ...] = ()
 
     def startService(self) -> None:
         """Begin to ask."""
@@ -157,22 +160,29 @@ class Founding(Service):
             answers, silent = await self._ask_all()
             patient = self._clock.seconds() - began < self._patience_seconds
             decision = decide(self._own, self._peers, answers, silent=silent, patient=patient)
-            if isinstance(decision, Found):
+            if isinstance(decision, Rejoin):
+                self._know(decision)
+            elif self.addresses:
+                pass  # who knew of the cluster is away just now; what it said stays true
+            elif isinstance(decision, Found):
                 self._begin(decision)
                 return
-            if isinstance(decision, Rejoin) and decision.addresses:
-                self._log.warn(
-                    "{node_id} has an empty data directory, but {peers} know of a cluster that has begun: "
-                    "it joins that as a learner",
-                    node_id=node_id,
-                    peers=", ".join(decision.peers),
-                )
-                self._rejoin(decision)
-                return
-            if isinstance(decision, Wait):
+            else:
                 self._wait_for(decision.reason)
             await deferLater(self._clock, pause_seconds)
             pause_seconds = min(1.5 * pause_seconds, _LONGEST_ROUND_SECONDS)
+
+    def _know(self, decision: Rejoin) -> None:
+        is_news = not self.addresses
+        self.addresses = decision.addresses or self.addresses
+        if is_news and self.addresses:
+            self._log.warn(
+                "{node_id} has an empty data directory, but {peers} know of a cluster that has begun: "
+                "it joins that as a learner",
+                node_id=self._own.node_id,
+                peers=", ".join(decision.peers),
+            )
+            self._rejoin()
 
     def _begin(self, decision: Found) -> None:
         met = sorted(name for name, member in decision.configuration.members.items() if member.incarnation)

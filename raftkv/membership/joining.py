@@ -63,7 +63,7 @@ class Joining(Service):
     """Asks until it is answered.
 
     :param request: see :func:`join_request`.
-    :param addresses: RPC addresses of the cluster.
+    :param addresses: returns RPC addresses of the cluster, as they are known by then.
     :param joined: called once, with the answer.
     :param refused: called once, in place of ``joined``, with what makes it useless to ask again.
     :ivar reason: what it waits for, for people.
@@ -75,13 +75,13 @@ class Joining(Service):
         self,
         *,
         request: Mapping[str, Any],
-        addresses: Sequence[str],
+        addresses: Callable[[], Sequence[str]],
         forwarder: IForwarder,
         clock: IReactorTime,
         joined: Callable[[Joined], None],
         refused: Callable[[Exception], None],
     ) -> None:
-        self.reason = f"asking {', '.join(addresses)} to be taken in"
+        self.reason = f"asking {', '.join(addresses())} to be taken in"
         self._request = request
         self._addresses = addresses
         self._forwarder = forwarder
@@ -111,10 +111,10 @@ class Joining(Service):
         wait_seconds = _FIRST_WAIT_SECONDS
         node_id = self._request["id"]
         self._log.info(
-            "{node_id} asks to join the cluster at {addresses}", node_id=node_id, addresses=", ".join(self._addresses)
+            "{node_id} asks to join the cluster at {addresses}", node_id=node_id, addresses=", ".join(self._addresses())
         )
         while True:
-            for address in self._addresses:
+            for address in self._addresses():
                 joined = await self._ask_one(address)
                 if joined is not None:
                     self._log.info(

@@ -31,7 +31,7 @@ _MAX_CONNECTIONS: Final = 256
 def tell_standing(connection: GreetingReceiver, *, holds: bool) -> None:
     """Answer somebody who asks, and close.
 
-    :param holds: whether this node can have promised anything to anybody.
+    :param holds: see :class:`~raftkv.interfaces.Standing`.
     """
     connection.send_message((STANDING, holds))
     connection.close()

@@ -297,7 +297,7 @@ class IncomingPeer(GreetingReceiver):
         """Learn who it is; who only asks is nobody yet."""
         self._sender = hello.identity.node_id
         if hello.purpose is Purpose.ASK:
-            tell_standing(self, holds=self._service.holds_something())
+            tell_standing(self, holds=self._service.holds_something(hello.identity))
         elif hello.purpose is Purpose.SNAPSHOT:
             self._snapshot = self._service.snapshot_coming(self, hello.identity)
         else:
@@ -537,9 +537,14 @@ class PeerService(Service):
         self._receiving = (connection, receiver)
         return receiver
 
-    def holds_something(self) -> bool:
-        """Tell whether this node can have promised anything: every vote and every entry is of some term."""
-        return self._current_term() > 0
+    def holds_something(self, asker: Identity) -> bool:
+        """Tell whether this node knows of anything that somebody with an empty directory may have forgotten.
+
+        Every vote and every entry is of some term. Before the first term, a founder still knows whom it has met: one
+        that comes with another incarnation, or that it has not met, may have begun without it and lost its disk since.
+        """
+        member = self._members.get(asker.node_id)
+        return self._current_term() > 0 or member is None or member.incarnation != asker.incarnation
 
     def is_installing(self) -> bool:
         """Tell whether a snapshot is here as a whole and is being made safe."""

@@ -69,9 +69,9 @@ class Beginning:
         self._asking = asking
         self.wait_with(asking)
 
-    def ask_instead(self, asking: Callable[[], Founding | Joining]) -> None:
-        """Let another service find out, now that the first one knows no more."""
-        # Not within the first one's own call, which it has to finish before it can be stopped.
+    def ask_too(self, asking: Callable[[], Founding | Joining]) -> None:
+        """Let another service find out, from what the first one knows."""
+        # Not within the first one's own call, in which it may be stopped otherwise.
         self._clock.callLater(0, self._try, lambda: self.ask(asking()))
 
     def found_out(self, joined: Joined) -> None:

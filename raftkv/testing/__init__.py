@@ -6,7 +6,8 @@ virtual clock), ``clock`` (virtual time, with a clock for each process that can 
 
 For the proof: ``shadow`` and ``checkers`` (Figure 3, watched from outside), ``history``, ``keymodel``,
 ``linearizability`` and ``witness`` (what clients saw), ``workload`` and ``faults`` (what clients do and what goes
-wrong; ``diskfaults`` and ``excuses`` for disks), ``coverage`` (how much of it is new), ``simulation`` (one seed, one
+wrong; ``diskfaults`` and ``excuses`` for disks, ``losses`` and ``beginning`` for those that come back with none),
+``coverage`` (how much of it is new), ``simulation`` (one seed, one
 story), ``trace``. ``python -m raftkv.testing --seeds 1000`` runs many: ``tally`` adds up what they did, and of those
 that fail ``shrinking`` finds the smallest ``excerpt`` that still does.
 """

@@ -166,6 +166,10 @@ class Checkers:
         fresh = self._nodes[name] = _Watched()
         fresh.life, fresh.votes = before.life, before.votes
 
+    def configurations(self) -> list[Configuration]:
+        """Return what each node, up or down, was last seen to believe of the members."""
+        return [watched.configuration[0] for watched in self._nodes.values() if watched.configuration is not None]
+
     def written(self, name: str, write: Write) -> None:
         """A node handed a write to its storage."""
         watched, view = self._nodes[name], self._views[name]

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from raftkv.config import Limits, NodeConfig
 from raftkv.errors import Conflict, CorruptData, NotLeader, StorageError
-from raftkv.interfaces import Identity, IStorage, Recovered, Result
+from raftkv.interfaces import Identity, IStorage, Recovered, Result, Standing
 from raftkv.persistence.log import LogSettings
 from raftkv.persistence.membership import REMOVED_FILE, load_joined
 from raftkv.persistence.meta import META_FILE
@@ -31,6 +31,7 @@ from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, Write
 from raftkv.server.assembly import Assembled, Surroundings, assemble, initial_configuration
 from raftkv.server.replica import Replica
+from raftkv.testing.beginning import Beginning, has_begun
 from raftkv.testing.checkers import Checkers, Violation
 from raftkv.testing.clock import NodeClock, VirtualClock
 from raftkv.testing.coverage import Coverage
@@ -52,6 +53,8 @@ class ClusterSettings:
 
     :ivar nodes: how many members there are at first.
     :ivar spares: how many more machines stand by, empty.
+    :ivar asks_first: whether founders begin as processes do, by asking each other what they hold; else all of them are
+        there, and empty, as a matter of course.
     :ivar heartbeat_interval_seconds: also the length of a tick.
     :ivar election_timeout_seconds: the least one.
     :ivar snapshot_interval_seconds: between two looks at whether a snapshot is due.
@@ -71,6 +74,7 @@ class ClusterSettings:
 
     nodes: int = 3
     spares: int = 0
+    asks_first: bool = False
     heartbeat_interval_seconds: float = 0.1
     election_timeout_seconds: float = 0.6
     snapshot_interval_seconds: float = 2.0
@@ -158,6 +162,7 @@ class WatchedStorage:
 class Life:
     """One life of a node, from its start to its end.
 
+    :ivar beginning: what it does while it asks how to begin.
     :ivar disk_errors: how many errors its disk has raised in it.
     :ivar is_over: whether it has given up, and only has to be buried.
     """
@@ -168,6 +173,7 @@ class Life:
     storage: WatchedStorage | None = None
     replica: Replica | None = None
     stopping: Deferred[Any] | None = None
+    beginning: Beginning | None = None
     disk_errors: int = 0
     is_over: bool = False
 
@@ -177,12 +183,16 @@ class SimulatedNode:
 
     :ivar disk_delay_seconds: what a batch takes at most; raise it for a slow disk.
     :ivar lives: how often it was started.
-    :ivar is_founder: whether its disk is that of a member of the first hour.
+    :ivar is_founder: whether its configuration names it among the members of the first hour.
+    :ivar was_wiped: whether it has lost a disk.
+    :ivar incarnation: of the node that has begun on its disk; ``None`` for none.
     """
 
     def __init__(self, name: str, *, settings: ClusterSettings, random: random.Random, is_founder: bool) -> None:
         self.name = name
         self.is_founder = is_founder
+        self.was_wiped = False
+        self.incarnation: str | None = None
         self.disk = MemoryDisk(name)
         self.rate = 1.0 + random.uniform(-settings.drift, settings.drift)
         self.random = random
@@ -327,19 +337,41 @@ class SimulatedCluster:
         self.trace.note(f"start {name}")
         node.disk.on_error = partial(self._disk_error, name, life)
         try:
+            if node.is_founder and (self.settings.asks_first or node.was_wiped) and not has_begun(node.disk):
+                life.beginning = Beginning(self, node, life)
+                return
             replica = life.replica = self._compose(self.config(name), self._surroundings(node, life)).replica
         except StorageError as error:
-            self._stopped_by(name, error)
+            self.stopped_by(name, error)
             if self.failure is not None:
                 raise
             return
         if life.storage is None or life.storage.recovered is None or life.process is None:
             raise ValueError("the composition did not let the storage be watched, or did not recover it")
+        node.incarnation = replica.identity.incarnation
         self.checkers.started(name, replica.driver.node, life.storage.recovered)
         replica.state_machine.on_applied(partial(self._applied, name))
         life.process.key_value = life.process.node = replica
-        life.process.calls = {**node_calls(replica), **replica.calls()}
+        life.process.calls = {**node_calls(replica), **replica.calls(), "standing": partial(_standing, replica)}
         clock.run(replica.startService)
+
+    def begun(self, name: str, life: Life) -> None:
+        """A node that asked how to begin knows it now, and its disk too."""
+        if self.nodes[name].life is life:
+            life.clock.die()
+            self.nodes[name].life = None
+            self._gone(name)
+            self.start(name)
+
+    def lose_disk(self, name: str) -> None:
+        """A machine goes down, its disk with it; it comes back with an empty one once it is started."""
+        node = self.nodes[name]
+        self.crash(name, power_loss=False)
+        self.trace.note(f"lose disk {name}")
+        counts, node.disk = node.disk.counts, MemoryDisk(name)
+        node.disk.counts = counts
+        node.was_wiped, node.incarnation = True, None
+        self.checkers.wiped(name)
 
     def is_removed(self, name: str) -> bool:
         """Tell whether a machine's node has written down that it was removed."""
@@ -359,7 +391,7 @@ class SimulatedCluster:
         self.crash(name, power_loss=False)
         self.trace.note(f"wipe {name}")
         node.disk = MemoryDisk(name)
-        node.is_founder = False
+        node.is_founder, node.incarnation = False, None
         self.checkers.wiped(name)
 
     def committed_configuration(self) -> Configuration:
@@ -446,7 +478,7 @@ class SimulatedCluster:
             transport=transport,
             forwarder=forwarder,
             make_id=lambda: f"{node.random.getrandbits(128):032x}",
-            fatal=lambda error: self._stopped_by(name, error),
+            fatal=lambda error: self.stopped_by(name, error),
             progress=lambda done, all_of_it: None,
             log_settings=LogSettings(
                 segment_bytes=settings.segment_bytes, max_batch_bytes=settings.segment_bytes // 2, zero_ahead_bytes=0
@@ -480,7 +512,7 @@ class SimulatedCluster:
         def ask() -> None:
             life.stopping = replica.stopService()
             life.stopping.addCallbacks(
-                lambda _: self._stopped(name, life), lambda failure: self._stopped_by(name, failure.value)
+                lambda _: self._stopped(name, life), lambda failure: self.stopped_by(name, failure.value)
             )
 
         life.clock.run(ask)
@@ -568,7 +600,8 @@ class SimulatedCluster:
     def _sent(self, message: Message) -> None:
         self.checkers.sent(message)
 
-    def _stopped_by(self, name: str, error: BaseException) -> None:
+    def stopped_by(self, name: str, error: BaseException) -> None:
+        """A node gives up because of an error: it is excused, or the story has failed."""
         self.trace.note(f"fatal {name} {type(error).__name__}")
         life = self.nodes[name].life
         if life is None or life.is_over:
@@ -602,3 +635,11 @@ class SimulatedCluster:
     def _fail(self, error: BaseException) -> None:
         if self.failure is None:
             self.failure = error
+
+
+def _standing(replica: Replica, arguments: Mapping[str, Any]) -> Standing:
+    """Answer as the Raft port of a process does."""
+    node, asker = replica.driver.node, arguments["asker"]
+    member = node.configuration.members.get(asker.node_id)
+    holds = node.current_term > 0 or member is None or member.incarnation != asker.incarnation
+    return Standing(identity=replica.identity, holds=holds)

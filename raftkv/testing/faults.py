@@ -296,7 +296,9 @@ class Faults:
     def flipped_bits(self) -> None:
         """Bits on the disk of a node flip while it is down: it has to notice (B41, B42)."""
         name = self._anybody()
-        if self._cluster.excuses.may_rot(name, self._cluster.settings.nodes):
+        # Where disks are lost, nobody could say which of them the quorum can spare.
+        whole = not any(node.was_wiped or node.incarnation is None for node in self._cluster.nodes.values())
+        if whole and self._cluster.excuses.may_rot(name, self._cluster.settings.nodes):
             self._crash(name, power_loss=self._random.random() < 0.5)
             flips = flip_bits(self._cluster, name, self._random)
             self.counts["bits flipped"] = self.counts.get("bits flipped", 0) + flips

@@ -19,7 +19,7 @@ from typing import Final
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
-from raftkv.raft.configuration import Configuration
+from raftkv.raft.configuration import Configuration, Member
 from raftkv.server.assembly import assemble
 from raftkv.testing.checkers import Violation
 from raftkv.testing.churn import Churn, draw_churn
@@ -28,6 +28,7 @@ from raftkv.testing.excerpt import WHOLE, Excerpt
 from raftkv.testing.faults import Faults, draw_faults, draw_network
 from raftkv.testing.history import History, OperationOutcome
 from raftkv.testing.linearizability import check_history
+from raftkv.testing.losses import Losses, draw_losses
 from raftkv.testing.workload import Workload, WorkloadSettings
 
 STORY_SECONDS = 30.0  #: of faults and clients
@@ -56,7 +57,7 @@ class Outcome:
     :ivar faults: how often each kind was begun; likewise ``network`` and ``disks`` for what happened to messages and
         writes, and to nodes because of their disks.
     :ivar situations: checksums of the situations that the cluster was in; likewise ``steps`` between them.
-    :ivar story: the faults and the changes of members, one after the other: number, time and kind.
+    :ivar story: the faults, the changes of members and the lost disks, one after the other: number, time and kind.
     :ivar lines: everything that happened, where it was asked for.
     """
 
@@ -101,12 +102,15 @@ class Simulation:
         churning = random.Random(f"raftkv churn {seed}")
         of_reads = random.Random(f"reads {seed}")
         spares, churn = draw_churn(churning)
+        losing = random.Random(f"raftkv losses {seed}")
+        losses = draw_losses(losing, members_change=spares > 0)
         self.seed = seed
         self.story_seconds = STORY_SECONDS if excerpt.seconds is None else excerpt.seconds
         self.cluster = SimulatedCluster(
             settings=replace(
                 draw_leases(of_reads, draw_cluster(chance)),
                 spares=spares,
+                asks_first=losses.asks_first,
                 log_cache_bytes=draw_cache(random.Random(f"raftkv cache {seed}")),
             ),
             network_settings=draw_network(chance),
@@ -134,6 +138,9 @@ class Simulation:
             without=excerpt.without,
         )
         self.churn = Churn(self.cluster, random=churning, settings=churn, without=excerpt.without)
+        self.losses = Losses(
+            self.cluster, random=losing, settings=losses, burst=self.workload.burst, without=excerpt.without
+        )
         self._observer = _LoggedFailures()
 
     def run(self) -> Outcome:
@@ -152,11 +159,12 @@ class Simulation:
 
     def _tell(self) -> None:
         cluster = self.cluster
-        cluster.start_all()
+        self.losses.start_all()
         self.workload.start()
         self.faults.start()
         self.churn.start()
         cluster.clock.run_until(self.story_seconds)
+        self.losses.end()
         self.faults.end_all()
         self.churn.end()
         if self.churn.counts:
@@ -183,15 +191,23 @@ class Simulation:
             raise Violation("liveness", f"not within {LIVENESS_SECONDS:g} seconds: {what}; {self._describe()}")
 
     def _is_whole(self) -> bool:
-        """Tell whether no change of the members is under way, promotions included."""
+        """Tell whether no change of the members is under way, promotions included; whoever lost a disk votes again."""
         leader = self.cluster.leader()
         first = self.cluster.nodes[leader].raft if leader is not None else None
         if first is None:
             return False
         configuration, index = first.committed_configuration()
+        lost = {name for name, node in self.cluster.nodes.items() if node.was_wiped}
+        if lost - configuration.voters and not self.churn.counts:
+            return False
         is_final = index == first.configuration_index and not configuration.is_joint and not configuration.promoting
         out = self.cluster.excuses.out
-        return is_final and all(name in out or self.cluster.nodes[name].is_running for name in configuration.members)
+        return is_final and all(name in out or self._is_there(member) for name, member in configuration.members.items())
+
+    def _is_there(self, member: Member) -> bool:
+        """Tell whether the node that a configuration means is running, and not one with another disk in its place."""
+        node = self.cluster.nodes[member.id]
+        return node.raft is not None and member.incarnation in ("", node.incarnation)
 
     def _is_settled(self) -> bool:
         leader = self.cluster.leader()
@@ -269,12 +285,12 @@ class Simulation:
             terms=len(cluster.checkers.leaders),
             entries=len(cluster.checkers.committed),
             operations=count_operations(self.history),
-            faults={**self.faults.counts, **self.churn.counts},
+            faults={**self.faults.counts, **self.churn.counts, **self.losses.counts},
             network=dict(cluster.network.counts),
             disks=count_disks(cluster),
             situations=frozenset(cluster.coverage.situations),
             steps=frozenset(cluster.coverage.steps),
-            story=sorted([*self.faults.story, *self.churn.story], key=lambda event: event[1]),
+            story=sorted([*self.faults.story, *self.churn.story, *self.losses.story], key=lambda event: event[1]),
             lines=cluster.trace.lines,
         )
 

@@ -8,7 +8,15 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import BadRequest, Conflict, NotFound
-from raftkv.membership.changes import MemberChange, NewMember, identified, parse_change, planned, refuse_loss_of_quorum
+from raftkv.membership.changes import (
+    MemberChange,
+    NewMember,
+    identified,
+    parse_change,
+    planned,
+    refuse_loss_of_quorum,
+    taken_in,
+)
 from raftkv.raft.configuration import Configuration, Member
 
 FIVE = Configuration(
@@ -156,6 +164,54 @@ class IdentifiedTests(SynchronousTestCase):
         self.assertEqual((found.members["l"], roles(found)), (itself, roles(FIVE)))
         self.assertRaises(Conflict, identified, itself, FIVE)
         self.assertRaises(NotFound, identified, Member(id="z", incarnation="Z"), FIVE)
+
+
+class TakenInTests(SynchronousTestCase):
+    """The way of a node with an empty data directory into a configuration, step by step."""
+
+    def steps(self, member: Member, configuration: Configuration = FIVE) -> list[Configuration]:
+        """Return the configurations on the way, until nothing changes any more."""
+        found: list[Configuration] = []
+        while (step := taken_in(member, configuration)) != configuration:
+            step.validate()
+            found.append(step)
+            configuration = step
+        return found
+
+    def test_stranger(self) -> None:
+        """A stranger becomes a learner that is to be a voter."""
+        (only,) = self.steps(Member(id="d", incarnation="D", raft_addr="d:1"))
+        self.assertEqual(roles(only), ("abc", "dlp", "dp"))
+
+    def test_wiped_voter(self) -> None:
+        """B24: while its name still counts on the old side, it stands there with the incarnation of the lost disk."""
+        new = Member(id="a", incarnation="NEW", raft_addr="elsewhere:1")
+        first, second = self.steps(new)
+        self.assertEqual((roles(first), first.members["a"]), (("bc", "alp", "ap"), FIVE.members["a"]))
+        joint = FIVE.enter_joint(first)
+        self.assertTrue(joint.is_voter("a"))
+        self.assertEqual(joint.members["a"].incarnation, "A")
+        self.assertEqual((roles(second), second.members["a"]), (("bc", "alp", "ap"), new))
+        self.assertEqual(second.voters, first.voters)
+
+    def test_founder_that_nobody_has_met(self) -> None:
+        """B24: a voter whose incarnation nobody knows goes the same way: somebody may have voted under its name."""
+        unknown = replace(FIVE, members={**FIVE.members, "a": Member(id="a", raft_addr="a:1")})
+        first, second = self.steps(Member(id="a", incarnation="A", raft_addr="a:1"), unknown)
+        self.assertEqual((roles(first)[0], first.members["a"].incarnation), ("bc", ""))
+        self.assertEqual((roles(second)[0], second.members["a"].incarnation), ("bc", "A"))
+
+    def test_wiped_learner(self) -> None:
+        """B24: a wiped learner stays what it was, with a new incarnation."""
+        for name in "lp":
+            first = taken_in(Member(id=name, incarnation="NEW", raft_addr=f"{name}:1"), FIVE)
+            self.assertEqual((roles(first), first.members[name].incarnation), (roles(FIVE), "NEW"))
+
+    def test_conflicts(self) -> None:
+        """Nobody is taken in at another member's address, nor where nobody would be left to vote."""
+        self.assertRaises(Conflict, taken_in, Member(id="l", incarnation="NEW", raft_addr="a:1"), FIVE)
+        alone = Configuration(members={"a": FIVE.members["a"]}, voters=frozenset("a"))
+        self.assertRaises(Conflict, taken_in, Member(id="a", incarnation="NEW", raft_addr="a:1"), alone)
 
 
 class QuorumTests(SynchronousTestCase):

@@ -77,7 +77,7 @@ class FoundingTests(SynchronousTestCase):
         self.clock = Clock()
         self.answers: dict[str, Standing | None] = {"b": None, "c": None}
         self.founded: list[Joined] = []
-        self.rejoined: list[Rejoin] = []
+        self.rejoined: list[tuple[str, ...]] = []
         self.failed: list[Exception] = []
         self.asked: list[tuple[str, str]] = []
         self.service = Founding(
@@ -87,7 +87,7 @@ class FoundingTests(SynchronousTestCase):
             clock=self.clock,
             patience_seconds=3.0,
             founded=self.founded.append,
-            rejoin=self.rejoined.append,
+            rejoin=lambda: self.rejoined.append(self.service.addresses),
             failed=self.failed.append,
         )
         self.addCleanup(lambda: self.assertEqual((self.clock.getDelayedCalls(), self.failed), ([], [])))
@@ -125,8 +125,15 @@ class FoundingTests(SynchronousTestCase):
         self.assertIn("waiting for an answer of c at c:1 (no answer)", self.service.reason)
         self.answers["c"] = standing("c", holds=True)
         self.run_for(3)
-        self.assertEqual(self.rejoined, [Rejoin(peers=("c",), addresses=("c:2",))])
-        self.assertEqual(self.founded, [])
+        self.assertEqual(self.rejoined, [("c:2",)])
+        # It goes on asking: who knew of the cluster first may go away, and that it has begun stays true.
+        self.answers = {"b": standing("b", holds=True), "c": None}
+        self.run_for(10)
+        self.assertEqual(self.service.addresses, ("b:2",))
+        self.answers = {"b": standing("b"), "c": standing("c")}
+        self.run_for(10)
+        self.assertEqual((self.founded, self.rejoined), ([], [("c:2",)]))
+        self.successResultOf(self.service.stopService())
 
     def test_founds_with_a_majority(self) -> None:
         """Who stays silent is not waited for for ever."""

@@ -53,7 +53,7 @@ class JoiningTests(SynchronousTestCase):
         self.cluster = Cluster(*answers)
         self.service = Joining(
             request={"id": "n4", "incarnation": "ab"},
-            addresses=("a:1", "b:1"),
+            addresses=lambda: ("a:1", "b:1"),
             forwarder=self.cluster,
             clock=self.clock,
             joined=self.joined.append,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants import (
     durability,
     elections,
+    incarnations,
     leadership,
     memory,
     reads,
@@ -19,6 +20,7 @@ from tests.mutants.mutant import Mutant
 SUITES: dict[str, tuple[str, ...]] = {
     "raft": ("tests.raft", "tests.interaction"),
     "kvstore": ("tests.kvstore",),
+    "membership": ("tests.membership",),
     "persistence": ("tests.persistence",),
     "snapshot": ("tests.snapshot",),
     "protocols": ("tests.protocols",),
@@ -29,6 +31,7 @@ CHAPTERS: dict[str, tuple[Mutant, ...]] = {
     "Elections": elections.MUTANTS,
     "Replication and commitment": replication.MUTANTS,
     "Leadership and membership": leadership.MUTANTS,
+    "Disks that are lost": incarnations.MUTANTS,
     "Reads": reads.MUTANTS,
     "The disk": durability.MUTANTS,
     "Memory, and room on the disk": memory.MUTANTS,

@@ -325,10 +325,15 @@ class DeliveryTests(PeerTestCase):
             self.assertEqual(self.receivers["b"].messages, [heartbeat("a", "b")] if reached else [], incarnation)
 
     def test_asked(self) -> None:
-        """B24: a running node says whether it has been in any term; who asks is nobody that it knows by that."""
+        """B24: a running node knows of something once it has been in a term, or where it has not met who asks."""
         self.cluster("a")
-        for term, holds in ((0, False), (3, True)):
+        configuration = members("a", "b")
+        for term, met, holds in ((0, "draft", False), (0, "former", True), (0, "", True), (3, "draft", True)):
             self.terms["a"] = term
+            named = dataclasses.replace(configuration.members["b"], incarnation=met)
+            self.nodes["a"].set_members(
+                dataclasses.replace(configuration, members={**configuration.members, "b": named})
+            )
             asked = ask_standing(
                 self.network.client("a:raft"),
                 peer="a",

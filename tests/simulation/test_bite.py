@@ -14,6 +14,7 @@ from raftkv.config import NodeConfig
 from raftkv.errors import OutcomeUnknown
 from raftkv.interfaces import Command, IStorage, Recovered, Result
 from raftkv.kvstore.store import Store
+from raftkv.membership import founding
 from raftkv.persistence import reading, segment
 from raftkv.persistence.storage import Storage
 from raftkv.raft import follower, quorum
@@ -275,3 +276,18 @@ class BiteTests(SynchronousTestCase):
 
         self.patch(Election, "tick", tick)
         self.assert_caught("liveness", within=1)
+
+    def test_wiped_voter(self) -> None:
+        """A node that comes back with an empty disk and votes as if it had never been here is found (B24)."""
+        decide, deaf_ear = founding.decide, Election.turns_deaf_ear
+
+        def begins_again(own: Any, peers: Any, answers: Any, **more: Any) -> Any:
+            forgotten = {name: dataclasses.replace(standing, holds=False) for name, standing in answers.items()}
+            return decide(own, peers, forgotten, **more)
+
+        def anybody(election: Election, request: RequestVote) -> str | None:
+            return deaf_ear(election, dataclasses.replace(request, to_incarnation=election._state.incarnation))
+
+        self.patch(founding, "decide", begins_again)
+        self.patch(Election, "turns_deaf_ear", anybody)
+        self.assert_caught("leader completeness", "committed entry overwritten", "one vote", start=26, within=2)
