@@ -123,8 +123,8 @@ class Losses:
         self._next()
 
     def _begin(self, number: int) -> None:
-        leader = self._cluster.leader()
-        leaves = leader in self._cluster.founders and self._random.random() < 0.5
+        leader, founders = self._cluster.leader(), self._cluster.founders
+        leaves = leader in founders and self._random.random() < 0.5
         kind = "leave_behind" if leaves else "lose_disk"
         self.story.append((number, round(self._cluster.clock.seconds(), 3), kind))
         if leaves and leader is not None:
