@@ -46,6 +46,7 @@ from raftkv.raft.ready import Role, SoftState
 #: A request that other nodes send to the leader: takes its arguments, fires with what msgpack can carry.
 Call = Callable[[Mapping[str, Any]], Deferred[dict[str, Any]]]
 _PATIENCE = 0.5  # share of the time left in which the next leader is waited for, only to be asked how things are
+_SILENT_TIMEOUTS = 3  #: election timeouts without a word after which a member may be gone, and its name be taken
 _Plan = Callable[[Configuration], Configuration]
 _Lead = Callable[[float], Coroutine[Deferred[Any], Any, dict[str, Any]]]
 
@@ -220,17 +221,20 @@ class Membership:
     # -- nodes that join -----------------------------------------------------------------------------------------
 
     async def _old_one_is_gone(self, member: Member, deadline: float) -> None:
-        """Wait until whoever bears this name with another data directory has been silent for an election timeout.
+        """Wait until whoever bears this name with another data directory has been silent for some election timeouts.
+
+        For several, since a node that is merely slow must not lose its name.
 
         :raises Conflict: it is alive: two nodes bear one name, and it is not the newcomer's.
         """
         node, ticks = self._node, self._leading_ticks
+        patience_ticks = _SILENT_TIMEOUTS * self._election_ticks
         while self._is_replaced_by(member):
             if member.id == node.node_id:
                 raise Conflict(f"{member.id} leads the cluster, with another data directory")
             progress = node.progress().get(member.id)
-            silent_ticks = progress.ticks_since_contact if progress is not None else self._election_ticks
-            if silent_ticks >= self._election_ticks:
+            silent_ticks = progress.ticks_since_contact if progress is not None else patience_ticks
+            if silent_ticks >= patience_ticks:
                 return
             if silent_ticks < self._leading_ticks - ticks and self._seconds() + 1.0 > deadline:
                 raise Conflict(

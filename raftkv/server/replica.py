@@ -296,14 +296,17 @@ class Replica(Service):
     def _member(self, name: str) -> dict[str, Any]:
         node = self._node
         addresses = self._directory.addresses(name)
-        voter = name in node.configuration.voters or name in node.configuration.outgoing_voters
+        configuration = node.configuration
+        voter = configuration.is_voter(name)
+        # As long as both sides decide, the cluster cannot yet bear for it what it bears for a voter.
+        entering = configuration.is_joint and name in configuration.voters - configuration.outgoing_voters
         return {
             "id": name,
             "raft_addr": addresses.raft_addr,
             "rpc_addr": addresses.rpc_addr,
             "http_addr": addresses.http_addr,
             "role": "voter" if voter else "learner",
-            "promoting": name in node.configuration.promoting,
+            "promoting": entering or name in configuration.promoting,
             "leader": name == node.leader,
             **self._health(name),
         }

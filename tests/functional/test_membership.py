@@ -30,8 +30,8 @@ class MembershipTestCase(ClusterTestCase):
 
         def settled() -> bool:
             members = self.members(node)
-            roles = {member["role"] for member in members.values()}
-            return members.keys() == set(names) and roles == {"voter"}
+            roles = {(member["role"], member["promoting"]) for member in members.values()}
+            return members.keys() == set(names) and roles == {("voter", False)}
 
         self.wait_until(settled, f"{names} to be the voters")
 

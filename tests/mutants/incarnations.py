@@ -45,7 +45,7 @@ MUTANTS = (
         name="name-taken-from-the-living",
         rule="Nobody takes the place of a member that answers.",
         reference="B24",
-        edits=(Edit(SERVICE, "            if silent_ticks >= self._election_ticks:\n", "            if True:\n"),),
+        edits=(Edit(SERVICE, "            if silent_ticks >= patience_ticks:\n", "            if True:\n"),),
         hints=CLUSTER_TESTS,
     ),
     Mutant(
