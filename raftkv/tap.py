@@ -198,10 +198,11 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
         identity = _identity_to_begin_with(config, disk)
         waiting = Waiting(node_id=config.node_id, reason=lambda: beginning.reason, seconds=reactor.seconds)
         calls = {**node_calls(waiting), **waiting.calls()}
-        beginning.wait_with(
-            AnsweringPort(identity=identity, endpoint=raft_port, clock=reactor, limits=others.frame_limits),
-            *_interfaces(config, reactor, (rpc_port, http_port), identity, waiting, calls),
-        )
+        beginning.wait_with(*_interfaces(config, reactor, (rpc_port, http_port), identity, waiting, calls))
+        if not config.join:  # nobody asks a node that is no founder
+            beginning.wait_with(
+                AnsweringPort(identity=identity, endpoint=raft_port, clock=reactor, limits=others.frame_limits)
+            )
         _ask(config, reactor, identity, others, beginning, supervisor.fatal)
     _say_who_can_reach(config)
     return services
