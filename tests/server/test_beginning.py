@@ -11,6 +11,7 @@ from raftkv.config import NodeConfig, cluster_id_of_peers
 from raftkv.errors import ConfigurationError, NoLeader, RaftKVError
 from raftkv.interfaces import IKeyValue, INode, Joined
 from raftkv.kvstore.commands import put
+from raftkv.persistence.directory import open_directory
 from raftkv.persistence.membership import RemovedNote, store_joined, store_removed
 from raftkv.persistence.meta import load_meta
 from raftkv.raft.configuration import Configuration, Member
@@ -93,8 +94,9 @@ class RecoveredTests(FounderTestCase):
 
     def start(self) -> None:
         """Make it, of the directory of a founder, or of one that came later."""
-        super().start()
-        self.crash()
+        store_joined(self.disk, self.joined)
+        identity = (self.joined.cluster_id, self.joined.incarnation)
+        open_directory(self.disk, node_id="n1", cluster_id=None, make_identity=lambda: identity, settings=SETTINGS)
         recover(self.disk)
         super().start()
 
