@@ -1,22 +1,17 @@
 """Two small files beside ``meta``: ``joined`` of a node that came to a running cluster, ``removed`` of one that left.
 
-Both are text, for people: one line of JSON, and one line with the checksum of the first. ``joined`` is written before
-``meta``, so that a directory that is complete knows how it began; ``removed`` is final. What follows from them is
-decided elsewhere.
+Both are text, for people (see ``noting``). ``joined`` is written before ``meta``, so that a directory that is complete
+knows how it began; ``removed`` is final. What follows from them is decided elsewhere.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
-import google_crc32c
-
-from raftkv.errors import ConfigurationError, CorruptData
+from raftkv.errors import ConfigurationError
 from raftkv.interfaces import IDisk, Joined
-from raftkv.persistence.files import read_whole, write_whole
 from raftkv.persistence.meta import load_meta
+from raftkv.persistence.noting import read_note, write_note
 from raftkv.raft.configuration import Configuration
 
 JOINED_FILE = "joined"
@@ -47,7 +42,7 @@ def store_joined(disk: IDisk, joined: Joined) -> None:
         "configuration_index": joined.configuration_index,
         "incarnation": joined.incarnation,
     }
-    write_whole(disk, JOINED_FILE, _with_checksum(value))
+    write_note(disk, JOINED_FILE, value)
 
 
 def load_joined(disk: IDisk) -> Joined | None:
@@ -55,7 +50,7 @@ def load_joined(disk: IDisk) -> Joined | None:
 
     :raises raftkv.errors.CorruptData: it is damaged.
     """
-    value = _load(disk, JOINED_FILE)
+    value = read_note(disk, JOINED_FILE)
     if value is None:
         return None
     configuration = value["configuration"]
@@ -77,7 +72,7 @@ def store_removed(disk: IDisk, removed: RemovedNote) -> None:
         "configuration_index": removed.configuration_index,
         "node_id": removed.node_id,
     }
-    write_whole(disk, REMOVED_FILE, _with_checksum(value))
+    write_note(disk, REMOVED_FILE, value)
 
 
 def refuse_removed(disk: IDisk) -> None:
@@ -88,7 +83,7 @@ def refuse_removed(disk: IDisk) -> None:
     :raises raftkv.errors.ConfigurationError: it is such a directory.
     :raises raftkv.errors.CorruptData: the file that says so is damaged.
     """
-    value = _load(disk, REMOVED_FILE)
+    value = read_note(disk, REMOVED_FILE)
     if value is None:
         return
     meta = load_meta(disk)
@@ -97,18 +92,3 @@ def refuse_removed(disk: IDisk) -> None:
             f"data directory {disk.root} belongs to node {value['node_id']!r}, which was removed from cluster "
             f"{value['cluster_id']}; to let it join again, give it an empty directory and raft.join"
         )
-
-
-def _load(disk: IDisk, name: str) -> dict[str, Any] | None:
-    if not disk.exists(name):
-        return None
-    line, newline, checksum = read_whole(disk, name).partition(b"\n")
-    if not newline or checksum != b"crc32c:%08x\n" % google_crc32c.value(line):
-        raise CorruptData(f"{disk.root}/{name}", 0, "the checksum does not match")
-    value: dict[str, Any] = json.loads(line)  # the checksum held, so these are our own bytes
-    return value
-
-
-def _with_checksum(value: dict[str, Any]) -> bytes:
-    line = json.dumps(value, sort_keys=True).encode()
-    return b"%b\ncrc32c:%08x\n" % (line, google_crc32c.value(line))
