@@ -202,6 +202,24 @@ class Removed(NoLeader):
         return "this node was removed from the cluster; ask another one"
 
 
+class Fenced(NoLeader):
+    """The state of this node differs from the majority's: it serves nothing until it has fetched theirs."""
+
+    code = "fenced"
+
+    def __str__(self) -> str:
+        return "this node's state differs from the majority's and is being fetched anew; ask another node"
+
+
+class DigestTie(NoLeader):
+    """The states of the nodes differ, and no majority agrees on one: nobody can tell which is right."""
+
+    code = "digest_tie"
+
+    def __str__(self) -> str:
+        return "the states of the nodes differ and no majority agrees on one; an operator has to decide"
+
+
 class OutcomeUnknown(RaftKVError):
     """The connection or the leader was lost after the write had been sent: it may have taken effect, or may yet."""
 

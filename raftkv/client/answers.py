@@ -17,6 +17,8 @@ from raftkv.errors import (
     BadRequest,
     Compacted,
     Conflict,
+    DigestTie,
+    Fenced,
     Forbidden,
     KeyNotFound,
     MethodNotAllowed,
@@ -179,6 +181,8 @@ _MAKERS: Final[Mapping[str, Callable[[_Told], RaftKVError]]] = {
     Compacted.code: lambda told: Compacted(told.body.integer("compact_revision")),
     NoLeader.code: lambda told: NoLeader(told.message),
     Removed.code: lambda told: Removed(told.message),
+    Fenced.code: lambda told: Fenced(told.message),
+    DigestTie.code: lambda told: DigestTie(told.message),
     OutcomeUnknown.code: lambda told: OutcomeUnknown(told.message),
     RequestTimeout.code: lambda told: RequestTimeout(told.message, told.outcome),
 }

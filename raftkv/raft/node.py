@@ -491,6 +491,13 @@ class RaftNode(NodeView):
             raise InvariantViolation(f"a snapshot up to {meta_index}: applied {self.last_applied}, {log.stable_index=}")
         log.snapshot_index = max(log.snapshot_index, meta_index)
 
+    def apply_again(self, after: int) -> None:
+        """Hand out once more what is committed behind ``after``: the state is made anew, of a snapshot that ends there.
+
+        :raises InvariantViolation: the log does not follow it, or it holds what was never handed out.
+        """
+        self._state.apply_again(after)
+
     def compact(self, index: int) -> None:
         """Drop the entries up to and including ``index``, which a snapshot must include."""
         self._state.compact(index)

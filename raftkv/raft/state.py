@@ -21,7 +21,8 @@ from raftkv.raft.settings import RaftSettings
 class State:
     """The state of one server, and its outgoing tray.
 
-    Invariant: ``last_applied <= commit_index <= log.last_index``, and none of them ever falls.
+    Invariant: ``last_applied <= commit_index <= log.last_index``, and none of them ever falls, but for a state that has
+    to be made anew (:meth:`apply_again`).
 
     :ivar joined: whether only what names our incarnation is about us; see :meth:`is_voter`.
     :ivar role: written only by the ``_become_*`` of the node.
@@ -188,6 +189,15 @@ class State:
                 peer=None, start=self.last_applied + 1, stop=min(self.commit_index + 1, self.log.cached_index)
             )
         return entries
+
+    def apply_again(self, after: int) -> None:
+        """Take what lies behind ``after`` as not applied: the one case in which ``last_applied`` falls."""
+        if not self.log.first_index - 1 <= after <= self.last_applied:
+            raise InvariantViolation(
+                f"cannot apply again behind {after}: the log begins at {self.log.first_index}, {self.last_applied=}"
+            )
+        self.last_applied = after
+        self._read_to_apply, self._wanted_to_apply = (), None
 
     def ask_for_entries(self, *, peer: str | None, start: int, stop: int) -> EntriesWanted:
         """Have entries read back from the disk: no more than may be sent, or applied, at once."""

@@ -29,6 +29,7 @@ from raftkv.kvstore import Store
 from raftkv.membership import Announcer, Directory, Membership, Promoter, RemovalWatch
 from raftkv.persistence.calls import BlockingCalls
 from raftkv.persistence.directory import open_directory
+from raftkv.persistence.fence import load_fence, remove_fence, store_fence
 from raftkv.persistence.log import LogSettings
 from raftkv.persistence.membership import RemovedNote, load_joined, refuse_removed, store_removed
 from raftkv.persistence.meta import Meta, check_meta
@@ -40,12 +41,15 @@ from raftkv.raft.messages import SnapshotMeta
 from raftkv.server.clustertime import ClusterClock
 from raftkv.server.diskspace import SpaceWatch
 from raftkv.server.driver import Driver
+from raftkv.server.fence import Fence
 from raftkv.server.freshness import Freshness
 from raftkv.server.housekeeping import SessionExpiry
+from raftkv.server.notes import NOTE_INTERVAL
 from raftkv.server.proposals import Proposals, WriteLimits
 from raftkv.server.reads import ReadLimits, Reads
 from raftkv.server.recovery import finish_founding
 from raftkv.server.replica import Replica
+from raftkv.server.resync import Resync
 from raftkv.server.snapshotter import SnapshotSettings, Snapshotter
 from raftkv.server.statemachine import StateMachine
 from raftkv.server.transfers import SnapshotSink, SnapshotSource
@@ -77,6 +81,7 @@ class Surroundings:
     :ivar progress: called while the log is read, with bytes done and bytes in all.
     :ivar log_settings: of the durable log; small segments in tests.
     :ivar trailing_entries: entries kept in the log behind a snapshot; few in tests.
+    :ivar note_interval: indexes between two notes of the state's digest: the same on all nodes, fewer in tests.
     :ivar raft_bounds: bounds of :class:`~raftkv.raft.RaftSettings` that differ from their defaults; small in tests.
     :ivar unreadable: told of each snapshot file that does not check out.
     :ivar watch: returns what the driver is to use for the storage: itself, or a test's onlooker around it.
@@ -98,6 +103,7 @@ class Surroundings:
     log_settings: LogSettings
     unreadable: Callable[[CorruptData], None]
     trailing_entries: int = 1024
+    note_interval: int = NOTE_INTERVAL
     raft_bounds: Mapping[str, int] = field(default_factory=dict)
     watch: Callable[[IStorage], IStorage] = lambda storage: storage
 
@@ -161,7 +167,10 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     calls = BlockingCalls(world.snapshot_worker)
 
     def is_wanted(snapshot: SnapshotMeta) -> bool:
-        return snapshot.index > node.commit_index
+        return snapshot.index > node.commit_index or resync.wants(snapshot)
+
+    def is_trusted() -> bool:
+        return not fence.is_fenced
 
     transport = world.transport(
         identity,
@@ -169,9 +178,16 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
             snapshots,
             calls,
             found=lambda index: snapshotter.found(index),
+            may_send=is_trusted,
             fatal=lambda error: driver.fail(error),
         ),
-        SnapshotSink(snapshots, calls, is_wanted=is_wanted, fatal=lambda error: driver.fail(error)),
+        SnapshotSink(
+            snapshots,
+            calls,
+            is_wanted=is_wanted,
+            received=lambda snapshot: resync.received(snapshot),
+            fatal=lambda error: driver.fail(error),
+        ),
         lambda: node.current_term,
     )
     forwarder = world.forwarder(identity)
@@ -189,6 +205,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
             trailing_entries=world.trailing_entries,
         ),
         fatal=lambda error: driver.fail(error),
+        is_trusted=is_trusted,
     )
     state_machine = StateMachine(
         store=Store(),
@@ -196,6 +213,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         load=snapshotter.load,
         discard=snapshotter.discard,
         fatal=lambda error: driver.fail(error),
+        note_interval=world.note_interval,
     )
     driver = Driver(
         node=node,
@@ -269,7 +287,37 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         fatal=lambda error: driver.fail(error),
         election_ticks=config.election_ticks,
     )
-    for participant in (promoter, membership, removal, space):
+    fence = Fence(
+        identity=identity,
+        node=node,
+        directory=directory,
+        forwarder=forwarder,
+        applied_index=lambda: state_machine.store.applied_index,
+        interrupt=lambda reason: replica.interrupt(reason),
+        store=lambda index: calls.run(partial(store_fence, world.disk, index)),
+        erase=lambda: calls.run(partial(remove_fence, world.disk)),
+        checkpoint=proposals.checkpoint,
+        wake=driver.wake,
+        fatal=lambda error: driver.fail(error),
+        election_ticks=config.election_ticks,
+        fenced_index=load_fence(world.disk),
+        recovered_index=recovered.snapshot.index if recovered.snapshot is not None else 0,
+    )
+    resync = Resync(
+        identity=identity,
+        node=node,
+        fence=fence,
+        directory=directory,
+        forwarder=forwarder,
+        snapshotter=snapshotter,
+        send_snapshot=transport.send_snapshot,
+        rebuild=state_machine.rebuild,
+        wake=driver.wake,
+        checkpoint=proposals.checkpoint,
+        fatal=lambda error: driver.fail(error),
+        election_ticks=config.election_ticks,
+    )
+    for participant in (promoter, membership, removal, space, fence, resync):
         driver.add_participant(participant)
     driver.add_participant(
         SessionExpiry(
@@ -285,6 +333,9 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     state_machine.on_restored(proposals.restored)
     state_machine.when_caught_up(driver.wake)
     state_machine.on_restored(lambda index: snapshotter.tidy())
+    state_machine.on_noted(fence.note)
+    state_machine.on_restored(lambda index: fence.replaced(index, state_machine.store.digest()))
+    fence.when_opened(snapshotter.tidy)
     replica = Replica(
         identity=identity,
         clock=world.clock,
@@ -297,6 +348,8 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         directory=directory,
         membership=membership,
         removal=removal,
+        fence=fence,
+        resync=resync,
         forwarder=forwarder,
         recovered_snapshot=recovered.snapshot,
         tick_interval_seconds=config.tick_interval_seconds,

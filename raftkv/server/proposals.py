@@ -227,6 +227,20 @@ class Proposals:
         if replaced is not None:
             self._finish(replaced.submissions, OutcomeUnknown("leadership was lost before the write was committed"))
 
+    def checkpoint(self) -> None:
+        """Propose an entry without commands, where we lead: behind it every node notes the digest of its state."""
+        if self._node.role is not Role.LEADER:
+            return
+        self._continue_cluster_time()
+        payload = pack_batch(self._cluster_clock.now_ms(), self._cluster_clock.wall_ms(), ())
+        try:
+            index = self._node.propose(payload).index
+        except (NotLeader, ProposalDropped, Overloaded) as reason:
+            self._log.debug("no checkpoint for now: {reason}", reason=reason)
+        else:
+            self._forget_replaced(index)
+            self._wake()
+
     def _admit_sessions(self, submission: Submission) -> bool:
         if not self._lacks_room(submission):
             return True
@@ -369,9 +383,19 @@ class Proposals:
         :param reason: what the rest is told, and everybody who comes later.
         """
         self._refusal_class = reason
+        self._answer_all(reason, "the node stopped before the write was committed")
+
+    def interrupt(self, reason: type[RaftKVError]) -> None:
+        """Answer everything that waits, for this node's state is not to be trusted; what comes later is taken again.
+
+        :param reason: what those are told whose writes are in no log.
+        """
+        self._answer_all(reason, "the node had to stop serving before the write was applied")
+
+    def _answer_all(self, reason: type[RaftKVError], unknown: str) -> None:
         gathered, self._gathered = self._gathered + self._waiting, []
         self._waiting = []
         self._finish(gathered, reason())
         proposed, self._proposed = self._proposed, {}
         for each in proposed.values():
-            self._finish(each.submissions, OutcomeUnknown("the node stopped before the write was committed"))
+            self._finish(each.submissions, OutcomeUnknown(unknown))

@@ -261,6 +261,10 @@ class Reads:
         :param reason: what they are told.
         """
         self._refusing = True
+        self.interrupt(reason)
+
+    def interrupt(self, reason: type[RaftKVError]) -> None:
+        """Answer everything that waits with an error; what comes later is taken again."""
         waiting = list(self._gathered)
         for asked in (*self._applying.values(), *self._asked.values()):
             waiting.extend(asked.reads)

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from raftkv import __version__
-from raftkv.errors import RaftKVError, Removed
+from raftkv.errors import DigestTie, RaftKVError, Removed
 from raftkv.interfaces import (
     Command,
     Consistency,
@@ -33,8 +33,10 @@ from raftkv.raft.messages import SnapshotMeta
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role
 from raftkv.server.driver import Driver
+from raftkv.server.fence import Fence
 from raftkv.server.proposals import Proposals
 from raftkv.server.reads import Reads
+from raftkv.server.resync import Resync
 from raftkv.server.snapshotter import Snapshotter
 from raftkv.server.statemachine import StateMachine
 
@@ -63,6 +65,8 @@ class Replica(Service):
         directory: Directory,
         membership: Membership,
         removal: RemovalWatch,
+        fence: Fence,
+        resync: Resync,
         forwarder: IForwarder,
         recovered_snapshot: SnapshotMeta | None,
         tick_interval_seconds: float,
@@ -80,6 +84,8 @@ class Replica(Service):
         self._directory = directory
         self._membership = membership
         self._removal = removal
+        self.fence = fence
+        self._resync = resync
         self._forwarder = forwarder
         self._recovered_snapshot = recovered_snapshot
         self._tick_interval_seconds = tick_interval_seconds
@@ -108,6 +114,7 @@ class Replica(Service):
         finished = self._proposals.refuse()
         self._reads.refuse()
         self._membership.stop()
+        self.fence.stop()
         if self.driver.failure is None:
             await self._until(lambda: finished.called, self._stop_wait_seconds)
             await self._hand_over()  # should leadership have come back
@@ -167,6 +174,13 @@ class Replica(Service):
         self._proposals.abandon(Removed)
         self._reads.refuse(Removed)
 
+    def interrupt(self, reason: type[RaftKVError]) -> None:
+        """Answer everybody who waits: what would be read here, or computed, is not to be trusted."""
+        self._proposals.interrupt(reason)
+        self._reads.interrupt(reason)
+        if not issubclass(reason, DigestTie):
+            self.snapshotter.cancel()
+
     async def _until(self, condition: Callable[[], bool], limit_seconds: float) -> None:
         give_up = self._clock.seconds() + limit_seconds
         while not condition() and self._clock.seconds() < give_up and self.driver.failure is None:
@@ -185,7 +199,11 @@ class Replica(Service):
         if self._removal.is_removed:
             done(Removed())
         else:
-            self._proposals.submit(commands, done, forwarded=forwarded)
+            refusal = self.fence.refusal()
+            if refusal is not None:
+                done(refusal)
+            else:
+                self._proposals.submit(commands, done, forwarded=forwarded)
 
     def barrier(
         self,
@@ -198,7 +216,11 @@ class Replica(Service):
         if self._removal.is_removed:
             done(Removed())
         else:
-            self._reads.barrier(consistency, done, max_stale_seconds=max_stale_seconds)
+            refusal = self.fence.refusal(consistency)
+            if refusal is not None:
+                done(refusal)
+            else:
+                self._reads.barrier(consistency, done, max_stale_seconds=max_stale_seconds)
 
     def staleness(self) -> float | None:
         """See :class:`IKeyValue`."""
@@ -256,7 +278,7 @@ class Replica(Service):
 
     def _alarms(self) -> list[str]:
         raised = {"disk_stalled": self._node.disk_stalled, "disk_nearly_full": self._node.disk_lacks_room}
-        return [name for name, is_raised in raised.items() if is_raised]
+        return [*(name for name, is_raised in raised.items() if is_raised), *self.fence.alarms()]
 
     def _role(self) -> str:
         node = self._node
@@ -336,8 +358,9 @@ class Replica(Service):
         return fail(Removed()) if self._removal.is_removed else self._membership.transfer(document)
 
     def calls(self) -> dict[str, Callable[[Mapping[str, Any]], object]]:
-        """Return what other nodes, and those that are to be, can ask of this one about the members."""
-        calls = {name: self._unless_removed(call) for name, call in self._membership.calls().items()}
+        """Return what other nodes, and those that are to be, can ask of this one: about members, and about states."""
+        calls = {**self._membership.calls(), **self.fence.calls(), **self._resync.calls()}
+        calls = {name: self._unless_removed(call) for name, call in calls.items()}
         # Others that wonder whether they were removed, too, may still learn from us.
         return {**calls, "membership": lambda _: self._membership.standing()}
 
@@ -355,6 +378,8 @@ class Replica(Service):
             return False, "the node was removed from the cluster"
         if not self.running or self.driver.failure is not None:
             return False, "the node is not running"
+        if hindrance := self.fence.hindrance():
+            return False, hindrance
         if node.leader is None:
             return False, "no leader is known"
         if self.state_machine.is_restoring:
@@ -381,4 +406,8 @@ class Replica(Service):
             "messages_received": self.driver.messages_received,
             "snapshots_taken": self.snapshotter.taken,
             "snapshots_failed": self.snapshotter.failed,
+            "states_noted": self.fence.noted,
+            "states_diverged": self.fence.closed,
+            "states_fetched": self._resync.fetched,
+            "states_lent": self._resync.lent,
         }

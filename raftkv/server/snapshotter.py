@@ -17,7 +17,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from raftkv.errors import Conflict, CorruptData, InvariantViolation, ShuttingDown
+from raftkv.errors import Conflict, CorruptData, Fenced, InvariantViolation, ShuttingDown
 from raftkv.interfaces import IStorage
 from raftkv.kvstore import Restorer, Store
 from raftkv.persistence.calls import BlockingCalls
@@ -58,6 +58,7 @@ class Snapshotter(Service):
 
     :param calls: runs what blocks on the folder of snapshots; started and stopped here.
     :param fatal: called with an error that makes it unsafe to go on.
+    :param is_trusted: tells whether the state is fit to be kept. While it is not, the log stays as it is too.
     :ivar taken: how many snapshots were taken since the start; ``failed`` likewise.
     """
 
@@ -74,6 +75,7 @@ class Snapshotter(Service):
         clock: IReactorTime,
         settings: SnapshotSettings,
         fatal: Callable[[BaseException], None],
+        is_trusted: Callable[[], bool] = lambda: True,
         slices: SliceSettings | None = None,
     ) -> None:
         self.taken = 0
@@ -86,6 +88,8 @@ class Snapshotter(Service):
         self._clock = clock
         self._settings = settings
         self._fatal = fatal
+        self._is_trusted = is_trusted
+        self._compacted_index = 0  # of the log on the disk; in memory it may follow a little later
         self._taker = SnapshotTaker(clock, calls, directory, slices or SliceSettings())
         self._restorer = SnapshotRestorer(clock, calls, directory, slices or SliceSettings())
         self._looking = LoopingCall(self.look)
@@ -137,7 +141,7 @@ class Snapshotter(Service):
     def look(self) -> None:
         """Take a snapshot if one is due."""
         state_machine = self._state_machine()
-        if self._given_up or self._is_busy or state_machine.is_restoring:
+        if self._given_up or self._is_busy or state_machine.is_restoring or not self._is_trusted():
             return
         due = snapshot_is_due(
             log_bytes=self._storage.log_bytes(),
@@ -188,6 +192,9 @@ class Snapshotter(Service):
         refused: Deferred[SnapshotInfo] = Deferred()
         if self._given_up:
             refused.errback(ShuttingDown())
+            return refused
+        if not self._is_trusted():
+            refused.errback(Fenced())
             return refused
         if self._is_busy or self._state_machine().is_restoring:
             refused.errback(Conflict("a snapshot is being taken or restored already"))
@@ -264,7 +271,7 @@ class Snapshotter(Service):
         self._calls.run(self._directory.list).addCallback(self._cut_log).addErrback(self._disk_failed)
 
     def _cut_log(self, snapshots: Sequence[SnapshotInfo]) -> None:
-        if not self.running or not snapshots:
+        if not self.running or not snapshots or not self._is_trusted():
             return
         keeps_several = self._settings.max_snapshots > 1
         previous = (snapshots[1].meta.index if len(snapshots) > 1 else 0) if keeps_several else None
@@ -274,6 +281,7 @@ class Snapshotter(Service):
             trailing_entries=self._settings.trailing_entries,
         )
         if index >= self._node.first_index:
+            self._compacted_index = max(self._compacted_index, index)
             self._storage.compact(index)
             # Half a million entries at once are a pause.
             self._chores.add(partial(self._forget_some, index))
@@ -284,13 +292,30 @@ class Snapshotter(Service):
         self._node.compact(min(index, self._node.first_index + _FORGOTTEN_AT_ONCE - 1))
         return self._node.first_index <= index
 
+    # -- a state that is not to be trusted -------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Give up a snapshot that is being taken."""
+        self._stop_waiting()
+        self._taker.cancel()
+
+    @property
+    def log_follows(self) -> int:
+        """The smallest index of a snapshot that the log can carry on from."""
+        return max(self._node.first_index - 1, self._compacted_index)
+
+    def keep_only(self, meta: SnapshotMeta) -> Deferred[None]:
+        """Remove every snapshot but this one, which the log must be able to carry on from."""
+        if meta.index < self.log_follows:
+            raise InvariantViolation(f"the log begins behind {self.log_follows}, the snapshot ends at {meta.index}")
+        return self._calls.run(partial(self._directory.keep_only, meta))
+
     # -- restoring -----------------------------------------------------------------------------------------------
 
     def load(self, meta: SnapshotMeta) -> Deferred[Store]:
         """Read the snapshot of this meta into a store of its own; cancel to give up."""
         # A snapshot of the state that is about to be replaced would hold on to it, and is older than the installed one.
-        self._stop_waiting()
-        self._taker.cancel()
+        self.cancel()
 
         def found(info: SnapshotInfo) -> Deferred[Store]:
             return self._restorer.restore(info, Restorer())

@@ -20,6 +20,7 @@ from raftkv.errors import InvariantViolation
 from raftkv.interfaces import Result
 from raftkv.kvstore import Store
 from raftkv.raft.messages import Entry, EntryKind, SnapshotMeta
+from raftkv.server.notes import NOTE_INTERVAL
 
 _SLICE_BYTES = 256 * 1024  # of entries that waited for a restore, applied in one turn: some milliseconds' worth
 
@@ -34,6 +35,9 @@ class StateMachine:
     :param load: starts to read the installed snapshot of that meta; fires with the store that it holds.
     :param discard: frees a store that a restored one has replaced.
     :param fatal: called with an error that makes it unsafe to go on.
+    :param note_interval: the digest of the state is noted at each index that is a multiple of it, and behind each entry
+        that holds no commands at all, by which a leader asks for a note. The same on all nodes, or they have nothing
+        to compare.
     :ivar store: the present state; replaced as a whole when a snapshot is restored.
     """
 
@@ -47,6 +51,7 @@ class StateMachine:
         load: Callable[[SnapshotMeta], Deferred[Store]],
         discard: Callable[[Store], None],
         fatal: Callable[[BaseException], None],
+        note_interval: int = NOTE_INTERVAL,
     ) -> None:
         self.store = store
         self.applied_entries = 0
@@ -55,6 +60,8 @@ class StateMachine:
         self._load = load
         self._discard = discard
         self._fatal = fatal
+        self._note_interval = note_interval
+        self._noted: list[Callable[[int, str], None]] = []
         self._listeners: list[AppliedListener] = []
         self._restored: list[Callable[[int], None]] = []
         self._caught_up: Callable[[], None] = lambda: None
@@ -78,6 +85,10 @@ class StateMachine:
     def on_applied(self, listener: AppliedListener) -> None:
         """Call ``listener`` with each applied entry and its results (none where it held no commands)."""
         self._listeners.append(listener)
+
+    def on_noted(self, listener: Callable[[int, str], None]) -> None:
+        """Call ``listener`` with each index at which the digest is noted, and the digest of the state there."""
+        self._noted.append(listener)
 
     def on_restored(self, listener: Callable[[int], None]) -> None:
         """Call ``listener`` with the index that a restored snapshot brought the state to."""
@@ -123,12 +134,19 @@ class StateMachine:
         if entry.index != self.store.applied_index + 1:
             raise InvariantViolation(f"entry {entry.index} cannot follow the state at {self.store.applied_index}")
         results: Sequence[Result] = ()
+        is_noted = not entry.index % self._note_interval
         if entry.kind == EntryKind.COMMANDS:
             results = self.store.apply(entry.index, entry.payload)
             self.applied_commands += len(results)
+            is_noted = is_noted or not results
         else:
             self.store.skip(entry.index)
         self.applied_entries += 1
+        if is_noted:
+            # Before anybody is answered: where the state is found to be wrong, so are these results.
+            digest = self.store.digest()
+            for noted in self._noted:
+                noted(entry.index, digest)
         for listener in self._listeners:
             listener(entry, results)
 
@@ -158,6 +176,11 @@ class StateMachine:
         loading = self._load(snapshot)
         self._loading = loading
         loading.addCallbacks(self._loaded, self._load_failed, callbackArgs=(loading, snapshot), errbackArgs=(loading,))
+
+    def rebuild(self, snapshot: SnapshotMeta) -> None:
+        """Replace the state by an older one, for it was found to be wrong; all that follows is handed over again."""
+        self._backlog.clear()
+        self.restore(snapshot)
 
     def _loaded(self, store: Store, loading: Deferred[Store], snapshot: SnapshotMeta) -> None:
         if self._loading is not loading:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -51,6 +51,7 @@ class SnapshotSource:
 
     :param found: told the index of the newest one that checks out each time that one is wanted, 0 for none: where
         that is not the newest that we count on, another has to be taken.
+    :param may_send: tells whether they are fit for others.
     :param fatal: called when our own disk fails.
     """
 
@@ -60,15 +61,19 @@ class SnapshotSource:
         calls: BlockingCalls,
         *,
         found: Callable[[int], None],
+        may_send: Callable[[], bool] = lambda: True,
         fatal: Callable[[BaseException], None],
     ) -> None:
         self._directory = directory
         self._calls = calls
         self._found = found
+        self._may_send = may_send
         self._fatal = fatal
 
     def newest(self) -> Deferred[ISnapshotFile | None]:
         """See :class:`ISnapshotSource`."""
+        if not self._may_send():
+            return succeed(None)
         return self._calls.run(self._directory.open_newest).addCallbacks(self._opened, self._not_opened)
 
     def _opened(self, reader: SnapshotReader | None) -> ISnapshotFile | None:
@@ -86,6 +91,7 @@ class SnapshotSink:
     """Where the snapshot of a leader arrives.
 
     :param is_wanted: tells whether a snapshot would bring anything new; one that does not is refused at the offer.
+    :param received: told of each one that is whole and safe on our disk, just before its sender is.
     :param fatal: called when our own disk fails; what is wrong with the file that arrived is the sender's matter.
     """
 
@@ -95,11 +101,13 @@ class SnapshotSink:
         calls: BlockingCalls,
         *,
         is_wanted: Callable[[SnapshotMeta], bool],
+        received: Callable[[SnapshotMeta], None] = lambda snapshot: None,
         fatal: Callable[[BaseException], None],
     ) -> None:
         self._directory = directory
         self._calls = calls
         self._is_wanted = is_wanted
+        self._received = received
         self._fatal = fatal
         self._receiver: SnapshotReceiver | None = None
         self._generation = 0
@@ -127,7 +135,11 @@ class SnapshotSink:
         """See :class:`ISnapshotSink`."""
         receiver = self._current()
         self._receiver = None
-        return self._run(receiver.install).addCallback(_meta)
+        return self._run(receiver.install).addCallback(self._installed)
+
+    def _installed(self, info: SnapshotInfo) -> SnapshotMeta:
+        self._received(info.meta)
+        return info.meta
 
     def abort(self) -> None:
         """See :class:`ISnapshotSink`."""
@@ -153,7 +165,3 @@ class SnapshotSink:
         if self._receiver is None:
             raise Conflict("no snapshot is being received")
         return self._receiver
-
-
-def _meta(info: SnapshotInfo) -> SnapshotMeta:
-    return info.meta

@@ -163,6 +163,18 @@ class SnapshotDirectory:
             self._sync_folder()
         return removed
 
+    def keep_only(self, meta: SnapshotMeta) -> None:
+        """Remove every snapshot but this one: the state that they were made of is not to be trusted.
+
+        :raises raftkv.errors.CorruptData: this one cannot be read (any more); then nothing is removed.
+        """
+        kept = snapshot_name(meta.index, meta.term)
+        self._open(kept).close()
+        for name in self._names():
+            if name != kept:
+                discard(self._disk, f"{SNAPSHOT_FOLDER}/{name}")
+        self._sync_folder()
+
     def _names(self) -> Sequence[str]:
         with storage_errors("read", f"{self._disk.root}/{SNAPSHOT_FOLDER}"):
             names = reversed(self._disk.names(SNAPSHOT_FOLDER))

@@ -122,6 +122,7 @@ class Checkers:
 
     :ivar leaders: who led each term, and in which life.
     :ivar committed: the term of each entry that some node has called committed.
+    :ivar suspects: nodes whose state was changed on purpose, and not found to be right since.
     :ivar _committed_in: the term in which that node was then. It may be later than the entry's, and only leaders of
         terms behind it must have the entry (section 5.4.3): one of a term before may yet be elected, by late votes.
     """
@@ -130,6 +131,8 @@ class Checkers:
         self.leaders: dict[int, tuple[str, int]] = {}
         self.committed: dict[int, int] = {}
         self._committed_in: dict[int, int] = {}
+        self.suspects: set[str] = set()
+        self._right_from: dict[str, int] = {}
         self.checks = 0
         self._nodes: dict[str, _Watched] = {}
         self._views: dict[str, NodeView] = {}
@@ -427,10 +430,29 @@ class Checkers:
         if now > view.commit_index:
             raise Violation("applied before committed", f"{name} applied {now}, committed {view.commit_index}")
         watched.applied_index = now
+        if name in self.suspects or now < self._right_from.get(name, 0):
+            return
         facts = (state.digest(), state.revision)
         digest, revision, who = self._digests.setdefault(now, (*facts, name))
         if facts != (digest, revision):
             raise Violation("states diverge", f"at {now} {name} has {facts}, {who} had {(digest, revision)}")
+
+    def restored(self, name: str, index: int) -> None:
+        """A node's state came from a snapshot: it may go back only where it was wrong."""
+        if name in self.suspects:
+            self._nodes[name].applied_index = min(self._nodes[name].applied_index, index)
+
+    def state_is_right(self, name: str, state: StateView, *, as_of: int) -> None:
+        """A suspect's state is trusted again, and had better be right.
+
+        :param as_of: the index at which it was found to be. A snapshot of an earlier one may hold what was overwritten
+            since: whoever restarts from it is right again from that index on.
+        """
+        self.suspects.discard(name)
+        self._right_from[name] = as_of
+        watched = self._nodes[name]
+        watched.applied_index = state.applied_index - 1
+        self._applied_moved(name, watched, self._views[name], state)
 
     def forget(self, name: str) -> None:
         """A node died: nobody looks at its core any more, its disk is remembered."""

@@ -30,6 +30,7 @@ from raftkv.raft.messages import Entry, EntryKind, Message
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, Write
 from raftkv.server.assembly import Assembled, Surroundings, assemble, initial_configuration
+from raftkv.server.notes import NOTE_INTERVAL
 from raftkv.server.replica import Replica
 from raftkv.testing.beginning import Beginning, has_begun
 from raftkv.testing.checkers import Checkers, Violation
@@ -63,6 +64,7 @@ class ClusterSettings:
     :ivar max_snapshots: how many snapshots are kept.
     :ivar log_cache_bytes: what the log may take of memory.
     :ivar segment_bytes: size of a segment of the log.
+    :ivar note_interval: indexes between two notes of the state's digest.
     :ivar raft_bounds: bounds of the core that differ from their defaults.
     :ivar max_batch_commands: commands in one entry at most.
     :ivar request_timeout_seconds: how long a node lets a request wait.
@@ -83,6 +85,7 @@ class ClusterSettings:
     max_snapshots: int = 2
     log_cache_bytes: int = 32 * 1024 * 1024
     segment_bytes: int = 8192
+    note_interval: int = NOTE_INTERVAL
     raft_bounds: Mapping[str, int] = field(default_factory=dict)
     max_batch_commands: int = 4096
     request_timeout_seconds: float = 5.0
@@ -351,7 +354,9 @@ class SimulatedCluster:
         node.incarnation = replica.identity.incarnation
         self.checkers.started(name, replica.driver.node, life.storage.recovered)
         replica.state_machine.on_applied(partial(self._applied, name))
+        replica.state_machine.on_restored(lambda index: self.checkers.restored(name, index))
         life.process.key_value = life.process.node = replica
+        life.process.is_fenced = lambda: replica.fence.is_fenced
         life.process.calls = {**node_calls(replica), **replica.calls(), "standing": partial(_standing, replica)}
         clock.run(replica.startService)
 
@@ -484,6 +489,7 @@ class SimulatedCluster:
                 segment_bytes=settings.segment_bytes, max_batch_bytes=settings.segment_bytes // 2, zero_ahead_bytes=0
             ),
             trailing_entries=settings.trailing_entries,
+            note_interval=settings.note_interval,
             raft_bounds=settings.raft_bounds,
             unreadable=unreadable,
             watch=watch,

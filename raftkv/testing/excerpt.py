@@ -14,7 +14,7 @@ class Excerpt:
     """What is told of a story; by default all of it.
 
     :ivar without: numbers of the faults that do not come, counted from 1 in the order in which they would, and of the
-        changes of members, counted from 1001, and of the lost disks, counted from 2001.
+        changes of members, counted from 1001, of the lost disks, counted from 2001, and of states, counted from 3001.
     :ivar clients: how many clients there are at most; ``None`` for all of them.
     :ivar seconds: when the faults end at the latest; ``None`` for the usual time.
     """

@@ -18,7 +18,7 @@ STOP_SECONDS = (
 class Excuses:
     """What was done to the disks of one cluster, and what may come of it.
 
-    :param bits_may_flip: whether any may at all; not where the members change, for nobody could say which of them the
+    :ivar bits_may_flip: whether any may at all; not where the members change, for nobody could say which of them the
         quorum can spare.
     :ivar counts: how often nodes gave up, by reason.
     :ivar rotten: nodes with a flipped bit somewhere on the disk.
@@ -27,13 +27,13 @@ class Excuses:
 
     def __init__(self, *, bits_may_flip: bool = True) -> None:
         self.counts = dict.fromkeys(("nodes stopped by their disk", "rotten nodes out", "snapshots set aside"), 0)
-        self._bits_may_flip = bits_may_flip
+        self.bits_may_flip = bits_may_flip
         self.rotten: set[str] = set()
         self.out: set[str] = set()
 
     def may_rot(self, name: str, nodes: int) -> bool:
         """Tell whether bits may flip on a node: a quorum has to stay whole."""
-        return self._bits_may_flip and name not in self.out and len(self.rotten | {name}) <= (nodes - 1) // 2
+        return self.bits_may_flip and name not in self.out and len(self.rotten | {name}) <= (nodes - 1) // 2
 
     def takes(self, name: str, error: BaseException, *, disk_errors: int) -> bool:
         """Tell whether a node may stop, or not start, because of an error; count it if so.

@@ -52,6 +52,7 @@ class Process:
     :ivar key_value: gets the requests; ``calls`` the rare ones, by name.
     :ivar source: the snapshots that it can send, ``sink`` where those of others go; ``incoming`` ends the transfer
         that is arriving.
+    :ivar is_fenced: tells whether it knows that its state is wrong.
     :ivar open_calls: what to do for each answer that it owes if its connection breaks first, and who waits for it.
     """
 
@@ -67,6 +68,7 @@ class Process:
     sink: ISnapshotSink | None = None
     incoming: Callable[[], None] | None = None
     current_term: Callable[[], int] = lambda: 0
+    is_fenced: Callable[[], bool] = lambda: False
     open_calls: dict[int, tuple[str, Callable[[], None]]] = field(default_factory=dict)
 
 

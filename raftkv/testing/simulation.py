@@ -24,6 +24,7 @@ from raftkv.server.assembly import assemble
 from raftkv.testing.checkers import Violation
 from raftkv.testing.churn import Churn, draw_churn
 from raftkv.testing.cluster import ClusterSettings, Composition, SimulatedCluster
+from raftkv.testing.corruption import Corruption, draw_corruption
 from raftkv.testing.excerpt import WHOLE, Excerpt
 from raftkv.testing.faults import Faults, draw_faults, draw_network
 from raftkv.testing.history import History, OperationOutcome
@@ -101,17 +102,24 @@ class Simulation:
         chance = random.Random(f"raftkv {seed}")
         churning = random.Random(f"raftkv churn {seed}")
         of_reads = random.Random(f"reads {seed}")
+        corrupting = random.Random(f"corruption {seed}")
         spares, churn = draw_churn(churning)
         losing = random.Random(f"raftkv losses {seed}")
         losses = draw_losses(losing, members_change=spares > 0)
+        # Who has lost its disk has no say in which state is right, so that a wrong one might not be outvoted.
+        members_change = bool(churn.weights or losses.pause_seconds)
+        note_interval, corruption = draw_corruption(corrupting, members_change=members_change)
         self.seed = seed
         self.story_seconds = STORY_SECONDS if excerpt.seconds is None else excerpt.seconds
         self.cluster = SimulatedCluster(
-            settings=replace(
-                draw_leases(of_reads, draw_cluster(chance)),
-                spares=spares,
-                asks_first=losses.asks_first,
-                log_cache_bytes=draw_cache(random.Random(f"raftkv cache {seed}")),
+            settings=draw_notes(
+                note_interval,
+                replace(
+                    draw_leases(of_reads, draw_cluster(chance)),
+                    spares=spares,
+                    asks_first=losses.asks_first,
+                    log_cache_bytes=draw_cache(random.Random(f"raftkv cache {seed}")),
+                ),
             ),
             network_settings=draw_network(chance),
             seed=chance.getrandbits(64),
@@ -141,7 +149,8 @@ class Simulation:
         self.losses = Losses(
             self.cluster, random=losing, settings=losses, burst=self.workload.burst, without=excerpt.without
         )
-        self._observer = _LoggedFailures()
+        self.corruption = Corruption(self.cluster, random=corrupting, settings=corruption, without=excerpt.without)
+        self._observer = _LoggedFailures(alarms_count=not corruption.pause_seconds)
 
     def run(self) -> Outcome:
         """Tell the story and judge it."""
@@ -163,24 +172,30 @@ class Simulation:
         self.workload.start()
         self.faults.start()
         self.churn.start()
+        self.corruption.start()
         cluster.clock.run_until(self.story_seconds)
         self.losses.end()
         self.faults.end_all()
         self.churn.end()
+        self.corruption.end()
         if self.churn.counts:
             # What nodes were asked for goes on until its time is over.
             cluster.clock.run_until(self.story_seconds + 2 * cluster.settings.request_timeout_seconds)
         self._demand(self._is_whole, "the members are there, and nobody is on the way")
+        self._demand(lambda: self.corruption.is_undone, "every node holds the state of the majority")
         self._demand(self._is_settled, "the mended cluster agrees on a leader and a log")
         self.workload.stop()
         self._demand(lambda: self.workload.is_idle, "the clients' last operations return")
         self._everybody_answers()
         self._demand(self._is_settled, "the cluster is at rest")
         self._demand(self._nothing_is_owed, "every write that a node took is answered")
-        verdict = check_history(cluster.applied_writes.testify(self.history))
+        if self.workload.served_by_fenced:
+            raise Violation("fenced node serves", self.workload.served_by_fenced[0])
+        history = self.corruption.excuse(self.history)
+        verdict = check_history(cluster.applied_writes.testify(history))
         if not verdict.linearizable:
             raise Violation("linearizability", verdict.reason)
-        cluster.time_lines.check(self.history)
+        cluster.time_lines.check(history)
         if self._observer.events:
             raise Violation("logged failure", "; ".join(map(describe_event, self._observer.events)))
 
@@ -285,12 +300,15 @@ class Simulation:
             terms=len(cluster.checkers.leaders),
             entries=len(cluster.checkers.committed),
             operations=count_operations(self.history),
-            faults={**self.faults.counts, **self.churn.counts, **self.losses.counts},
+            faults={**self.faults.counts, **self.churn.counts, **self.losses.counts, **self.corruption.counts},
             network=dict(cluster.network.counts),
             disks=count_disks(cluster),
             situations=frozenset(cluster.coverage.situations),
             steps=frozenset(cluster.coverage.steps),
-            story=sorted([*self.faults.story, *self.churn.story, *self.losses.story], key=lambda event: event[1]),
+            story=sorted(
+                [*self.faults.story, *self.churn.story, *self.losses.story, *self.corruption.story],
+                key=lambda event: event[1],
+            ),
             lines=cluster.trace.lines,
         )
 
@@ -306,13 +324,18 @@ def count_disks(cluster: SimulatedCluster) -> dict[str, int]:
 
 @implementer(ILogObserver)
 class _LoggedFailures:
-    """Keeps what should not happen: log events at error and above."""
+    """Keeps what should not happen: log events at error and above.
 
-    def __init__(self) -> None:
+    :param alarms_count: whether alarms are among them; where states are changed on purpose they are what is wanted.
+    """
+
+    def __init__(self, *, alarms_count: bool) -> None:
         self.events: list[LogEvent] = []
+        self._alarms_count = alarms_count
 
     def __call__(self, event: LogEvent) -> None:
-        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
+        is_excused = "alarm" in event and not self._alarms_count
+        if event.get("log_level") in (LogLevel.error, LogLevel.critical) and not is_excused:
             self.events.append(event)
 
 
@@ -352,6 +375,15 @@ def draw_cluster(chance: random.Random) -> ClusterSettings:
 def draw_cache(chance: random.Random) -> int:
     """Draw what the log may take of memory: mostly so little that members and state machines are served from disk."""
     return chance.choice((1, 1, 200, 1000, 4000, 32 * 1024 * 1024))
+
+
+def draw_notes(interval: int, settings: ClusterSettings) -> ClusterSettings:
+    """Give a cluster whose states are changed the interval of its notes.
+
+    Its logs stay whole, so that nobody needs a snapshot to follow: one of a state that nobody knows to be wrong yet
+    could make a majority of it.
+    """
+    return dataclasses.replace(settings, note_interval=interval, trailing_entries=100_000) if interval else settings
 
 
 def draw_workload(chance: random.Random) -> WorkloadSettings:

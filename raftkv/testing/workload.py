@@ -69,6 +69,7 @@ class Workload:
         self.nodes = nodes
         self.settings = settings
         self.seen: dict[bytes, int] = {}
+        self.served_by_fenced: list[str] = []
         self.is_stopped = False
         self.clients = [Client(self, f"c{number}") for number in range(settings.clients)]
         self._hasty = Client(self, "hasty")
@@ -260,6 +261,9 @@ class _Read(_Request):
             if error is not None:
                 answer(error)
                 return
+            if process.is_fenced():
+                # What is raised here is the caller's own mistake to the node, and only logged.
+                self._workload.served_by_fenced.append(f"{process.identity.node_id} answers {operation}")
             # Read in this very call: the barrier promises nothing for later.
             staleness = key_value.staleness() if operation.consistency == "stale" else None
             answer((key_value.get(operation.key), staleness, self._workload.network.clock.seconds()))

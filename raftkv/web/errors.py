@@ -28,6 +28,8 @@ STATUS_CODES: Final[dict[str, int]] = {
     errors.Overloaded.code: 429,
     errors.NoLeader.code: 503,
     errors.Removed.code: 503,
+    errors.Fenced.code: 503,
+    errors.DigestTie.code: 503,
     "not_ready": 503,
     errors.OutcomeUnknown.code: 503,
     errors.RequestTimeout.code: 504,

@@ -36,7 +36,7 @@ _GAUGES: Final = {
 }
 
 #: What a node may raise in ``alarms`` of its status: each is shown, raised or not, so that a rule can be made of it.
-_ALARMS: Final = ("disk_stalled", "disk_nearly_full")
+_ALARMS: Final = ("digest_tie", "disk_nearly_full", "disk_stalled", "fenced")
 
 #: Anything else is counted as ``other``: a method is any word that a client likes, and each label costs memory.
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS"})

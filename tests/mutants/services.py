@@ -94,7 +94,7 @@ MUTANTS = (
         edits=(
             Edit(
                 PROPOSALS,
-                'OutcomeUnknown("the node stopped before the write was committed")',
+                "OutcomeUnknown(unknown)",
                 "ShuttingDown()",
             ),
         ),

@@ -744,6 +744,8 @@ class ErrorTests(SynchronousTestCase):
             errors.ProposalDropped(),
             errors.ShuttingDown(),
             errors.Removed(),
+            errors.Fenced(),
+            errors.DigestTie(),
             errors.OutcomeUnknown(),
             errors.RequestTimeout("slow", "not_applied"),
             Unreachable("gone"),

@@ -1,0 +1,1 @@
+The nodes compare the digests of their states at every 1,024th entry. One that differs from the majority raises the alarm ``fenced``, serves nothing (503 ``fenced``), hands leadership over where it leads, and fetches the right state by itself. Where the voters differ without a majority, all raise the alarm ``digest_tie`` and stop writes.
