@@ -13,6 +13,7 @@ from tests.mutants import (
     services,
     snapshots,
     state_machine,
+    states,
 )
 from tests.mutants.mutant import Mutant
 
@@ -37,6 +38,7 @@ CHAPTERS: dict[str, tuple[Mutant, ...]] = {
     "Memory, and room on the disk": memory.MUTANTS,
     "Snapshots": snapshots.MUTANTS,
     "The state machine": state_machine.MUTANTS,
+    "The digest of the state": states.MUTANTS,
     "Services": services.MUTANTS,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -58,17 +59,24 @@ class FencedTestCase(TrioTestCase):
     def until(self, condition: Any, what: str, limit_seconds: float = 20.0) -> None:
         self.assertTrue(self.cluster.clock.run_while(lambda: not condition(), limit_seconds=limit_seconds), what)
 
-    def stop_lending(self) -> None:
-        """Let nobody lend a state, so that a wrong state stays as it is."""
+    def stop_lending(self) -> list[Any]:
+        """Let nobody lend a state, so that a wrong one stays as it is, until something is put into the list."""
+        allowed: list[Any] = []
 
-        def refuse(document: Any) -> Any:
-            raise Conflict("not now")
+        def guard(lend: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            def guarded(document: Any) -> Any:
+                if not allowed:
+                    raise Conflict("not now")
+                return lend(document)
+
+            return guarded
 
         for other in self.cluster.names:
             life = self.cluster.nodes[other].life
             assert life is not None
             assert life.process is not None
-            life.process.calls = {**life.process.calls, "lend_state": refuse}
+            life.process.calls = {**life.process.calls, "lend_state": guard(life.process.calls["lend_state"])}
+        return allowed
 
     def refusals(self, name: str) -> list[Any]:
         """Return what a write and a read of each consistency are told."""
@@ -151,6 +159,45 @@ class FollowerTests(FencedTestCase):
         self.assertEqual(self.replica(name).counters()["states_fetched"], 1)
         self.assertFalse(self.cluster.nodes[name].disk.exists(FENCED_FILE))
         self.assertEqual(self.read(name, b"k1")[0], b"16")
+
+    def test_compared_before_it_is_served(self) -> None:
+        """What was fetched, and applied again, is served only once it has been compared."""
+        name = self.follower()
+        others = [other for other in self.cluster.names if other != name]
+        lending = self.stop_lending()
+        self.corrupt(name)
+        self.write_much(17)
+        self.until(lambda: self.is_fenced(name), "it is found out")
+        allowed = self.stop_comparing(name, others)
+        lending.append(True)
+        self.until(lambda: self.replica(name).counters()["states_fetched"], "it has fetched the state")
+        self.run_for(3)
+        self.assertFalse(self.replica(name).state_machine.is_restoring)
+        self.assertEqual(len(self.digests()), 1)
+        self.assertTrue(self.is_fenced(name))
+        allowed.append(True)
+        self.until(lambda: not self.is_fenced(name), "it has compared")
+
+    def stop_comparing(self, name: str, others: list[str]) -> list[Any]:
+        """Let a node and the others exchange no notes until something is put into the list that is returned."""
+        allowed: list[Any] = []
+
+        def guard(each: str) -> Callable[[Any], Any]:
+            compare = self.replica(each).fence.compare
+
+            def guarded(document: Any) -> Any:
+                if not allowed and name in (each, document["member"]):
+                    raise Conflict("not now")
+                return compare(document)
+
+            return guarded
+
+        for each in (name, *others):
+            life = self.cluster.nodes[each].life
+            assert life is not None
+            assert life.process is not None
+            life.process.calls = {**life.process.calls, "compare_state": guard(each)}
+        return allowed
 
     def test_overwritten(self) -> None:
         """A wrong value that was overwritten leaves nothing behind: no alarm, for the states are equal."""
@@ -270,6 +317,37 @@ class LeaderTests(FencedTestCase):
         taken: Deferred[Any] = self.replica(leader).snapshotter.take()
         self.failureResultOf(taken, Fenced)
         self.assertRaises(NotLeader, lend, request)
+
+
+class LendingTests(FencedTestCase):
+    """A leader that is asked for its state."""
+
+    def test_only_what_a_majority_agrees_with(self) -> None:
+        """A snapshot that is newer than the last agreement is lent only once one more note was compared, and then only
+        to who was told how far it can be trusted."""
+        leader, other = self.settle(), self.follower()
+        self.write_much(20)
+        fence = self.replica(leader).fence
+        self.until(lambda: fence.agreed_index == 16, "the states were compared")
+        lend = self.replica(leader).calls()["lend_state"]
+        request = {"member": other, "incarnation": self.replica(other).identity.incarnation, "from": 0, "trusted": 99}
+        answers: list[Any] = []
+
+        def ask(**more: Any) -> Any:
+            self.run_in(leader, lambda: answers.append(lend({**request, **more})))
+            return answers[-1]
+
+        self.assertEqual(ask(), {"trusted": 16, "sent": False})
+        self.until(lambda: self.replica(leader).snapshotter.taken == 1, "a snapshot is taken")
+        self.assertEqual(ask()["sent"], False)
+        newest = self.replica(leader).driver.node.snapshot_index
+        self.assertGreater(newest, 16)
+        self.until(lambda: fence.agreed_index > newest, "a note is taken behind it")
+        self.assertEqual(ask(trusted=16), {"trusted": fence.agreed_index, "sent": False})
+        self.assertEqual(ask(**{"from": newest + 1})["sent"], False)
+        self.assertEqual(ask(), {"trusted": fence.agreed_index, "sent": True})
+        self.run_for(1)
+        self.assertEqual(len(self.digests()), 1, "who has a right state takes no other")
 
 
 class CompactedTests(FencedTestCase):

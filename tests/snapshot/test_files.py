@@ -254,6 +254,14 @@ class PruningTests(SnapshotTestCase):
         self.directory.prune(2)
         self.assertEqual(self.indexes(), [5, 7])
 
+    def test_keep_only(self) -> None:
+        """All but one go, older and newer ones, where the one can be read (B42); else all stay."""
+        infos = [self.take(index) for index in (1, 3, 5)]
+        self.assertRaises(StorageError, self.directory.keep_only, meta_at(4))
+        self.assertEqual(self.indexes(), [1, 3, 5])
+        self.directory.keep_only(infos[1].meta)
+        self.assertEqual(self.indexes(), [3])
+
 
 class ReceivingTests(SnapshotTestCase):
     """A file that comes from another member."""
