@@ -25,11 +25,13 @@ _MAX_NAMED: Final = 64  # members in one list
 class NewMember:
     """A member to add.
 
-    :ivar role: what it is to be in the end; a voter begins as a learner that is being promoted.
+    :ivar role: what it is to be in the end; a voter begins as a learner that is being promoted. ``None`` makes a voter
+        of a new member and leaves one that is there what it is: whoever only says that it is there, or where, must not
+        become a voter by that (B25).
     """
 
     member: Member
-    role: Literal["voter", "learner"] = "voter"
+    role: Literal["voter", "learner"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +81,8 @@ def _new_member(value: Any, where: str) -> NewMember:
     if not isinstance(value, Mapping):
         raise BadRequest(f"{where.rstrip('.')}: expected an object with id and raft_addr")
     _refuse_unknown(value, _MEMBER_FIELDS, where)
-    role = value.get("role", "voter")
-    if role not in ("voter", "learner"):
+    role = value.get("role")
+    if role not in ("voter", "learner") and "role" in value:
         raise BadRequest(f'{where}role: expected "voter" or "learner", found {str(role)[:80]!r}')
     member = Member(
         id=checked_id(value.get("id"), f"{where}id"),
@@ -221,7 +223,7 @@ def _add(new: NewMember, members: dict[str, Member], voters: set[str], learners:
     _refuse_taken_address(wanted, members)
     members[wanted.id] = wanted
     learners.add(wanted.id)
-    if new.role == "voter":
+    if new.role != "learner":
         promoting.add(wanted.id)
 
 

@@ -114,10 +114,11 @@ class PlanTests(SynchronousTestCase):
             {"id": "a", "raft_addr": "a:1"},
             {"id": "p", "raft_addr": "p:1"},
             {"id": "l", "raft_addr": "l:1", "role": "learner"},
+            {"id": "l", "raft_addr": "l:1"},
             {"promote": ["a", "p"], "demote": ["l"]},
         ):
             self.assertEqual(plan(document), FIVE)
-        self.assertEqual(roles(plan({"id": "l", "raft_addr": "l:1"})), ("abc", "lp", "lp"))
+        self.assertEqual(roles(plan({"id": "l", "raft_addr": "l:1", "role": "voter"})), ("abc", "lp", "lp"))
 
     def test_refusals(self) -> None:
         """Strangers are not found; another member under a name or an address that is taken is a conflict."""
@@ -131,6 +132,13 @@ class PlanTests(SynchronousTestCase):
             ({"remove": ["a", "b"], "demote": ["c"], "force": True}, Conflict, "nobody would be left to vote"),
         ):
             self.assertIn(words, str(self.assertRaises(error, plan, document)))
+
+    def test_moved_learner(self) -> None:
+        """B25: a learner that comes back under another address, and does not say what it is to be, stays a learner."""
+        moved = NewMember(member=Member(id="l", incarnation="L", raft_addr="elsewhere:1"))
+        configuration = planned(MemberChange(add=(moved,)), FIVE, caught_up=("l",))
+        self.assertEqual(configuration.members["l"].raft_addr, "elsewhere:1")
+        self.assertEqual(roles(configuration), roles(FIVE))
 
     def test_replaced_at_its_address(self) -> None:
         """A member may take the address of one that leaves in the same change."""

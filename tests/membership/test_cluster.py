@@ -114,18 +114,17 @@ class ChangeTests(MembershipTestCase):
         self.assertEqual(self.leader(), "n4")
 
     def test_learner_stays_one(self) -> None:
-        """A member that was added as a learner stays one until it is promoted."""
+        """B25: a member that was added as a learner stays one, also once its node joins, until it is promoted."""
         added = self.change(self.leader(), {"id": "n4", "raft_addr": "n4:8082", "role": "learner"})
         self.assertEqual([member["id"] for member in added["members"]], ["n1", "n2", "n3", "n4"])
         self.join("n4", via=self.leader())
         self.run_for(5)
-        # The node asked to be a voter.
-        self.assertEqual(self.roles(), "n1 n2 n3 n4")
-        self.change(self.leader(), {"demote": ["n4"]})
-        self.run_for(5)
         self.assertEqual((self.roles(), self.replica("n4").status()["role"]), ("n1 n2 n3 +n4", "learner"))
         self.change(self.leader(), {"promote": ["n4"]})
         self.wait(lambda: self.roles() == "n1 n2 n3 n4")
+        self.change(self.leader(), {"demote": ["n4"]})
+        self.run_for(5)
+        self.assertEqual((self.roles(), self.replica("n4").status()["role"]), ("n1 n2 n3 +n4", "learner"))
 
     def test_demoted_leader(self) -> None:
         """A leader that is made a learner answers with the cluster as its successor sees it."""

@@ -70,6 +70,23 @@ class DirectoryTests(SynchronousTestCase):
         assert renewed is not None
         self.assertEqual(renewed.members["b"].raft_addr, "b:50")
 
+    def test_new_address_of_a_learner(self) -> None:
+        """B25: a learner at a new address is where it says, and still a learner; whoever is to be a voter still is."""
+        for promoting in (frozenset("b"), frozenset[str]()):
+            self.configuration = Configuration(
+                members={"a": Member(id="a", raft_addr="a:1"), "b": Member(id="b", incarnation="i", raft_addr="b:1")},
+                voters=frozenset("a"),
+                learners=frozenset("b"),
+                promoting=promoting,
+            )
+            self.met["b"] = identity("b", port=50)
+            renewed = self.directory.renewed()
+            assert renewed is not None
+            self.assertEqual(renewed.members["b"].raft_addr, "b:50")
+            self.assertEqual(
+                (renewed.voters, renewed.learners, renewed.promoting), (frozenset("a"), frozenset("b"), promoting)
+            )
+
     def test_address_of_another_incarnation(self) -> None:
         """Where a member is is not taken from somebody else who gives its name: writes would be sent there."""
         self.met["b"] = identity("b")
