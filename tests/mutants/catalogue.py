@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from tests.mutants import (
+    disasters,
     durability,
     elections,
     incarnations,
     leadership,
+    leases,
+    membership,
     memory,
     reads,
     replication,
@@ -26,6 +29,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "snapshot": ("tests.snapshot",),
     "protocols": ("tests.protocols",),
     "server": ("tests.server",),
+    "membership": ("tests.membership",),
 }
 
 CHAPTERS: dict[str, tuple[Mutant, ...]] = {
@@ -33,10 +37,13 @@ CHAPTERS: dict[str, tuple[Mutant, ...]] = {
     "Replication and commitment": replication.MUTANTS,
     "Leadership and membership": leadership.MUTANTS,
     "Disks that are lost": incarnations.MUTANTS,
+    "Changes of the members": membership.MUTANTS,
     "Reads": reads.MUTANTS,
+    "Leases and stale reads": leases.MUTANTS,
     "The disk": durability.MUTANTS,
     "Memory, and room on the disk": memory.MUTANTS,
     "Snapshots": snapshots.MUTANTS,
+    "Disasters": disasters.MUTANTS,
     "The state machine": state_machine.MUTANTS,
     "The digest of the state": states.MUTANTS,
     "Services": services.MUTANTS,

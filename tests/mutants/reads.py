@@ -123,7 +123,12 @@ MUTANTS = (
             Edit(
                 SERVER_READS,
                 "self._gathered.extend(asked.reads)\n            else:",
-                "self._serve(asked.reads, 0)\n            else:",
+                "self._serve(asked, 0)\n            else:",
+            ),
+            Edit(
+                SERVER_READS,
+                "            self._gathered.extend(self._asked.pop(context).reads)\n        if",
+                "            self._serve(self._asked.pop(context), 0)\n        if",
             ),
         ),
         hints=("tests.server.test_reads",),

@@ -370,6 +370,20 @@ class FollowerTests(LeaseTestCase):
         cluster.tick("b")
         self.assertIs(cluster["b"].role, Role.PRE_CANDIDATE)
 
+    def test_another_leaders_word_does_not_free(self) -> None:
+        """Whoever is bound by the promise to one leader does not campaign at the word of the next, who may know nothing
+        of that promise (thesis 3.10)."""
+        cluster = self.cluster_of("a", "b", "c")
+        self.beat(cluster, "a", 110.0)
+        cluster.do("b", lambda node: node.step(Heartbeat(term=5, sender="c", to="b", commit_index=0)))
+        cluster.finish_writes("b")
+        order = TimeoutNow(term=5, sender="c", to="b")
+        cluster.do("b", lambda node: node.step(order))
+        self.assertIs(cluster["b"].role, Role.FOLLOWER)
+        self.time(cluster, 111.5)
+        cluster.do("b", lambda node: node.step(order))
+        self.assertIs(cluster["b"].role, Role.CANDIDATE)
+
     def test_no_promise_without_a_term_on_disk(self) -> None:
         """A follower whose term is not on its disk promises nothing: restarted, it would not know to wait."""
         cluster = Cluster("a", "b", "c", **LEASES)
