@@ -34,6 +34,11 @@ class NodeView:
         return self._state.current_term
 
     @property
+    def voted_for(self) -> str | None:
+        """Who received this server's vote in the current term."""
+        return self._state.voted_for
+
+    @property
     def leader(self) -> str | None:
         """The leader of the current term, where it is known."""
         return self._state.leader

@@ -49,6 +49,8 @@ class NodeView(Protocol):
     @property
     def current_term(self) -> int: ...
     @property
+    def voted_for(self) -> str | None: ...
+    @property
     def commit_index(self) -> int: ...
     @property
     def first_index(self) -> int: ...
@@ -150,6 +152,7 @@ class Checkers:
         if watched.is_known:
             self._nothing_durable_lost(name, watched, recovered)
         self._nothing_forged(name, recovered.entries)
+        self._nothing_forgotten(name, view, recovered)
         terms = recovered.terms
         known = (terms.term_at(index) or 0 for index in range(terms.previous_index + 1, terms.last_index + 1))
         log = ShadowLog(terms.previous_index, terms.previous_term, list(known))
@@ -355,6 +358,20 @@ class Checkers:
             known = self._entries.get((entry.index, entry.term))
             if known is None or known[1:] != (entry.kind, entry.payload):
                 raise Violation("entry forged", f"{name} came back with {entry}, but {known} was written")
+
+    def _nothing_forgotten(self, name: str, view: NodeView, recovered: Recovered) -> None:
+        """A node begins with the term, the vote and the log of its disk (B1, B3, B51)."""
+        hard_state = recovered.hard_state
+        if (view.current_term, view.voted_for) != (hard_state.term, hard_state.voted_for):
+            raise Violation(
+                "forgotten at a restart",
+                f"{name} has {hard_state} and begins in term {view.current_term} with its vote for {view.voted_for}",
+            )
+        last_index = max(recovered.terms.last_index, recovered.snapshot.index if recovered.snapshot is not None else 0)
+        if view.last_index != last_index:
+            raise Violation(
+                "forgotten at a restart", f"{name} has entries up to {last_index} and begins with {view.last_index}"
+            )
 
     # -- commitment ----------------------------------------------------------------------------------------------
 

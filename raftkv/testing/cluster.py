@@ -26,7 +26,7 @@ from raftkv.persistence.meta import META_FILE
 from raftkv.protocols.rpc import node_calls
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
 from raftkv.raft.configuration import Configuration
-from raftkv.raft.messages import Entry, EntryKind, Message
+from raftkv.raft.messages import Entry, EntryKind, Message, RequestVoteResponse
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, Write
 from raftkv.server.assembly import Assembled, Surroundings, assemble, initial_configuration
@@ -186,6 +186,7 @@ class SimulatedNode:
 
     :ivar disk_delay_seconds: what a batch takes at most; raise it for a slow disk.
     :ivar lives: how often it was started.
+    :ivar on_batch: told that the disk begins with something, and how long it will take.
     :ivar is_founder: whether its configuration names it among the members of the first hour.
     :ivar was_wiped: whether it has lost a disk.
     :ivar incarnation: of the node that has begun on its disk; ``None`` for none.
@@ -202,6 +203,7 @@ class SimulatedNode:
         self.disk_delay_seconds = settings.disk_delay_seconds
         self.lives = 0
         self.life: Life | None = None
+        self.on_batch: Callable[[float], None] | None = None
         self._usual_delay_seconds = settings.disk_delay_seconds
 
     @property
@@ -231,7 +233,10 @@ class SimulatedNode:
 
     def draw_disk_delay(self, items: list[Any]) -> float:
         """Draw how long the disk takes for a batch."""
-        return self.random.uniform(0.1, 1.0) * self.disk_delay_seconds
+        seconds = self.random.uniform(0.1, 1.0) * self.disk_delay_seconds
+        if self.on_batch is not None:
+            self.on_batch(seconds)
+        return seconds
 
     def stall_disk(self) -> None:
         """Let the disk do nothing until :meth:`disk_recovers`."""
@@ -262,10 +267,10 @@ class SimulatedNode:
         if life is None:
             return
         life.clock.die()
-        tear = self.random.random() < 0.7
+        tear = self.random.random() < 0.85
         for worker in life.workers:
             # A batch of the log is one write and one sync: most often in between.
-            self.disk.lose_power_after(self.random.choice((0, 1, 1, 1, 2, 3, 5)))
+            self.disk.lose_power_after(self.random.choice((0, 1, 1, 1, 1, 1, 2, 5)))
             worker.crash(tear=tear)
 
 
@@ -276,6 +281,7 @@ class SimulatedCluster:
     :ivar failure: the first error that stopped a node without an excuse, or rule that was broken.
     :ivar excuses: which nodes may give up.
     :ivar readings: how often logs were read back, by what came of it.
+    :ivar on_vote: told of each vote for another that is about to leave, by whom.
     """
 
     def __init__(
@@ -293,6 +299,7 @@ class SimulatedCluster:
         self.applied_writes = AppliedWrites()
         self.time_lines = TimeLines()
         self.failure: BaseException | None = None
+        self.on_vote: Callable[[str], None] | None = None
         self.excuses = Excuses(bits_may_flip=not settings.spares)
         self.coverage = Coverage()
         self.readings: Counter[str] = Counter()
@@ -605,6 +612,9 @@ class SimulatedCluster:
 
     def _sent(self, message: Message) -> None:
         self.checkers.sent(message)
+        is_vote = isinstance(message, RequestVoteResponse) and message.vote_granted and not message.pre_vote
+        if is_vote and self.on_vote is not None:
+            self.on_vote(message.sender)
 
     def stopped_by(self, name: str, error: BaseException) -> None:
         """A node gives up because of an error: it is excused, or the story has failed."""

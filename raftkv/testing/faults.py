@@ -11,6 +11,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from functools import partial
 
 from raftkv.testing.cluster import SimulatedCluster
 from raftkv.testing.diskfaults import fill_up, flip_bits, refuse_operations
@@ -36,7 +37,8 @@ class Faults:
 
     :param random: draws which faults come, and when. What a fault does is drawn from chance of its own, so that one
         that is left out changes as little as possible about the others.
-    :param burst: makes somebody write to a node several times, given its name and how often.
+    :param burst: makes somebody write to a node several times, given its name and how often; likewise ``glance``, which
+        makes somebody read.
     :param without: numbers of the faults that are left out.
     :ivar counts: how often each kind was begun.
     :ivar story: what was begun: its number, the time, its kind.
@@ -49,6 +51,7 @@ class Faults:
         random: random.Random,
         settings: FaultSettings,
         burst: Callable[[str, int], None],
+        glance: Callable[[str, int], None],
         without: Container[int] = (),
     ) -> None:
         self.counts: dict[str, int] = {}
@@ -60,6 +63,7 @@ class Faults:
         self._drawn = 0
         self._settings = settings
         self._burst = burst
+        self._glance = glance
         self._is_over = False
         self._calm = cluster.network.settings
 
@@ -77,6 +81,9 @@ class Faults:
         "one_way",
         "bridge",
         "usurp",
+        "rival",
+        "deaf_rival",
+        "crash_voter",
         "break_connections",
         "bad_network",
         "slow_disk",
@@ -98,7 +105,9 @@ class Faults:
         cluster = self._cluster
         cluster.network.heal()
         cluster.network.settings = self._calm
+        cluster.on_vote = None
         for name in cluster.names:
+            cluster.nodes[name].on_batch = None
             cluster.nodes[name].disk.mend()
             cluster.mend(name)
 
@@ -186,6 +195,25 @@ class Faults:
         """The leader is asked to hand over."""
         self._cluster.transfer_leadership(self._random.choice((None, self._anybody())))
 
+    def crash_voter(self) -> None:
+        """The leader is killed, and whoever votes next, too, as soon as its vote is on the disk (B1)."""
+        leader = self._cluster.leader()
+        if leader is not None:
+            self._crash(leader, power_loss=False)
+        self._cluster.on_vote = self._vote_seen
+        self._later(4.0, self._let_vote)
+
+    def _vote_seen(self, voter: str) -> None:
+        self._let_vote()
+        self._later(self._random.choice((0.0, 0.0, 0.005)), lambda: self._crash_for_a_moment(voter))
+
+    def _let_vote(self) -> None:
+        self._cluster.on_vote = None
+
+    def _crash_for_a_moment(self, name: str) -> None:
+        self._cluster.crash(name, power_loss=self._random.random() < 0.5)
+        self._later(self._random.uniform(0.05, 0.5), lambda: self._cluster.start(name))
+
     # -- the network ---------------------------------------------------------------------------------------------
 
     def isolate(self) -> None:
@@ -220,6 +248,46 @@ class Faults:
         if rounds:
             self._later(chance.uniform(0.5, 2.0), lambda: self._usurp(rounds - 1))
 
+    def rival(self) -> None:
+        """The leader is cut off, and asked once there is another: it must not answer from what it has (B28, B30)."""
+        leader = self._cluster.leader()
+        if leader is not None:
+            self._cluster.network.partition([leader], [name for name in self._cluster.names if name != leader])
+            self._await_rival(leader, patience=100)
+
+    def deaf_rival(self) -> None:
+        """Somebody does not hear the leader that others hear; once that one campaigns, the leader is cut off (B6)."""
+        cluster = self._cluster
+        leader = cluster.leader()
+        others = [name for name in cluster.names if name != leader]
+        if leader is not None:
+            deaf = self._random.choice(others)
+            cluster.network.block(leader, deaf)
+            self._await_campaign(leader, deaf, patience=400)
+
+    def _await_campaign(self, leader: str, deaf: str, patience: int) -> None:
+        node, rival = self._cluster.nodes[leader].raft, self._cluster.nodes[deaf].raft
+        if node is None or rival is None or not patience:
+            self._cluster.network.heal()
+        elif rival.current_term > node.current_term:
+            self._cluster.network.partition([leader], [name for name in self._cluster.names if name != leader])
+            self._await_rival(leader, patience=100)
+        else:
+            self._later(0.005, lambda: self._await_campaign(leader, deaf, patience - 1))
+
+    def _await_rival(self, deposed: str, patience: int) -> None:
+        """Wait until somebody else leads, let that one have writes, and ask who was deposed."""
+        cluster = self._cluster
+        leader = cluster.leader()
+        if leader is not None and leader != deposed:
+            self._burst(leader, 3)
+            self._later(self._random.uniform(0.01, 0.05), lambda: self._glance(deposed, 10))
+            self._later(0.2 + self._for_a_while(), cluster.network.heal)
+        elif patience:
+            self._later(0.02, lambda: self._await_rival(deposed, patience - 1))
+        else:
+            cluster.network.heal()
+
     def one_way(self) -> None:
         """Some nodes are heard and do not hear, or the reverse (B6)."""
         for one in self._random.sample(self._cluster.names, self._random.randint(1, 2)):
@@ -250,6 +318,7 @@ class Faults:
             max_delay_seconds=chance.choice((0.005, 0.05, 0.3)),
             loss=chance.choice((0.0, 0.05, 0.3)),
             duplication=chance.choice((0.0, 0.1)),
+            echo_seconds=chance.choice((0.0, 0.3, 3.0)),
             reordering=chance.choice((0.0, 0.1, 0.5)),
         )
         self._later(self._for_a_while(), self._good_network)
@@ -274,14 +343,19 @@ class Faults:
 
     def torn_write(self) -> None:
         """A machine loses its power while its disk is busy, so that writes are lost, or torn."""
-        self._burst(self._leader_or_anybody(), 5)
-        self._crash_while_writing(self._anybody(), patience=60)
+        name = self._anybody()
+        self._burst(self._leader_or_anybody(), 8)
+        self._cluster.nodes[name].on_batch = partial(self._batch_begun, name)
+        self._later(1.0, partial(self._spare, name))
 
-    def _crash_while_writing(self, name: str, patience: int) -> None:
-        if self._cluster.nodes[name].is_writing and self._random.random() < 0.5:
-            self._crash(name, power_loss=True)
-        elif patience:
-            self._later(0.0005, lambda: self._crash_while_writing(name, patience - 1))
+    def _batch_begun(self, name: str, seconds: float) -> None:
+        if not self._is_over and self._random.random() < 0.5:
+            self._spare(name)
+            # In its second half the worker's batch has been written and synced.
+            self._later(self._random.uniform(0.0, 0.5) * seconds, lambda: self._crash(name, power_loss=True))
+
+    def _spare(self, name: str) -> None:
+        self._cluster.nodes[name].on_batch = None
 
     def io_error(self) -> None:
         """The disk of one node refuses a write or a sync: the node has to stop (B43)."""

@@ -31,7 +31,7 @@ class NetworkSettings:
 
     :ivar min_delay_seconds: the least that a message takes; likewise ``max_delay_seconds``.
     :ivar loss: probability that a message vanishes without notice.
-    :ivar duplication: probability that it arrives twice.
+    :ivar duplication: probability that it arrives twice; ``echo_seconds`` is by how much later at most, 0 for at once.
     :ivar reordering: probability that it may be overtaken, by up to ten times the largest delay.
     :ivar notice_seconds: the longest that a broken connection takes to be noticed.
     """
@@ -40,6 +40,7 @@ class NetworkSettings:
     max_delay_seconds: float = 0.002
     loss: float = 0.0
     duplication: float = 0.0
+    echo_seconds: float = 0.0
     reordering: float = 0.0
     notice_seconds: float = 1.0
 
@@ -210,7 +211,8 @@ class SimulatedNetwork:
         self._arrive_at(arrival, link, sender, to, group)
         if settings.duplication and chance.random() < settings.duplication:
             self.counts["doubled"] += 1
-            self._arrive_at(arrival + self.delay(), link, sender, to, group)
+            later = chance.uniform(0.0, settings.echo_seconds) if settings.echo_seconds else self.delay()
+            self._arrive_at(arrival + later, link, sender, to, group)
 
     def _is_guest(self, process: Process, peer: str) -> bool:
         """Tell whether somebody who is no member is connected to us: who missed a change answers such a leader."""

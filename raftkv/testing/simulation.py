@@ -34,7 +34,12 @@ from raftkv.testing.workload import Workload, WorkloadSettings
 
 STORY_SECONDS = 30.0  #: of faults and clients
 LIVENESS_SECONDS = 20.0  #: within which a mended cluster must agree, and answer
+LASTING_SECONDS = 4.0  #: that a fault lasts which the cluster has to live with, before it is judged
+STEADY_SECONDS = 2.5  #: that its leader must stay from then on
 
+
+#: What stays broken for a while when everything else is mended; mostly nothing.
+_LASTING: Final = ("deaf leader", "mute leader", "bridge", "bridge", *[""] * 6)
 
 #: A few small entries in each message, few messages under way, few entries applied at once, some writes refused.
 _NARROW_BOUNDS: Final = {
@@ -143,8 +148,10 @@ class Simulation:
             random=random.Random(chance.getrandbits(64)),
             settings=faults,
             burst=self.workload.burst,
+            glance=self.workload.glance,
             without=excerpt.without,
         )
+        self.lasting = _LASTING[random.Random(f"raftkv lasting {seed}").randrange(len(_LASTING))] if not spares else ""
         self.churn = Churn(self.cluster, random=churning, settings=churn, without=excerpt.without)
         self.losses = Losses(
             self.cluster, random=losing, settings=losses, burst=self.workload.burst, without=excerpt.without
@@ -186,6 +193,7 @@ class Simulation:
         self._demand(self._is_settled, "the mended cluster agrees on a leader and a log")
         self.workload.stop()
         self._demand(lambda: self.workload.is_idle, "the clients' last operations return")
+        self._live_with_a_fault()
         self._everybody_answers()
         self._demand(self._is_settled, "the cluster is at rest")
         self._demand(self._nothing_is_owed, "every write that a node took is answered")
@@ -198,6 +206,45 @@ class Simulation:
         cluster.time_lines.check(history)
         if self._observer.events:
             raise Violation("logged failure", "; ".join(map(describe_event, self._observer.events)))
+
+    def _live_with_a_fault(self) -> None:
+        """Let something stay broken: whoever else is a majority must have a leader that stays, and commits (B6).
+
+        It must stay while nobody writes, too: a log that grows would keep out some that must not stand for election.
+        Behind a bridge the leader keeps a majority, and nobody has a reason to take its place.
+        """
+        cluster, leader = self.cluster, self.cluster.leader()
+        if not self.lasting or cluster.excuses.out or leader is None:
+            return
+        others = [name for name in cluster.names if name != leader]
+        cluster.trace.note(f"lasting {self.lasting}")
+        for other in others:
+            if self.lasting == "deaf leader":
+                cluster.network.block(other, leader)
+            elif self.lasting == "mute leader":
+                cluster.network.block(leader, other)
+        before = self._latest_term()
+        if self.lasting == "bridge":  # one half of the others hears everybody
+            cluster.network.partition([leader, *others[: len(others) // 2]], others)
+        else:
+            cluster.clock.run_until(cluster.clock.seconds() + LASTING_SECONDS)
+            before = self._latest_term()
+        cluster.clock.run_until(cluster.clock.seconds() + STEADY_SECONDS)
+        if self._latest_term() != before:
+            raise Violation("liveness", f"no leader stays, with a {self.lasting}: {self._describe()}")
+        self._demand(lambda: cluster.leader() is not None, f"with a {self.lasting} somebody leads")
+        wanted = self._latest_commit() + 1
+        self.workload.write_to(cluster.leader() or leader)
+        self._demand(lambda: self._latest_commit() >= wanted, f"with a {self.lasting} the leader commits")
+        self._demand(lambda: self.workload.is_idle, "a single write returns")
+        cluster.network.heal()
+        self._demand(self._is_settled, "the cluster whose last link was mended agrees on a leader and a log")
+
+    def _latest_term(self) -> int:
+        return max(node.raft.current_term for node in self.cluster.nodes.values() if node.raft is not None)
+
+    def _latest_commit(self) -> int:
+        return max(node.raft.commit_index for node in self.cluster.nodes.values() if node.raft is not None)
 
     # -- liveness ------------------------------------------------------------------------------------------------
 
@@ -396,6 +443,7 @@ def draw_workload(chance: random.Random) -> WorkloadSettings:
         patience_seconds=chance.choice((0.5, 2.0, 6.0)),
         attempts=chance.choice((2, 4, 8)),
         session_share=chance.choice((0.0, 0.5, 1.0)),
+        large_share=chance.choice((0.0, 0.0, 0.1, 0.4)),
     )
 
 

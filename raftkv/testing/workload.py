@@ -32,6 +32,7 @@ class WorkloadSettings:
     :ivar session_share: share of the writes that are in a session.
     :ivar lease_share: share of the reads that trust the leader's lease.
     :ivar stale_share: share of the reads that may be stale, most of them within a bound.
+    :ivar large_share: share of the puts whose value spans several sectors of a disk.
     """
 
     clients: int = 6
@@ -42,6 +43,7 @@ class WorkloadSettings:
     session_share: float = 0.5
     lease_share: float = 0.0
     stale_share: float = 0.0
+    large_share: float = 0.0
 
 
 class Workload:
@@ -80,14 +82,31 @@ class Workload:
             client.think()
 
     def burst(self, node: str, count: int) -> None:
-        """Let somebody write to one node several times in quick succession, so that its log grows entry by entry."""
+        """Let somebody write to one node several times in quick succession: entry by entry, or many in one batch."""
+        pause_seconds = self.random.choice((0.004, 0.004, 0.0005))
+        large_share = 1.0 if self.settings.large_share and self.random.random() < 0.5 else 0.0
         for number in range(count):
-            self.network.clock.callLater(0.004 * number, self._write_to, node)
+            self.network.clock.callLater(pause_seconds * number, self._write_unless_stopped, node, large_share)
 
-    def _write_to(self, node: str) -> None:
+    def _write_unless_stopped(self, node: str, large_share: float) -> None:
+        if not self.is_stopped:
+            self.write_to(node, large_share)
+
+    def write_to(self, node: str, large_share: float = 0.0) -> None:
+        """Let somebody write to one node, now."""
+        key = b"k%d" % self.random.randrange(self.settings.keys)
+        self._hasty.operate("put", key, ANY, lambda: None, nodes=[node], large_share=large_share)
+
+    def glance(self, node: str, count: int) -> None:
+        """Let somebody read from one node several times in quick succession, as consistently as may be promised."""
+        for number in range(count):
+            self.network.clock.callLater(0.004 * number, self._read_from, node)
+
+    def _read_from(self, node: str) -> None:
         if not self.is_stopped:
             key = b"k%d" % self.random.randrange(self.settings.keys)
-            self._hasty.operate("put", key, ANY, lambda: None, nodes=[node])
+            consistency: Consistency = "lease" if self.random.random() < 0.5 else "linearizable"
+            self._hasty.operate("get", key, ANY, lambda: None, nodes=[node], consistency=consistency)
 
     def stop(self) -> None:
         """Let no client begin anything new."""
@@ -135,6 +154,14 @@ class Client:
             max_stale_seconds=bound,
         )
 
+    def _draw_value(self, large_share: float | None) -> bytes:
+        """Draw a value that nobody else writes; a large one is made of what a torn write could be mistaken for."""
+        name, workload = f"{self._name}-{self._sequence}".encode(), self._workload
+        share = workload.settings.large_share if large_share is None else large_share
+        if share and workload.random.random() < share:
+            return name.ljust(workload.random.choice((600, 1200)), workload.random.choice((b"\0", b"x")))
+        return name
+
     def _draw_consistency(self) -> tuple[Consistency, float | None]:
         chance, settings = self._workload.random_of_reads, self._workload.settings
         draw = chance.random()
@@ -163,15 +190,17 @@ class Client:
         nodes: Sequence[str] = (),
         consistency: Consistency = "linearizable",
         max_stale_seconds: float | None = None,
+        large_share: float | None = None,
     ) -> Operation:
         """Carry out one operation.
 
         :param finished: called once it has returned.
         :param nodes: whom to ask, one after the other; anybody where empty.
+        :param large_share: how often the value of a put is large; as often as usual where ``None``.
         """
         workload = self._workload
         self._sequence += 1
-        value = f"{self._name}-{self._sequence}".encode() if kind == "put" else b""
+        value = self._draw_value(large_share) if kind == "put" else b""
         operation = workload.history.invoke(
             client=self._name,
             kind=kind,

@@ -30,6 +30,7 @@ class FakeNode:
 
     role: Role = Role.FOLLOWER
     current_term: int = 0
+    voted_for: str | None = None
     commit_index: int = 0
     first_index: int = 1
     terms: list[int] = field(default_factory=list)
@@ -81,7 +82,13 @@ class CheckersTestCase(SynchronousTestCase):
     def start(self, name: str, recovered: Recovered) -> None:
         """Start a node, anew or again."""
         hard_state, entries = recovered.hard_state, recovered.entries
-        self.nodes[name] = FakeNode(current_term=hard_state.term, terms=[each.term for each in entries])
+        terms = [each.term for each in entries]
+        self.nodes[name] = FakeNode(
+            current_term=hard_state.term,
+            voted_for=hard_state.voted_for,
+            first_index=recovered.terms.previous_index + 1,
+            terms=terms,
+        )
         self.states[name] = FakeState()
         self.write_ids[name] = 0
         self.checkers.started(name, self.nodes[name], recovered)
@@ -128,6 +135,21 @@ class CheckersTestCase(SynchronousTestCase):
 
 class ElectionCheckTests(CheckersTestCase):
     """Terms, votes, leaders."""
+
+    def test_forgotten_at_a_restart(self) -> None:
+        """A node that begins without the vote, the term or the entries of its disk is found (B1, B3, B51)."""
+        hard_state = HardState(term=2, voted_for="b")
+        recovered = Recovered(
+            hard_state=hard_state, snapshot=None, entries=[entry(1, 1)], first_previous_term=0, is_new=False
+        )
+        self.write("a", entry(1, 1), hard_state=hard_state)
+        for view in (
+            FakeNode(current_term=2, terms=[1]),
+            FakeNode(current_term=1, voted_for="b", terms=[1]),
+            FakeNode(current_term=2, voted_for="b"),
+        ):
+            self.assert_breach("forgotten at a restart", self.checkers.started, "a", view, recovered)
+        self.start("a", recovered)
 
     def test_one_leader_a_term(self) -> None:
         """Leaders of different terms are fine; two of one term are not (Election Safety)."""

@@ -172,6 +172,16 @@ class MessageTests(NetworkTestCase):
         self.assertGreater(len(arrived), len(set(arrived)) + 40)
         self.assertNotEqual(sorted(arrived), arrived)
 
+    def test_echo(self) -> None:
+        """What is doubled may come again long after."""
+        self.network.settings = dataclasses.replace(self.network.settings, duplication=1.0, echo_seconds=60.0)
+        self.send("a", "b", *range(20))
+        self.clock.advance(1)
+        early = len(self.receivers["b"].rounds)
+        self.assertTrue(20 <= early < 30, early)
+        self.clock.advance(60)
+        self.assertEqual(40, len(self.receivers["b"].rounds))
+
     def test_known_peers(self) -> None:
         """Processes know each other once both directions worked."""
         self.assertEqual({"b", "c"}, set(self.transports["a"].known_peers()))
