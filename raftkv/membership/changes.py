@@ -269,8 +269,7 @@ def taken_in(member: Member, configuration: Configuration) -> Configuration:
         demoted = planned(MemberChange(demote=(member.id,)), configuration, caught_up=())
         return replace(demoted, promoting=demoted.promoting | {member.id})
     _refuse_taken_address(member, configuration.members)
-    promoting = configuration.promoting if known.incarnation else configuration.promoting | {member.id}
-    return replace(configuration, members={**configuration.members, member.id: member}, promoting=promoting)
+    return replace(configuration, members={**configuration.members, member.id: member})
 
 
 def _refuse_taken_address(wanted: Member, members: Mapping[str, Member]) -> None:

@@ -13,7 +13,16 @@ from raftkv.errors import NoLeader, RaftKVError
 from raftkv.interfaces import Command, Consistency, IKeyValue, INode, Leadership, Record, Result
 from raftkv.kvstore import Store
 
-_MEMBER_CALLS: Final = ("change_members", "transfer_leadership", "join", "join_at_leader", "identify", "membership")
+_CALLS: Final = (
+    "change_members",
+    "transfer_leadership",
+    "join",
+    "join_at_leader",
+    "identify",
+    "membership",
+    "compare_state",
+    "lend_state",
+)
 
 
 class NotBegun(NoLeader):
@@ -123,7 +132,7 @@ class Waiting:
 
     def calls(self) -> dict[str, Callable[[Mapping[str, Any]], Deferred[dict[str, Any]]]]:
         """Return what other nodes would ask a member: they are to ask somebody else, and may come back."""
-        return {name: lambda _: fail(self._refusal()) for name in _MEMBER_CALLS}
+        return {name: lambda _: fail(self._refusal()) for name in _CALLS}
 
     def is_ready(self) -> tuple[bool, str]:
         """See :class:`INode`."""

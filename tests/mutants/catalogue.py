@@ -29,7 +29,6 @@ SUITES: dict[str, tuple[str, ...]] = {
     "snapshot": ("tests.snapshot",),
     "protocols": ("tests.protocols",),
     "server": ("tests.server",),
-    "membership": ("tests.membership",),
 }
 
 CHAPTERS: dict[str, tuple[Mutant, ...]] = {

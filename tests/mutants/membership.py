@@ -24,8 +24,8 @@ MUTANTS = (
         edits=(
             Edit(
                 PROMOTER,
-                "if self._rounds.get(name, 0) >= _ROUNDS",
-                "if self._rounds.get(name, 0) >= 0",
+                "            and self._rounds.get((name, configuration.members[name].incarnation), 0) >= _ROUNDS\n",
+                "",
             ),
         ),
         hints=PROMOTER_TESTS,
@@ -37,8 +37,8 @@ MUTANTS = (
         edits=(
             Edit(
                 PROMOTER,
-                "            and configuration.members[name].incarnation\n",
-                "",
+                "            if configuration.members[name].incarnation\n            and ",
+                "            if ",
             ),
         ),
         hints=PROMOTER_TESTS,
@@ -239,8 +239,8 @@ MUTANTS = (
         edits=(
             Edit(
                 REMOVAL,
-                "        if index > self._first_index and self._identity",
-                "        if self._identity",
+                "        if index > self._first_index and not named:",
+                "        if not named:",
             ),
             Edit(
                 REMOVAL,
