@@ -334,7 +334,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     state_machine.when_caught_up(driver.wake)
     state_machine.on_restored(lambda index: snapshotter.tidy())
     state_machine.on_noted(fence.note)
-    state_machine.on_restored(lambda index: fence.replaced(index, state_machine.store.digest()))
+    state_machine.on_restored(fence.replaced)
     fence.when_opened(snapshotter.tidy)
     replica = Replica(
         identity=identity,

@@ -40,8 +40,8 @@ class Fence:
     :param recovered_index: of the snapshot that this life begins with; 0 for none.
     :ivar is_fenced: whether the state differs from the majority's, or has not been compared since it did.
     :ivar is_tied: whether the voters differ, and no majority agrees.
-    :ivar agreed_index: the latest index at which this very state was equal to the majority's; 0 for none. Snapshots up
-        to there can be trusted.
+    :ivar agreed_index: the latest index at which this very state was equal to the majority's; 0 for none. Snapshots
+        that end before it can be trusted.
     :ivar was_replaced: whether the state has come from elsewhere since it was found to differ.
     :ivar relapses: how often a state that came from elsewhere differed too, while the fence was closed.
     :ivar noted: how many notes were taken since the start; ``closed`` counts how often the fence was.
@@ -140,7 +140,7 @@ class Fence:
         self._judge()
         self._tell_all(again=False)
 
-    def replaced(self, index: int, digest: str) -> None:
+    def replaced(self, index: int) -> None:
         """The state has come from a snapshot: what was noted of the one before says nothing about it."""
         is_start, self._recovered_index = index == self._recovered_index, 0
         self._notes.start_over()
@@ -148,10 +148,7 @@ class Fence:
         self.agreed_index = 0
         self._verdict = Verdict()
         self._reached = max(self._reached, self._node.commit_index)
-        if self.is_fenced:
-            self.was_replaced = not is_start
-            # It may be the very index that the others have a note of, and the log may go on no further.
-            self.note(index, digest)
+        self.was_replaced = self.is_fenced and not is_start
 
     def compare(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Take the note of another member, and give ours for the same index."""

@@ -1,7 +1,7 @@
 """How a node whose state differs from the majority's gets theirs: a snapshot of the leader's, and the log behind it.
 
 The node asks the leader. The leader lends a snapshot only where it can be trusted: where the state that it was made of
-has since been found equal to that of the majority, at an index no earlier than the snapshot's. Where it has none it
+has been found equal to that of the majority since then, at a later index than the snapshot's. Where it has none it
 takes one, and proposes an entry at which all nodes compare. What is lent is told beforehand, so that the node takes no
 other file for it. The snapshot replaces the state, and every snapshot of our own, for nobody knows which of those
 are wrong; the entries behind it are applied again, from our own log, which was right all the time.
@@ -143,7 +143,8 @@ class Resync:
         """Tell whether a snapshot that is offered is one that we have asked for."""
         return (
             self._fence.is_fenced
-            and self._snapshotter.log_follows <= snapshot.index <= min(self._trusted_index, self._node.last_applied)
+            and self._snapshotter.log_follows <= snapshot.index <= self._node.last_applied
+            and snapshot.index < self._trusted_index
             and not self._fence.was_replaced
         )
 
@@ -188,7 +189,7 @@ class Resync:
             raise NotLeader(node.leader, node.current_term)
         newest = node.snapshot_index
         is_compared = document.get("compare") is True
-        is_sent = not is_compared and first_index <= newest <= min(told_index, fence.agreed_index)
+        is_sent = not is_compared and first_index <= newest < min(told_index, fence.agreed_index)
         if is_compared:
             self._compare()
         elif is_sent:
@@ -196,7 +197,7 @@ class Resync:
             self._send_snapshot(member)
         elif newest < first_index:
             self._snapshotter.take().addCallbacks(lambda _: self._compare(), self._not_taken)
-        elif newest > fence.agreed_index:
+        elif newest >= fence.agreed_index:
             self._compare()
         return {"trusted": fence.agreed_index, "sent": is_sent}
 

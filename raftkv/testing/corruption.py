@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from raftkv.kvstore import Store, digest
-from raftkv.kvstore.commands import put
 from raftkv.testing.cluster import SimulatedCluster
 from raftkv.testing.history import History, Operation
 
@@ -144,11 +143,14 @@ class Corruption:
 
 def put_stray_key(store: Store, value: bytes) -> bool:
     """Let a store have a key that nobody wrote; nobody reads it either."""
-    records = store._records
+    records, key = store._records, b"stray " + value
     if records._captured_revision >= 0:
         return False  # a snapshot on its way would be neither of the one state nor of the other
-    records.put(put(b"stray " + value, value))
-    records.revision -= 1
+    revision = max(records.revision, 1)
+    record = (value, revision, revision, 1, 0)
+    records.weight += digest.token(key) * digest.weight(record)
+    records._by_key[key] = record
+    records._keys.toggle(key)
     return True
 
 

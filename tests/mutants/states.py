@@ -162,10 +162,10 @@ MUTANTS = (
         edits=(
             Edit(
                 RESYNC,
-                "first_index <= newest <= min(told_index, fence.agreed_index)",
+                "first_index <= newest < min(told_index, fence.agreed_index)",
                 "first_index <= newest",
             ),
-            Edit(RESYNC, "<= snapshot.index <= min(self._trusted_index, self._node.last_applied)", "<= snapshot.index"),
+            Edit(RESYNC, "            and snapshot.index < self._trusted_index\n", ""),
         ),
         hints=FENCE_TESTS,
     ),

@@ -343,11 +343,27 @@ class LendingTests(FencedTestCase):
         newest = self.replica(leader).driver.node.snapshot_index
         self.assertGreater(newest, 16)
         self.until(lambda: fence.agreed_index > newest, "a note is taken behind it")
-        self.assertEqual(ask(trusted=16), {"trusted": fence.agreed_index, "sent": False})
+        self.assertEqual(ask(trusted=newest), {"trusted": fence.agreed_index, "sent": False})
         self.assertEqual(ask(**{"from": newest + 1})["sent"], False)
         self.assertEqual(ask(), {"trusted": fence.agreed_index, "sent": True})
         self.run_for(1)
         self.assertEqual(len(self.digests()), 1, "who has a right state takes no other")
+
+    def test_not_at_the_very_note(self) -> None:
+        """A snapshot at the index of a note may have been taken after it, of a state that went wrong in between: it is
+        lent only after the next one."""
+        leader, other = self.settle(), self.follower()
+        while self.replica(leader).state_machine.store.applied_index < 16:
+            self.write_much(1)
+        fence = self.replica(leader).fence
+        self.until(lambda: fence.agreed_index == 16, "the states were compared")
+        self.run_in(leader, lambda: self.replica(leader).snapshotter.take())
+        self.until(lambda: self.replica(leader).driver.node.snapshot_index == 16, "a snapshot is taken")
+        request = {"member": other, "incarnation": self.replica(other).identity.incarnation, "from": 0, "trusted": 99}
+        answers: list[Any] = []
+        self.run_in(leader, lambda: answers.append(self.replica(leader).calls()["lend_state"](request)))
+        self.assertEqual(answers, [{"trusted": 16, "sent": False}])
+        self.until(lambda: fence.agreed_index > 16, "a note is taken behind it")
 
 
 class CompactedTests(FencedTestCase):
