@@ -49,11 +49,12 @@ class Standing:
 
     :ivar identity: who it is, or will be.
     :ivar holds: whether it knows of anything that the other may have forgotten: it has been in some term, so it may
-        have voted, and may have a log; or it is a founder that has not met this very incarnation.
+        have voted, and may have a log. ``None`` from a founder that has not been in any, and has not met this very
+        incarnation: the other may have begun without it, or never.
     """
 
     identity: Identity
-    holds: bool
+    holds: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

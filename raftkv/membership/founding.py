@@ -23,6 +23,7 @@ from raftkv.errors import RaftKVError
 from raftkv.interfaces import Identity, Joined, Standing
 from raftkv.raft.configuration import Configuration, Member
 
+_UNSURE = "it founds the cluster, and has not met this node"
 _ROUND_SECONDS = 0.2  #: between two rounds of questions, at first
 _LONGEST_ROUND_SECONDS = 2.0
 _ANSWER_SECONDS = 2.0  #: within which a question must be answered to count in its round
@@ -75,6 +76,10 @@ def decide(
     if holders:
         addresses = (answers[name].identity.rpc_addr for name in holders)
         return Rejoin(peers=tuple(holders), addresses=tuple(filter(None, addresses)))
+    # A founder that cannot tell has no say, neither for beginning nor for joining: it may never get a leader alone.
+    unsure = {name: _UNSURE for name, standing in answers.items() if standing.holds is None}
+    answers = {name: standing for name, standing in answers.items() if name not in unsure}
+    silent = {**silent, **unsure}
     missing = sorted(peers.keys() - answers.keys() - {own.node_id})
     needed = len(peers) // 2 + 1
     if missing and (patient or len(answers) + 1 < needed):

@@ -7,6 +7,7 @@ What follows from the answers is decided in :mod:`raftkv.membership.founding`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import NoneType
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -28,7 +29,7 @@ STANDING: Final = 0  # (STANDING, holds)
 _MAX_CONNECTIONS: Final = 256
 
 
-def tell_standing(connection: GreetingReceiver, *, holds: bool) -> None:
+def tell_standing(connection: GreetingReceiver, *, holds: bool | None) -> None:
     """Answer somebody who asks, and close.
 
     :param holds: see :class:`~raftkv.interfaces.Standing`.
@@ -78,7 +79,7 @@ class Asking(GreetingReceiver):
     def request_received(self, message: Any) -> None:
         """Take the answer."""
         types = tuple(map(type, message)) if type(message) is tuple else ()
-        if types[:2] != (int, bool) or message[0] != STANDING or self.theirs is None:
+        if types[:2] not in ((int, bool), (int, NoneType)) or message[0] != STANDING or self.theirs is None:
             raise ProtocolViolation("an answer that does not say what the node holds")
         self._end(Standing(identity=self.theirs.identity, holds=message[1]))
         self.close()

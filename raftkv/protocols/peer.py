@@ -537,14 +537,17 @@ class PeerService(Service):
         self._receiving = (connection, receiver)
         return receiver
 
-    def holds_something(self, asker: Identity) -> bool:
+    def holds_something(self, asker: Identity) -> bool | None:
         """Tell whether this node knows of anything that somebody with an empty directory may have forgotten.
 
         Every vote and every entry is of some term. Before the first term, a founder still knows whom it has met: one
         that comes with another incarnation, or that it has not met, may have begun without it and lost its disk since.
+        Or it has not, and nobody has begun: this node cannot tell, and says ``None``.
         """
+        if self._current_term() > 0:
+            return True
         member = self._members.get(asker.node_id)
-        return self._current_term() > 0 or member is None or member.incarnation != asker.incarnation
+        return False if member is not None and member.incarnation == asker.incarnation else None
 
     def is_installing(self) -> bool:
         """Tell whether a snapshot is here as a whole and is being made safe."""

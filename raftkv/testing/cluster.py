@@ -657,5 +657,5 @@ def _standing(replica: Replica, arguments: Mapping[str, Any]) -> Standing:
     """Answer as the Raft port of a process does."""
     node, asker = replica.driver.node, arguments["asker"]
     member = node.configuration.members.get(asker.node_id)
-    holds = node.current_term > 0 or member is None or member.incarnation != asker.incarnation
-    return Standing(identity=replica.identity, holds=holds)
+    was_met = member is not None and member.incarnation == asker.incarnation
+    return Standing(identity=replica.identity, holds=True if node.current_term > 0 else False if was_met else None)

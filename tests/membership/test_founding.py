@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -68,6 +70,16 @@ class DecideTests(SynchronousTestCase):
             for patient in (False, True):
                 decision = self.decide(*answers, patient=patient)
                 self.assertEqual(decision, Rejoin(peers=("c",), addresses=("c:2",)))
+
+    def test_founder_that_cannot_tell(self) -> None:
+        """B24: a founder that has not met this node, nor been in any term, is no reason to join, and none to begin."""
+        unsure = dataclasses.replace(standing("c"), holds=None)
+        decision = self.decide(unsure, patient=False)
+        assert isinstance(decision, Wait)
+        self.assertIn("c at c:1 (it founds the cluster, and has not met this node)", decision.reason)
+        decision = self.decide(standing("b"), unsure, patient=False)
+        assert isinstance(decision, Found)
+        self.assertEqual(decision.configuration.members["c"].incarnation, "")
 
 
 class FoundingTests(SynchronousTestCase):

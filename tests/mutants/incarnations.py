@@ -68,8 +68,8 @@ MUTANTS = (
         edits=(
             Edit(
                 PEER,
-                "return self._current_term() > 0 or member is None or member.incarnation != asker.incarnation",
-                "return self._current_term() > 0 or member is None",
+                "return False if member is not None and member.incarnation == asker.incarnation else None",
+                "return False if member is not None else None",
             ),
         ),
         hints=("tests.protocols.test_peer",),

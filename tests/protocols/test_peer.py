@@ -325,10 +325,11 @@ class DeliveryTests(PeerTestCase):
             self.assertEqual(self.receivers["b"].messages, [heartbeat("a", "b")] if reached else [], incarnation)
 
     def test_asked(self) -> None:
-        """B24: a running node knows of something once it has been in a term, or where it has not met who asks."""
+        """B24: a running node knows of something once it has been in a term; before that, where it has not met who
+        asks, it cannot tell."""
         self.cluster("a")
         configuration = members("a", "b")
-        for term, met, holds in ((0, "draft", False), (0, "former", True), (0, "", True), (3, "draft", True)):
+        for term, met, holds in ((0, "draft", False), (0, "former", None), (0, "", None), (3, "draft", True)):
             self.terms["a"] = term
             named = dataclasses.replace(configuration.members["b"], incarnation=met)
             self.nodes["a"].set_members(
