@@ -95,6 +95,7 @@ class Fence:
         self._calling: set[str] = set()
         self._ticks = 0
         self._tied_ticks = 0
+        self._disputed_index = 0  # for which we have asked for more notes, as leader
         self._opening = False
         self._stopped = False
         self._opened: list[Callable[[], None]] = []
@@ -299,6 +300,8 @@ class Fence:
             self._judge()
             self._tell_all(again=True)
         self._watch_tie()
+        if is_time and not self.is_fenced:
+            self._ask_for_notes()
         if self.is_fenced:
             self._open_if_due()
             self._give_way(is_time=is_time)
@@ -320,6 +323,28 @@ class Fence:
             self._interrupt(DigestTie)
         else:
             self._log.info("{node_id}: a majority agrees on a state again", node_id=self._identity.node_id)
+
+    def _ask_for_notes(self) -> None:
+        """As leader, let everybody take a note where those there are differ, and another one could decide.
+
+        A voter that began behind an index has no note there, and no write follows where a tie has stopped them.
+        """
+        node = self._node
+        configuration = node.committed_configuration()[0]
+        index = self._notes.disputed(configuration.voters, configuration.outgoing_voters)
+        if node.role is not Role.LEADER or index <= self._disputed_index:
+            return
+        lacking = [name for name in configuration.voters if self._notes.digest_at(name, index) is None]
+        if self._verdict.tied_index and not any(self._is_heard(name) for name in lacking):
+            return
+        self._disputed_index = index
+        self._checkpoint()
+
+    def _is_heard(self, name: str) -> bool:
+        if name == self._node.node_id:
+            return True
+        progress = self._node.progress().get(name)
+        return progress is not None and progress.ticks_since_contact < self._election_ticks
 
     def _give_way(self, *, is_time: bool) -> None:
         node = self._node

@@ -91,6 +91,16 @@ class Notes:
                 return Verdict(index=index, agrees=own[index] == right, tied_index=tied_index)
         return Verdict(tied_index=tied_index)
 
+    def disputed(self, voters: Collection[str], outgoing: Collection[str]) -> int:
+        """Return the latest index at which voters differ, 0 where a majority agrees behind it and nobody differs."""
+        for index in self._indexes(voters, outgoing):
+            holders = self._holders(index, voters, outgoing)
+            if len(holders) > 1:
+                return index
+            if any(has_quorum(voters, outgoing, who) for who in holders.values()):
+                return 0
+        return 0
+
     def _indexes(self, voters: Collection[str], outgoing: Collection[str]) -> Iterator[int]:
         names = {*voters, *outgoing}
         return iter(sorted({i for name in names for i in self._digests.get(name, ())}, reverse=True))
