@@ -12,10 +12,12 @@ SITECUSTOMIZE = f"""
 import os, sys
 
 import raftkv.server.notes
+
+raftkv.server.notes.NOTE_INTERVAL = {INTERVAL}  # before anybody takes it over
+
 from raftkv.kvstore import store
 from raftkv.testing.corruption import put_stray_key
 
-raftkv.server.notes.NOTE_INTERVAL = {INTERVAL}
 name = sys.orig_argv[-1].removesuffix(".yaml")
 apply = store.Store.apply
 
