@@ -1,4 +1,4 @@
-"""Run the test suite: unit tests and simulated seeds spread over processes, then the functional tests one by one.
+"""Run the test suite: unit tests, simulated seeds and functional tests, each spread over processes.
 
 ``python tests/run.py [-j JOBS] [--unit | --functional] [MODULE...]`` shows trial's own output, and ends with one line,
 ``N passed, N failed``, added up from what trial reported. The status is 0 only if something ran and nothing failed.
@@ -123,7 +123,7 @@ def summarize(counts: Counter[str]) -> tuple[str, int]:
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for, and return the exit status."""
     parser = argparse.ArgumentParser(description="Run raftkv's tests.")
-    parser.add_argument("-j", "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes (unit tests)")
+    parser.add_argument("-j", "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes")
     parser.add_argument("--seeds", type=int, help="seeds to simulate (1000; 200 with --unit)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--unit", action="store_true", help="only the unit tests")
@@ -141,8 +141,8 @@ def main(arguments: list[str] | None = None) -> int:
             of_seeds, simulated = run_seeds(options.seeds or (200 if options.unit else 1000), jobs)
             counts += of_seeds
         if not options.unit:
-            # Alone and in a row: real processes with real time-outs must not compete with the rest for the processor.
-            counts += run_trial("functional", [FUNCTIONAL])
+            # Apart from the rest: real processes with real time-outs, whose tests mostly wait.
+            counts += run_trial("functional", [*jobs, FUNCTIONAL])
     line, status = summarize(counts)
     if simulated:
         print(simulated)
