@@ -82,6 +82,7 @@ class _Watched:
     :ivar life: how often it was started.
     :ivar is_known: whether what its disk held at the end of its last life is known.
     :ivar votes: whom it gave its vote in each term, with every disk that it ever had.
+    :ivar former: incarnations whose disks are lost, and what was durable on them.
     :ivar commit_index: as last seen in this life; likewise ``applied_index``, ``term`` and ``configuration``.
     :ivar facts: all that :meth:`Checkers.look` looks at, as it was the last time.
     """
@@ -92,6 +93,7 @@ class _Watched:
         "configuration",
         "durable",
         "facts",
+        "former",
         "is_known",
         "life",
         "pending",
@@ -108,6 +110,7 @@ class _Watched:
         self.durable = ShadowState(HardState(), ShadowLog())
         self.pending: deque[Write] = deque()
         self.votes: dict[int, str] = {}
+        self.former: list[tuple[str, ShadowLog]] = []
         self.configuration: tuple[Configuration, int] | None = None
         self.begin_life()
 
@@ -163,14 +166,20 @@ class Checkers:
         watched.begin_life()
         watched.configuration = (view.configuration, view.configuration_index)
 
-    def wiped(self, name: str) -> None:
+    def wiped(self, name: str, *, incarnation: str | None = None) -> None:
         """A node has another disk now, an empty one or an old one: nobody expects anything of what is on it.
 
-        The votes that it gave are remembered: whoever comes in its place must not give them again (B24).
+        The votes that it gave are remembered: whoever comes in its place must not give them again (B24). What it had
+        is, too: acknowledgements of it may still be on their way, and are worth as much as they were, for the votes
+        of that incarnation went with the disk.
+
+        :param incarnation: of the node that had the disk before, where there was one.
         """
         before = self._nodes.get(name, _Watched())
         fresh = self._nodes[name] = _Watched()
-        fresh.life, fresh.votes = before.life, before.votes
+        fresh.life, fresh.votes, fresh.former = before.life, before.votes, before.former
+        if incarnation is not None:
+            fresh.former.append((incarnation, before.durable.log))
 
     def configurations(self) -> list[Configuration]:
         """Return what each node, up or down, was last seen to believe of the members."""
@@ -432,13 +441,20 @@ class Checkers:
         term = self._views[name].term_at(index)
         if term is None:
             return  # compacted since
-        holders = {each for each, watched in self._nodes.items() if watched.durable.log.holds(index, term)}
+        holders = {each for each in self._nodes if self._had(each, configuration, index, term)}
         for voters in filter(None, (configuration.voters, configuration.outgoing_voters)):
             if 2 * len(holders & voters) <= len(voters):
                 raise Violation(
                     "committed without majority",
                     f"{name} commits {index}, which is on the disks of {sorted(holders & voters)} of {sorted(voters)}",
                 )
+
+    def _had(self, name: str, configuration: Configuration, index: int, term: int) -> bool:
+        """Tell whether a member, as a configuration means it, once had an entry on its disk, lost or not."""
+        watched, member = self._nodes[name], configuration.members.get(name)
+        meant = member.incarnation if member is not None else None
+        former = (log for incarnation, log in watched.former if meant in ("", incarnation))
+        return any(log.holds(index, term) for log in (watched.durable.log, *former))
 
     def _applied_moved(self, name: str, watched: _Watched, view: NodeView, state: StateView) -> None:
         now = state.applied_index

@@ -382,8 +382,8 @@ class SimulatedCluster:
         self.trace.note(f"lose disk {name}")
         counts, node.disk = node.disk.counts, MemoryDisk(name)
         node.disk.counts = counts
+        self.checkers.wiped(name, incarnation=node.incarnation)
         node.was_wiped, node.incarnation = True, None
-        self.checkers.wiped(name)
 
     def is_removed(self, name: str) -> bool:
         """Tell whether a machine's node has written down that it was removed."""
@@ -403,8 +403,8 @@ class SimulatedCluster:
         self.crash(name, power_loss=False)
         self.trace.note(f"wipe {name}")
         node.disk = MemoryDisk(name)
+        self.checkers.wiped(name, incarnation=node.incarnation)
         node.is_founder, node.incarnation = False, None
-        self.checkers.wiped(name)
 
     def committed_configuration(self) -> Configuration:
         """Return the latest configuration that any node knows to be committed; the first one where there is none.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.interfaces import Recovered
-from raftkv.raft.configuration import Configuration
+from raftkv.raft.configuration import Configuration, Member
 from raftkv.raft.messages import (
     AppendEntriesResponse,
     Entry,
@@ -354,6 +355,22 @@ class CommitCheckTests(CheckersTestCase):
         self.write("a", entry(1, 1))
         self.lead("a", 1)
         self.assert_breach("committed without majority", self.commit, "a", 1)
+
+    def test_acknowledged_by_a_lost_disk(self) -> None:
+        """What an incarnation acknowledged before its disk was lost counts for that incarnation alone (B24)."""
+        for incarnation in ("old", "new"):
+            self.setUp()
+            for name in "ab":
+                self.write(name, entry(1, 1))
+            members = {name: Member(id=name, incarnation=incarnation) for name in "abc"}
+            self.nodes["a"].configuration = dataclasses.replace(THREE, members=members)
+            self.lead("a", 1)
+            self.checkers.wiped("b", incarnation="old")
+            self.start("b", nothing())
+            if incarnation == "old":
+                self.commit("a", 1)
+            else:
+                self.assert_breach("committed without majority", self.commit, "a", 1)
 
     def test_old_entry_counted(self) -> None:
         """A leader does not commit an entry of an earlier term by counting (Figure 8, B11)."""
