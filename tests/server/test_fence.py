@@ -130,6 +130,18 @@ class FollowerTests(FencedTestCase):
         self.until(lambda: replica.driver.node.leader is None, "it has missed the leader")
         self.run_in(name, lambda: replica.write([put(b"k", b"v")], told.append))
 
+    def test_old_notes_are_forgotten(self) -> None:
+        """B47: once the state has been replaced, what was noted of the former one is told to nobody."""
+        leader, name = self.settle(), self.follower()
+        self.stop_lending()
+        self.corrupt(name)
+        self.write_much()
+        self.assertTrue(self.is_fenced(name))
+        fence, identity = self.replica(name).fence, self.replica(leader).identity
+        self.run_in(name, lambda: fence.replaced(8))
+        asked = {"member": identity.node_id, "incarnation": identity.incarnation, "index": 16, "digest": ""}
+        self.assertEqual(fence.compare(asked)["digest"], "")
+
     def test_goes_on_voting(self) -> None:
         """Its log is right: with it and one other the cluster goes on to commit."""
         name = self.follower()
