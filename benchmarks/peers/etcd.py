@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.peers.cluster import several
@@ -32,11 +33,8 @@ class Etcd:
 
     def refusal(self, work: Work) -> str:
         """Say what it has nothing for."""
-        if work.kind == "client":
-            try:
-                import grpc  # noqa: F401 - to see whether it is there
-            except ImportError:
-                return "no grpcio, which its client in Python needs: pip install 'raftkv[bench]'"
+        if work.kind == "client" and find_spec("grpc") is None:
+            return "no grpcio, which its client in Python needs: pip install 'raftkv[bench]'"
         if work.kind == "snapshot" and not find("etcdctl"):
             return "no etcdctl, which takes the snapshot"
         return ""

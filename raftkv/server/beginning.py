@@ -100,7 +100,7 @@ class Beginning:
             return
         try:
             step()
-        except Exception as error:
+        except Exception as error:  # whatever it is: a node that cannot begin must not sit there as if it waited
             self._fatal(error)
 
     def _failed(self, failure: Failure) -> None:
