@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from raftkv.errors import RaftKVError, StorageError
 from raftkv.interfaces import Joined
@@ -21,11 +21,9 @@ from raftkv.persistence.membership import load_joined, store_joined
 from raftkv.testing.cluster import SimulatedCluster
 from raftkv.testing.network import Process
 from raftkv.testing.transport import RemoteCall, call_process
+from raftkv.testing.trouble import DrawnTrouble, chance_of_its_own
 
 _CARE_SECONDS = 0.5
-
-#: Numbers of requests are larger than this, and those of faults are not, so that both can be left out by number.
-NUMBERED_FROM: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +38,11 @@ class ChurnSettings:
     weights: dict[str, float]
 
 
-class Churn:
-    """Changes the members of one cluster.
+class Churn(DrawnTrouble):
+    """Changes the members of one cluster; counts how often a request was granted or refused, too."""
 
-    :param random: draws which requests come, and when. What a request asks for is drawn from chance of its own, so that
-        one that is left out changes as little as possible about the others.
-    :param without: numbers of the requests that are left out.
-    :ivar counts: how often each kind was begun, and how often a request was granted or refused.
-    :ivar story: what was begun: its number, the time, its kind.
-    """
-
+    NUMBERED_FROM = 1000
+    CALLED = "churn"
     KINDS = ("grow", "announce", "shrink", "shrink_leader", "replace", "promote", "demote", "reshuffle")
 
     def __init__(
@@ -60,50 +53,21 @@ class Churn:
         settings: ChurnSettings,
         without: Container[int] = (),
     ) -> None:
-        self.counts: dict[str, int] = {}
-        self.story: list[tuple[int, float, str]] = []
-        self._cluster = cluster
-        self._schedule = random
-        self._random = random  # of the request whose turn it is
-        self._of_joining = _chance_of_its_own(random)
-        self._without = without
-        self._drawn = 0
-        self._settings = settings
+        super().__init__(
+            cluster, random=random, pause_seconds=settings.pause_seconds, weights=settings.weights, without=without
+        )
+        self._of_joining = chance_of_its_own(random)
         self._joining: set[str] = set()
-        self._is_over = False
 
     def start(self) -> None:
         """Begin."""
-        if self._settings.weights:
+        if self._weights:
             self._next()
 
     def end(self) -> None:
         """Ask for nothing new, but see to it that every member there is gets its machine."""
-        self._is_over = True
+        super().end()
         self._take_care()
-
-    def _next(self) -> None:
-        pause = self._schedule.expovariate(1 / self._settings.pause_seconds)
-        self._cluster.clock.callLater(pause, self._begin)
-
-    def _begin(self) -> None:
-        if self._is_over:
-            return
-        kinds = list(self._settings.weights)
-        kind = self._schedule.choices(kinds, [self._settings.weights[each] for each in kinds])[0]
-        chance = _chance_of_its_own(self._schedule)
-        self._drawn += 1
-        number = NUMBERED_FROM + self._drawn
-        if number not in self._without:
-            self._count(kind)
-            self.story.append((number, round(self._cluster.clock.seconds(), 3), kind))
-            self._cluster.trace.note(f"churn {number} {kind}")
-            self._random = chance
-            getattr(self, kind)()
-        self._next()
-
-    def _count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
 
     def _take_care(self) -> None:
         cluster = self._cluster
@@ -249,10 +213,6 @@ class Churn:
         network = self._cluster.network
         to = chance.choice(sorted(network.processes) or self._cluster.names)
         RemoteCall(network, origin=origin, clock=None, to=to, ask=ask, answered=answered).depart()
-
-
-def _chance_of_its_own(chance: random.Random) -> random.Random:
-    return random.Random(chance.getrandbits(64))
 
 
 def _ask_to_join(request: dict[str, Any], process: Process, answer: Callable[[Any], None]) -> None:

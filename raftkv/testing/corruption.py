@@ -16,9 +16,9 @@ from typing import Final
 from raftkv.kvstore import Store, digest
 from raftkv.testing.cluster import SimulatedCluster
 from raftkv.testing.history import History, Operation
+from raftkv.testing.trouble import Trouble
 
 POISON: Final = b"poison"  #: how every wrong value begins
-NUMBERED_FROM: Final = 3000  #: changes of states are numbered behind this, so that they can be left out like faults
 _LOOK_SECONDS: Final = 0.05
 
 
@@ -32,14 +32,10 @@ class CorruptionSettings:
     pause_seconds: float
 
 
-class Corruption:
-    """Changes states of one cluster.
+class Corruption(Trouble):
+    """Changes states of one cluster; counts how often one was found to be right again, too."""
 
-    :param without: numbers of the changes that are left out.
-    :ivar counts: how often each kind was begun, and how often a state was found to be right again.
-    :ivar story: what was begun: its number, the time, its kind.
-    """
-
+    NUMBERED_FROM = 3000
     KINDS = ("stray_key", "stray_value")
 
     def __init__(
@@ -50,28 +46,17 @@ class Corruption:
         settings: CorruptionSettings,
         without: Container[int] = (),
     ) -> None:
-        self.counts: dict[str, int] = {}
-        self.story: list[tuple[int, float, str]] = []
-        self._cluster = cluster
-        self._schedule = random
-        self._without = without
-        self._drawn = 0
-        self._settings = settings
-        self._is_over = False
+        super().__init__(cluster, random=random, pause_seconds=settings.pause_seconds, without=without)
         self._poisoned = 0
         self._wrong_since: dict[str, int] = {}  # the index that each suspect's state was at
 
     def start(self) -> None:
         """Begin."""
-        if self._settings.pause_seconds:
+        if self._pause_seconds:
             # Who is out for good could not be outvoted.
             self._cluster.excuses.bits_may_flip = False
             self._next()
             self._look()
-
-    def end(self) -> None:
-        """Begin no more."""
-        self._is_over = True
 
     @property
     def is_undone(self) -> bool:
@@ -81,21 +66,10 @@ class Corruption:
         lives = [node.life for node in self._cluster.nodes.values() if node.life is not None]
         return not any(life.replica is not None and life.replica.fence.alarms() for life in lives)
 
-    def _next(self) -> None:
-        pause = self._schedule.expovariate(1 / self._settings.pause_seconds)
-        self._cluster.clock.callLater(pause, self._begin)
-
-    def _begin(self) -> None:
-        if self._is_over:
-            return
-        chance = random.Random(self._schedule.getrandbits(64))
+    def _begin(self, number: int, kind: str, chance: random.Random) -> None:
         name, kind = chance.choice(self._cluster.names), chance.choice(self.KINDS)
-        self._drawn += 1
-        number = NUMBERED_FROM + self._drawn
-        is_due = number not in self._without and not self._cluster.checkers.suspects
-        if is_due and self._corrupt(name, kind, chance):
-            self.story.append((number, round(self._cluster.clock.seconds(), 3), kind))
-        self._next()
+        if not self._cluster.checkers.suspects and self._corrupt(name, kind, chance):
+            self._tell(number, kind)
 
     def _corrupt(self, name: str, kind: str, chance: random.Random) -> bool:
         """Change the state of a node; return whether there was one to change."""
@@ -112,9 +86,6 @@ class Corruption:
             self._cluster.checkers.suspects.add(name)
             self._wrong_since[name] = store.applied_index
         return is_done
-
-    def _count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
 
     def _look(self) -> None:
         """Trust a suspect again once the product does: by a note that was taken since."""

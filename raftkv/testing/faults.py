@@ -16,6 +16,7 @@ from functools import partial
 from raftkv.testing.cluster import SimulatedCluster
 from raftkv.testing.diskfaults import fill_up, flip_bits, refuse_operations
 from raftkv.testing.network import NetworkSettings
+from raftkv.testing.trouble import DrawnTrouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +33,15 @@ class FaultSettings:
     weights: dict[str, float]
 
 
-class Faults:
+class Faults(DrawnTrouble):
     """Breaks and mends one cluster.
 
-    :param random: draws which faults come, and when. What a fault does is drawn from chance of its own, so that one
-        that is left out changes as little as possible about the others.
     :param burst: makes somebody write to a node several times, given its name and how often; likewise ``glance``, which
         makes somebody read.
-    :param without: numbers of the faults that are left out.
-    :ivar counts: how often each kind was begun.
-    :ivar story: what was begun: its number, the time, its kind.
     """
+
+    NUMBERED_FROM = 0
+    CALLED = "fault"
 
     def __init__(
         self,
@@ -54,17 +53,12 @@ class Faults:
         glance: Callable[[str, int], None],
         without: Container[int] = (),
     ) -> None:
-        self.counts: dict[str, int] = {}
-        self.story: list[tuple[int, float, str]] = []
-        self._cluster = cluster
-        self._schedule = random
-        self._random = random  # of the fault whose turn it is
-        self._without = without
-        self._drawn = 0
+        super().__init__(
+            cluster, random=random, pause_seconds=settings.pause_seconds, weights=settings.weights, without=without
+        )
         self._settings = settings
         self._burst = burst
         self._glance = glance
-        self._is_over = False
         self._calm = cluster.network.settings
 
     KINDS = (
@@ -101,7 +95,7 @@ class Faults:
 
     def end_all(self) -> None:
         """Begin no more, and mend everything at once."""
-        self._is_over = True
+        self.end()
         cluster = self._cluster
         cluster.network.heal()
         cluster.network.settings = self._calm
@@ -110,25 +104,6 @@ class Faults:
             cluster.nodes[name].on_batch = None
             cluster.nodes[name].disk.mend()
             cluster.mend(name)
-
-    def _next(self) -> None:
-        pause = self._schedule.expovariate(1 / self._settings.pause_seconds)
-        self._cluster.clock.callLater(pause, self._begin)
-
-    def _begin(self) -> None:
-        if self._is_over:
-            return
-        kinds = list(self._settings.weights)
-        kind = self._schedule.choices(kinds, [self._settings.weights[each] for each in kinds])[0]
-        chance = random.Random(self._schedule.getrandbits(64))
-        self._drawn += 1
-        if self._drawn not in self._without:
-            self.counts[kind] = self.counts.get(kind, 0) + 1
-            self.story.append((self._drawn, round(self._cluster.clock.seconds(), 3), kind))
-            self._cluster.trace.note(f"fault {self._drawn} {kind}")
-            self._random = chance
-            getattr(self, kind)()
-        self._next()
 
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
         chance = self._random
@@ -375,7 +350,7 @@ class Faults:
         if whole and self._cluster.excuses.may_rot(name, self._cluster.settings.nodes):
             self._crash(name, power_loss=self._random.random() < 0.5)
             flips = flip_bits(self._cluster, name, self._random)
-            self.counts["bits flipped"] = self.counts.get("bits flipped", 0) + flips
+            self._count("bits flipped", flips)
 
 
 def draw_network(chance: random.Random) -> NetworkSettings:

@@ -14,8 +14,7 @@ from functools import partial
 
 from raftkv.raft.configuration import Configuration
 from raftkv.testing.cluster import SimulatedCluster
-
-NUMBERED_FROM = 2000  #: losses are counted from here on, faults and changes of members below
+from raftkv.testing.trouble import Trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +60,13 @@ def _is_intact(cluster: SimulatedCluster, name: str, configuration: Configuratio
     return node.incarnation is not None and (named == node.incarnation or (not named and not node.was_wiped))
 
 
-class Losses:
-    """Takes the disks of one cluster away.
+class Losses(Trouble):
+    """Takes the disks of one cluster away; counts how many losses would have been too much, too.
 
     :param burst: makes somebody write to a node several times, given its name and how often.
-    :param without: numbers of the losses that are left out.
-    :ivar counts: how many were lost, and how many losses would have been too much.
-    :ivar story: what was begun: its number, the time, its kind.
     """
+
+    NUMBERED_FROM = 2000
 
     def __init__(
         self,
@@ -79,15 +77,9 @@ class Losses:
         burst: Callable[[str, int], None],
         without: Container[int] = (),
     ) -> None:
-        self.counts: dict[str, int] = {}
-        self._cluster = cluster
-        self._random = random
+        super().__init__(cluster, random=random, pause_seconds=settings.pause_seconds, without=without)
         self._settings = settings
         self._burst = burst
-        self._without = without
-        self._drawn = 0
-        self.story: list[tuple[int, float, str]] = []
-        self._is_over = False
 
     def start_all(self) -> None:
         """Start the machines, the last founder perhaps a while after the others."""
@@ -102,37 +94,17 @@ class Losses:
         if self._settings.pause_seconds:
             self._next()
 
-    def end(self) -> None:
-        """Take no more."""
-        self._is_over = True
-
-    def _next(self) -> None:
-        self._later(self._random.expovariate(1 / self._settings.pause_seconds), self._lose)
-
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
         self._cluster.clock.callLater(seconds, lambda: None if self._is_over else function())
 
-    def _lose(self) -> None:
-        chance = self._random
-        self._drawn += 1
-        number = NUMBERED_FROM + self._drawn
-        self._random = random.Random(chance.getrandbits(64))  # so that one that is left out changes no other
-        if number not in self._without:
-            self._begin(number)
-        self._random = chance
-        self._next()
-
-    def _begin(self, number: int) -> None:
+    def _begin(self, number: int, kind: str, chance: random.Random) -> None:
         leader, founders = self._cluster.leader(), self._cluster.founders
-        leaves = leader in founders and self._random.random() < 0.5
-        kind = "leave_behind" if leaves else "lose_disk"
-        self.story.append((number, round(self._cluster.clock.seconds(), 3), kind))
+        leaves = leader in founders and chance.random() < 0.5
+        self._tell(number, "leave_behind" if leaves else "lose_disk")
         if leaves and leader is not None:
-            self._leave_behind(leader)
+            self._leave_behind(leader, chance)
         else:
-            self._take(
-                self._random.choice([leader or self._cluster.founders[0], *self._cluster.founders]), self._random
-            )
+            self._take(chance.choice([leader or founders[0], *founders]), chance)
 
     def _take(self, name: str, chance: random.Random) -> bool:
         if name not in self._cluster.founders or not may_lose_disk(self._cluster, name):
@@ -143,12 +115,12 @@ class Losses:
         self._later(chance.uniform(0.0, self._settings.away_seconds), lambda: self._cluster.start(name))
         return True
 
-    def _leave_behind(self, leader: str) -> None:
+    def _leave_behind(self, leader: str, chance: random.Random) -> None:
         """A bare majority writes while the others are cut off; then one of it loses its disk, and the rest goes down.
 
         Those who were left behind and the empty disk would be a majority, if that counted as what it was (B24).
         """
-        cluster, founders, chance = self._cluster, self._cluster.founders, self._random
+        cluster, founders = self._cluster, self._cluster.founders
         followers = [name for name in founders if name != leader]
         chance.shuffle(followers)
         victim, *more = followers[: len(founders) // 2]
@@ -164,9 +136,6 @@ class Losses:
                 self._cluster.crash(name, power_loss=False)
                 self._later(chance.uniform(2.0, 8.0), partial(self._cluster.start, name))
         self._cluster.network.heal()
-
-    def _count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
 
 
 def draw_losses(chance: random.Random, *, members_change: bool) -> LossSettings:

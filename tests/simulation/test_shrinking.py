@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.testing.churn import NUMBERED_FROM
+from raftkv.testing.churn import Churn
+from raftkv.testing.corruption import Corruption
 from raftkv.testing.excerpt import WHOLE, Excerpt
+from raftkv.testing.faults import Faults
+from raftkv.testing.losses import Losses
 from raftkv.testing.shrinking import rule_of, shrink
 from raftkv.testing.simulation import STORY_SECONDS, Outcome, run_seed
 
@@ -59,6 +62,11 @@ class Tale:
 class ShrinkTests(SynchronousTestCase):
     """:func:`shrink`."""
 
+    def test_numbers_are_apart(self) -> None:
+        """No two kinds of trouble share a number, or leaving out one would leave out the other too."""
+        kinds = (Faults, Churn, Losses, Corruption)
+        self.assertEqual([kind.NUMBERED_FROM for kind in kinds], [0, 1000, 2000, 3000])
+
     def test_smallest(self) -> None:
         """What is left are the faults that it takes, as few clients as it takes, and no more time than it takes."""
         tale = Tale({3, 9}, clients=2, seconds=12.0)
@@ -106,7 +114,7 @@ class ExcerptTests(SynchronousTestCase):
     def test_changes_of_members_are_left_out(self) -> None:
         """A story can do without some of its changes of members, too; the others come as they did."""
         whole = run_seed(CHURNING)
-        changes = [number for number, _, _ in whole.story if number > NUMBERED_FROM]
+        changes = [number for number, _, _ in whole.story if number > Churn.NUMBERED_FROM]
         self.assertGreater(len(changes), 5)
         without = frozenset(changes[::2])
         self.assertEqual(
