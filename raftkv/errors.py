@@ -286,3 +286,7 @@ class CorruptData(StorageError):
     def __init__(self, path: str, offset: int, reason: str) -> None:
         super().__init__("read", path, f"at offset {offset}: {reason}")
         self.offset = offset
+
+
+class DamagedLog(CorruptData):
+    """The log lacks records that had been written, and may have been committed: whoever has them can supply them."""

@@ -79,6 +79,39 @@ class Joined:
         return self.configuration is not None and self.configuration_index == 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntriesRequest:
+    """What a node whose log is damaged asks of the others: entries of the log that holds a certain entry.
+
+    Two logs that hold an entry of the same index and term are equal up to it (section 5.3), so that whoever holds it
+    can tell what came before it, leader or not, committed or not.
+
+    :ivar anchor_index: index of that entry, of term ``anchor_term``.
+    :ivar first: index of the first entry that is asked for; ``stop`` is that behind the last one, at most one behind
+        the anchor. Equal to ``first`` where only the term in front of it is.
+    """
+
+    anchor_index: int
+    anchor_term: int
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntriesAnswer:
+    """What a member has of what an :class:`EntriesRequest` asks for.
+
+    :ivar previous_term: term of the entry before the first one, 0 where there is none; ``None`` where this member does
+        not hold the anchor, or no longer all that was asked for, and ``entries`` is empty.
+    :ivar entries: as many as fit, from the first one on.
+    :ivar is_damaged: whether this member lacks parts of its own log, so that it may have held what it does not give.
+    """
+
+    previous_term: int | None = None
+    entries: tuple[Entry, ...] = ()
+    is_damaged: bool = False
+
+
 # -- the disk ----------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +196,8 @@ class Recovered:
     :ivar first_previous_term: term of the entry just before ``entries[0]``, 0 where that is none.
     :ivar on_disk: the log in front of ``entries``, which was not loaded; ``None`` where that is nothing.
     :ivar is_new: whether the directory had never been used.
+    :ivar lost_term: entries that were acknowledged in terms up to this may be missing, where the log has none of a
+        later one; 0 for none.
     """
 
     hard_state: HardState
@@ -171,6 +206,7 @@ class Recovered:
     first_previous_term: int
     is_new: bool
     on_disk: OnDisk | None = None
+    lost_term: int = 0
 
     @property
     def terms(self) -> TermRuns:

@@ -18,11 +18,12 @@ from typing import Any
 from prometheus_client import ProcessCollector
 from twisted.application.service import IService
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.failure import Failure
 
 from raftkv.config import Address, NodeConfig, cluster_id_of_peers, load_config
 from raftkv.daemon.collector import Collector, freeze_long_lived
@@ -37,7 +38,7 @@ from raftkv.daemon.process import (
     use_monotonic_clock,
 )
 from raftkv.daemon.steps import DirectoryLock, RecoveryProgress, StopStep
-from raftkv.errors import ConfigurationError, CorruptData, StorageError
+from raftkv.errors import ConfigurationError, CorruptData, DamagedLog, StorageError
 from raftkv.interfaces import Identity, Joined, Standing
 from raftkv.membership import Founding, Joining, join_request
 from raftkv.persistence.disk import LocalDisk
@@ -55,8 +56,9 @@ from raftkv.protocols.rpc import RpcService, RpcSettings, node_calls
 from raftkv.protocols.rpc_frames import RPC_LIMITS
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource, TransferSettings
 from raftkv.protocols.warnings import RateLimitedLog
-from raftkv.server.assembly import Surroundings, assemble
+from raftkv.server.assembly import Surroundings, assemble, assemble_repair
 from raftkv.server.beginning import Beginning, add_parts
+from raftkv.server.repairing import NotYet
 from raftkv.server.replica import Replica
 from raftkv.server.services import OrderedServices
 from raftkv.server.waiting import Waiting
@@ -156,33 +158,63 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
     others = _OtherNodes(config, reactor, raft_port)
     services = OrderedServices()
 
-    def make_node() -> Iterator[Any]:
-        node = assemble(
-            config,
-            Surroundings(
-                clock=reactor,
-                random=_random(),
-                steady_seconds=steady_seconds,
-                wall_seconds=time.time,
-                disk=disk,
-                log_worker=ThreadWorker(reactor, "raftkv-log"),
-                log_reader=ThreadWorker(reactor, "raftkv-log-reader"),
-                snapshot_worker=ThreadWorker(reactor, "raftkv-snapshot"),
-                transport=others.make_transport,
-                forwarder=others.make_forwarder,
-                make_id=lambda: secrets.token_hex(16),
-                fatal=supervisor.fatal,
-                progress=RecoveryProgress(reactor.seconds),
-                log_settings=LogSettings(),
-                unreadable=_say_unreadable,
-            ),
+    def surroundings() -> Surroundings:
+        return Surroundings(
+            clock=reactor,
+            random=_random(),
+            steady_seconds=steady_seconds,
+            wall_seconds=time.time,
+            disk=disk,
+            log_worker=ThreadWorker(reactor, "raftkv-log"),
+            log_reader=ThreadWorker(reactor, "raftkv-log-reader"),
+            snapshot_worker=ThreadWorker(reactor, "raftkv-snapshot"),
+            transport=others.make_transport,
+            forwarder=others.make_forwarder,
+            make_id=lambda: secrets.token_hex(16),
+            fatal=supervisor.fatal,
+            progress=RecoveryProgress(reactor.seconds),
+            log_settings=LogSettings(),
+            unreadable=_say_unreadable,
         )
+
+    def make_node() -> Iterator[Any]:
+        try:
+            node = assemble(config, surroundings())
+        except DamagedLog as damage:
+            yield make_repair(damage)
+            return
         yield node.transport
         yield StopStep(others.stop_forwarding)
         yield node.replica
         calls = {**node_calls(node.replica), **node.replica.calls()}
         yield from _interfaces(config, reactor, (rpc_port, http_port), node.identity, node.replica, calls)
         yield StopStep(node.replica.hand_over)
+
+    def make_repair(damage: DamagedLog) -> IService:
+        parts = OrderedServices()
+        made = assemble_repair(
+            config, surroundings(), damage, repaired=lambda: reactor.callLater(0, start_repaired, parts)
+        )
+        rpc = RpcService(
+            identity=made.identity,
+            endpoint=rpc_port,
+            clock=reactor,
+            key_value=NotYet(),
+            calls=made.repairing.calls(),
+            settings=_rpc_settings(config),
+        )
+        add_parts(parts, (made.transport, StopStep(others.stop_forwarding), made.repairing, rpc))
+        return parts
+
+    def start_repaired(repair: OrderedServices) -> None:
+        if not services.running:
+            return
+
+        def failed(failure: Failure) -> None:
+            supervisor.fatal(failure.value or RuntimeError("the repaired node cannot be put together"))
+
+        stopped: Deferred[Any] = maybeDeferred(repair.disownServiceParent)
+        stopped.addCallback(lambda _: add_parts(services, make_node())).addErrback(failed)
 
     add_parts(services, (supervisor, Collector(reactor), DirectoryLock(disk), *([PidFile(pidfile)] if pidfile else [])))
     if config.is_alone or _has_begun(disk):

@@ -10,6 +10,7 @@ from raftkv.cli.local import cluster
 from raftkv.cli.members import member
 from raftkv.cli.recover import recover
 from raftkv.cli.status import status
+from raftkv.cli.wal import wal
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -21,5 +22,5 @@ def main() -> None:
     """
 
 
-for _command in (cluster, member, recover, status, get, set_, delete):
+for _command in (cluster, member, recover, wal, status, get, set_, delete):
     main.add_command(_command)

@@ -131,6 +131,7 @@ class LocalDisk:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
         self._lock_descriptor: int | None = None
+        self._open_flags = os.O_RDWR
 
     def prepare(self) -> None:
         """Make the directory where it is missing, and take the lock that keeps a second process out.
@@ -162,6 +163,27 @@ class LocalDisk:
         self._lock_descriptor = descriptor
         self.note_holder()
 
+    def prepare_to_look(self) -> None:
+        """Let nobody use an existing directory while it is looked at, and open its files for reading only.
+
+        :raises DirectoryLocked: another process uses it.
+        :raises raftkv.errors.ConfigurationError: it is none, or cannot be read.
+        """
+        try:
+            descriptor = os.open(self._path(LOCK_FILE), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.root} is not the data directory of a node: {LOCK_FILE}: {error.strerror or error}"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            holder = _read_holder(descriptor)
+            os.close(descriptor)
+            raise DirectoryLocked(self.root, holder) from None
+        self._lock_descriptor = descriptor
+        self._open_flags = os.O_RDONLY
+
     def note_holder(self) -> None:
         """Write this process's id into the lock file, for the message that another one gets.
 
@@ -180,7 +202,7 @@ class LocalDisk:
     def open(self, name: str, create: bool = False) -> LocalFile:
         """See :meth:`raftkv.interfaces.IDisk.open`."""
         path = self._path(name)
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        flags = self._open_flags | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         return LocalFile(path, os.open(path, flags, 0o600))
 
     def exists(self, name: str) -> bool:

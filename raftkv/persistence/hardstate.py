@@ -69,6 +69,17 @@ def decode_slot(sector: bytes) -> Slot | None:
     return Slot(generation=generation, hard_state=HardState(term=term, voted_for=voted_for), log_batch=log_batch)
 
 
+def newest_slot(image: bytes) -> Slot | None:
+    """Return what the whole file says, or ``None`` where none of its copies checks out."""
+    slots = [
+        slot
+        for start in (0, SLOT_STRIDE)
+        for offset in (start, start + SECTOR_BYTES)
+        if (slot := decode_slot(image[offset : offset + SECTOR_BYTES])) is not None
+    ]
+    return max(slots, key=lambda slot: slot.generation, default=None)
+
+
 def create_hard_state(disk: IDisk) -> None:
     """Make the file of a new node: term 0, no vote, in both slots."""
     image = bytearray(FILE_BYTES)
@@ -93,16 +104,11 @@ class HardStateFile:
         with storage_errors("open", self._path):
             self._file: IFile = disk.open(HARD_STATE_FILE)
             image = self._file.read_at(0, FILE_BYTES)
-        slots = [
-            slot
-            for start in (0, SLOT_STRIDE)
-            for offset in (start, start + SECTOR_BYTES)
-            if (slot := decode_slot(image[offset : offset + SECTOR_BYTES])) is not None
-        ]
-        if not slots:
+        newest = newest_slot(image)
+        if newest is None:
             self._file.close()
             raise CorruptData(self._path, 0, "no slot of the hard state can be read, so this node's vote is not known")
-        self._newest = max(slots, key=lambda slot: slot.generation)
+        self._newest = newest
         self._make_sure()
 
     @property

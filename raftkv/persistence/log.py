@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from raftkv.errors import CorruptData, InvariantViolation
+from raftkv.errors import DamagedLog, InvariantViolation, StorageError
 from raftkv.interfaces import IDisk, IFile
 from raftkv.persistence.faults import storage_errors
 from raftkv.persistence.files import TEMPORARY_SUFFIX, read_whole, remove_temporary_files
@@ -25,6 +25,7 @@ from raftkv.persistence.segment import (
     HEADER_BYTES,
     SegmentEnd,
     SegmentHeader,
+    begins_log,
     decode_segment_header,
     encode_segment_header,
     log_salt,
@@ -110,6 +111,7 @@ class SegmentedLog:
     :ivar terms: of the entries that the segments hold, staged ones included.
     :ivar reader: reads entries back, in whatever thread.
     :ivar last_batch: number of the last batch that is on the medium.
+    :ivar lost_term: see :class:`~raftkv.persistence.segment.SegmentHeader`.
     """
 
     def __init__(self, disk: IDisk, identity: bytes, settings: LogSettings) -> None:
@@ -130,6 +132,7 @@ class SegmentedLog:
         self._map = EntryMap()
         self.reader = EntryReader(disk, self._map, salt=self._salt)
         self.terms = TermRuns()
+        self.lost_term = 0
 
     @property
     def base_index(self) -> int:
@@ -163,14 +166,15 @@ class SegmentedLog:
         A torn end is cut, and what is returned is on the medium.
 
         :param durable_batch: a batch that is known to be on the medium, and those before it with it.
-        :raises raftkv.errors.CorruptData: damage that must not be cut.
+        :raises raftkv.errors.DamagedLog: damage that must not be cut.
         """
         folder = f"{self._disk.root}/{LOG_FOLDER}"
         remove_temporary_files(self._disk, LOG_FOLDER)
         with storage_errors("read", folder):
             names = self._disk.names(LOG_FOLDER)
         if not names:
-            raise CorruptData(folder, 0, "the log is gone: there is not one segment in its folder")
+            raise DamagedLog(folder, 0, "the log is gone: there is not one segment in its folder")
+        names = names[self._void_segments(names) :]
         loaded = LoadedLog(self._settings.cache_bytes)
         sizes = [self._size_of(name) for name in names]
         end: SegmentEnd | None = None
@@ -179,15 +183,16 @@ class SegmentedLog:
         for number, name in enumerate(names):
             path = f"{folder}/{name}"
             data = b""  # one segment at a time in memory, not two
-            data = read_whole(self._disk, f"{LOG_FOLDER}/{name}")
+            data = self._read_segment(name)
             header = decode_segment_header(data, path)
             self._check_follows(header, end, name, path)
+            self.lost_term = header.lost_term
             if end is None:
                 self._begin_behind(header.first_index - 1, header.previous_term)
                 loaded.begin_behind(header.first_index - 1)
                 self._written_index, self._written_term = self.base_index, self.base_term
             elif (header.first_index, header.previous_term) != (self.last_index + 1, self.term_at(self.last_index)):
-                raise CorruptData(path, 0, "the segment does not go on where the one before it ends")
+                raise DamagedLog(path, 0, "the segment does not go on where the one before it ends")
             self._segments.append(_Segment(sequence=header.sequence))
             visit = self._replay_into(loaded, path)
             end = read_segment(data, path=path, header=header, is_newest=number == len(names) - 1, visit=visit)
@@ -196,6 +201,35 @@ class SegmentedLog:
             last_batch = b"" if end.next_batch - 1 <= durable_batch else data[end.batch_start : end.offset]
             self._open_newest(header, end, last_batch)
         return loaded
+
+    def _read_segment(self, name: str) -> bytes:
+        try:
+            return read_whole(self._disk, f"{LOG_FOLDER}/{name}")
+        except StorageError as error:
+            # What the medium no longer gives back is as damaged as what it gives back wrongly.
+            raise DamagedLog(error.path, 0, f"not all of it can be read: {error.reason}") from error
+
+    def _void_segments(self, names: list[str]) -> int:
+        """Remove the segments in front of the newest one at which the log begins anew; return how many there were.
+
+        Oldest first: a crash leaves some of them in front of it, to be removed the next time.
+        """
+        for number in range(len(names) - 1, 0, -1):
+            name = f"{LOG_FOLDER}/{names[number]}"
+            with storage_errors("read", f"{self._disk.root}/{name}"):
+                file = self._disk.open(name)
+                sector = file.read_at(0, HEADER_BYTES)
+                file.close()
+            if begins_log(sector):
+                self._remove(names[:number])
+                return number
+        return 0
+
+    def _remove(self, names: list[str]) -> None:
+        for name in names:
+            with storage_errors("remove", f"{self._disk.root}/{LOG_FOLDER}/{name}"):
+                self._disk.remove(f"{LOG_FOLDER}/{name}")
+                self._disk.sync_folder(LOG_FOLDER)
 
     def _size_of(self, name: str) -> int:
         with storage_errors("read", f"{self._disk.root}/{LOG_FOLDER}/{name}"):
@@ -206,16 +240,16 @@ class SegmentedLog:
 
     def _check_follows(self, header: SegmentHeader, end: SegmentEnd | None, name: str, path: str) -> None:
         if header.identity != self._identity:
-            raise CorruptData(path, 0, "the segment belongs to another node or to an earlier life of this one")
+            raise DamagedLog(path, 0, "the segment belongs to another node or to an earlier life of this one")
         if segment_name(header.sequence) != name:
-            raise CorruptData(path, 0, f"the segment is number {header.sequence}, its file has another's name")
+            raise DamagedLog(path, 0, f"the segment is number {header.sequence}, its file has another's name")
         if end is not None and (
             header.sequence != self._segments[-1].sequence + 1
             or header.next_batch != end.next_batch
             or header.previous != end.previous
         ):
             before = f"{self._disk.root}/{LOG_FOLDER}/{segment_name(self._segments[-1].sequence)}"
-            raise CorruptData(before, end.offset, f"records are missing between here and the start of {name}")
+            raise DamagedLog(before, end.offset, f"records are missing between here and the start of {name}")
 
     def _replay_into(self, loaded: LoadedLog, path: str) -> Callable[[Record, bytes], None]:
         kinds = {int(kind): kind for kind in EntryKind}
@@ -223,7 +257,7 @@ class SegmentedLog:
         def visit(record: Record, payload: bytes) -> None:
             if record.type == RecordType.ENTRY and record.kind in kinds:
                 if record.index != self.last_index + 1:
-                    raise CorruptData(path, record.start, f"entry {record.index} comes after entry {self.last_index}")
+                    raise DamagedLog(path, record.start, f"entry {record.index} comes after entry {self.last_index}")
                 loaded.append(Entry(index=record.index, term=record.term, kind=kinds[record.kind], payload=payload))
                 self.terms.append(record.term)
             elif record.type == RecordType.TRUNCATE and self.term_at(record.index) in (record.term, None):
@@ -233,7 +267,7 @@ class SegmentedLog:
                 self._begin_behind(record.index, record.term)
                 loaded.begin_behind(record.index)
             else:
-                raise CorruptData(path, record.start, f"a record of type {record.type} makes no sense here")
+                raise DamagedLog(path, record.start, f"a record of type {record.type} makes no sense here")
             self._note_written(record.type, record.index, record.term, record.start, record.end)
 
         return visit
@@ -378,6 +412,7 @@ class SegmentedLog:
             next_batch=self._end.next_batch,
             previous=self._end.previous,
             identity=self._identity,
+            lost_term=self.lost_term if self._written_term <= self.lost_term else 0,
         )
         file = _create_segment(self._disk, header)
         self.close()

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, IntFlag
 from typing import Final
 
@@ -74,6 +74,7 @@ class Record:
     :ivar start: offset of the record; likewise ``payload_start``, ``payload_end``, and ``end`` (of the padding).
     :ivar zero_parts: numbers of the payload's sector parts that are zeros by nature; ``None`` where the map that says
         so does not check out.
+    :ivar is_mended: whether one bit of the header had to be turned back: see :func:`mended_header`.
     """
 
     start: int
@@ -89,6 +90,7 @@ class Record:
     previous: int
     checksum: int
     zero_parts: frozenset[int] | None = frozenset()
+    is_mended: bool = False
 
     @property
     def end(self) -> int:
@@ -234,20 +236,42 @@ def decode_header(data: bytes, start: int, salt: int) -> Record | None:
     )
 
 
+def mended_header(data: bytes, start: int, salt: int) -> Record | None:
+    """Return the record whose header differs by one flipped bit from what stands at an offset, or ``None``.
+
+    Over so few bytes no two headers with their checksums differ by less than six bits: what is found with one bit
+    turned back is what was written, unless five bits have flipped. Slow, for damage only.
+    """
+    image = bytearray(data[start : start + HEADER_BYTES])
+    if len(image) < HEADER_BYTES:
+        return None
+    for bit in range(8 * len(image)):
+        image[bit // 8] ^= 1 << bit % 8
+        if (
+            bytes(image[:4]) == MAGIC
+            and google_crc32c.extend(salt, bytes(image[:_CHECKED_BYTES]))
+            == (_CHECKSUM.unpack_from(image, _CHECKED_BYTES)[0])
+        ):
+            record = decode_header(data[:start] + bytes(image) + data[start + HEADER_BYTES :], start, salt)
+            return replace(record, is_mended=True) if record is not None else None
+        image[bit // 8] ^= 1 << bit % 8
+    return None
+
+
 def payload_checks_out(data: bytes, record: Record, payload: bytes) -> bool:
-    """Tell whether a payload that was cut out of ``data`` is whole and unchanged, and its map too."""
-    return (
-        record.payload_end <= len(data)
-        and record.zero_parts is not None
-        and google_crc32c.value(payload) == record.payload_checksum
-    )
+    """Tell whether a payload that was cut out of ``data`` is whole and unchanged.
+
+    Its map may be neither: that only says which of the payload's zeros a crash may have left.
+    """
+    return record.payload_end <= len(data) and google_crc32c.value(payload) == record.payload_checksum
 
 
 def is_torn(data: bytes, start: int, salt: int) -> bool:
     """Tell whether the record at an offset, which does not check out, is one that a crash kept from being written.
 
     It is if it runs past the end of the file, or if a part of it that lies in one sector is still all zeros although
-    it would not be by nature. Otherwise it is damage: something changed it after it had been written (B41).
+    it would not be by nature, and not for want of one flipped bit. Otherwise it is damage: something changed it after
+    it had been written (B41).
     """
     if start + HEADER_BYTES > len(data):
         return True
@@ -258,11 +282,30 @@ def is_torn(data: bytes, start: int, salt: int) -> bool:
         return True
     if record.zero_parts is None:
         return _has_zero_part(data, start + HEADER_BYTES, record.payload_start, frozenset())
-    return _has_zero_part(data, record.payload_start, record.payload_end, record.zero_parts)
+    zeros = _zero_parts_of(data, record.payload_start, record.payload_end, record.zero_parts)
+    return len(zeros) > 1 or (len(zeros) == 1 and not _lacks_one_bit(data, record, *zeros[0]))
+
+
+def _lacks_one_bit(data: bytes, record: Record, start: int, stop: int) -> bool:
+    """Tell whether a payload checks out once one bit in a part of zeros is set: that bit was the only one there."""
+    before = google_crc32c.value(data[record.payload_start : start])
+    behind = data[stop : record.payload_end]
+    part = bytearray(stop - start)
+    for bit in range(8 * len(part)):
+        part[bit // 8] = 1 << bit % 8
+        if google_crc32c.extend(google_crc32c.extend(before, bytes(part)), behind) == record.payload_checksum:
+            return True
+        part[bit // 8] = 0
+    return False
 
 
 def _has_zero_part(data: bytes, start: int, end: int, by_nature: frozenset[int]) -> bool:
-    return any(
-        number not in by_nature and data[begin:stop] == _ZERO_SECTOR[: stop - begin]
+    return bool(_zero_parts_of(data, start, end, by_nature))
+
+
+def _zero_parts_of(data: bytes, start: int, end: int, by_nature: frozenset[int]) -> list[tuple[int, int]]:
+    return [
+        (begin, stop)
         for number, (begin, stop) in enumerate(sector_parts(start, end))
-    )
+        if number not in by_nature and data[begin:stop] == _ZERO_SECTOR[: stop - begin]
+    ]

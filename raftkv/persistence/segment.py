@@ -16,11 +16,11 @@ import hashlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NoReturn
 
 import google_crc32c
 
-from raftkv.errors import CorruptData
+from raftkv.errors import ConfigurationError, DamagedLog
 from raftkv.persistence.record import (
     ALIGNMENT,
     MAGIC,
@@ -32,10 +32,14 @@ from raftkv.persistence.record import (
 )
 
 SEGMENT_MAGIC: Final = b"RKVSEGM1"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 HEADER_BYTES: Final = SECTOR_BYTES  # the first record must not share a sector with the header
 
-_HEADER: Final = struct.Struct("<8sIIQQQQQI16sI")
+_HEADER: Final = struct.Struct("<8sIIQQQQQQI16s")
+_HEADER_1: Final = struct.Struct("<8sIIQQQQQI16sI")
+_CHECKSUM: Final = struct.Struct("<I")  # the last bytes of the sector, whatever the version
+_CHECKED_BYTES: Final = SECTOR_BYTES - _CHECKSUM.size
+_BEGINS: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,9 @@ class SegmentHeader:
     :ivar next_batch: number of the segment's first batch.
     :ivar previous: header checksum of the record before, 0 at first.
     :ivar identity: digest of whose log it is (:func:`log_identity`).
+    :ivar begins: whether the log begins here, and what earlier segments hold is void: it was written anew after damage.
+    :ivar lost_term: entries that this node acknowledged in terms up to this may be missing from the log where it has
+        no entry of a later one; 0 for none.
     """
 
     sequence: int
@@ -58,6 +65,8 @@ class SegmentHeader:
     next_batch: int
     previous: int
     identity: bytes
+    begins: bool = False
+    lost_term: int = 0
 
     @property
     def salt(self) -> int:
@@ -83,48 +92,45 @@ def segment_name(sequence: int) -> str:
 
 def encode_segment_header(header: SegmentHeader) -> bytes:
     """Return the first sector of a segment."""
-    fields = (
+    fields = _HEADER.pack(
         SEGMENT_MAGIC,
         FORMAT_VERSION,
-        0,
+        _BEGINS if header.begins else 0,
         header.sequence,
         header.capacity,
         header.first_index,
         header.previous_term,
         header.next_batch,
+        header.lost_term,
         header.previous,
         header.identity,
-    )
-    checksum = google_crc32c.value(_HEADER.pack(*fields, 0))
-    return _HEADER.pack(*fields, checksum).ljust(HEADER_BYTES, b"\0")
+    ).ljust(_CHECKED_BYTES, b"\0")
+    return fields + _CHECKSUM.pack(google_crc32c.value(fields))
 
 
 def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
     """Return the header at the start of a segment.
 
     :param path: of the file, for the error.
-    :raises raftkv.errors.CorruptData: it does not check out. Files get their names only once their header is on the
+    :raises raftkv.errors.DamagedLog: it does not check out. Files get their names only once their header is on the
         medium, so this is damage, never a crash.
+    :raises raftkv.errors.ConfigurationError: another version of the program wrote it.
     """
     if len(data) < HEADER_BYTES:
-        raise CorruptData(path, len(data), "the file ends inside the header of the segment")
-    (
-        magic,
-        version,
-        reserved,
-        sequence,
-        capacity,
-        first_index,
-        previous_term,
-        next_batch,
-        previous,
-        identity,
-        checksum,
-    ) = _HEADER.unpack_from(data)
-    if google_crc32c.value(data[: _HEADER.size - 4] + bytes(4)) != checksum or magic != SEGMENT_MAGIC or reserved:
-        raise CorruptData(path, 0, "the header of the segment does not check out")
+        raise DamagedLog(path, len(data), "the file ends inside the header of the segment")
+    sector = data[:SECTOR_BYTES]
+    if _is_version_1(sector):
+        _refuse_version(path, 1)
+    magic, version, flags, sequence, capacity, first_index, previous_term, next_batch, lost_term, previous, identity = (
+        _HEADER.unpack_from(sector)
+    )
+    if (
+        magic != SEGMENT_MAGIC
+        or google_crc32c.value(sector[:_CHECKED_BYTES]) != (_CHECKSUM.unpack_from(sector, _CHECKED_BYTES)[0])
+    ):
+        raise DamagedLog(path, 0, "the header of the segment does not check out")
     if version != FORMAT_VERSION:
-        raise CorruptData(path, 0, f"the segment is of format version {version}, this program reads {FORMAT_VERSION}")
+        _refuse_version(path, version)
     return SegmentHeader(
         sequence=sequence,
         capacity=capacity,
@@ -133,6 +139,54 @@ def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
         next_batch=next_batch,
         previous=previous,
         identity=identity,
+        begins=bool(flags & _BEGINS),
+        lost_term=lost_term,
+    )
+
+
+def mended_segment_header(data: bytes) -> SegmentHeader | None:
+    """Return the header that differs by one flipped bit from what stands at the start of a segment, or ``None``.
+
+    As for :func:`~raftkv.persistence.record.mended_header`: no two sectors with their checksums differ by less than six
+    bits. Slow, for damage only.
+    """
+    sector = bytearray(data[:SECTOR_BYTES])
+    if len(sector) < SECTOR_BYTES:
+        return None
+    for bit in range(8 * SECTOR_BYTES):
+        sector[bit // 8] ^= 1 << bit % 8
+        checksum: int = _CHECKSUM.unpack_from(sector, _CHECKED_BYTES)[0]
+        if google_crc32c.value(bytes(sector[:_CHECKED_BYTES])) == checksum:
+            try:
+                return decode_segment_header(bytes(sector), "")
+            except (DamagedLog, ConfigurationError):
+                return None
+        sector[bit // 8] ^= 1 << bit % 8
+    return None
+
+
+def begins_log(sector: bytes) -> bool:
+    """Tell whether the header of a segment checks out, and says that the log begins with it."""
+    try:
+        header = decode_segment_header(sector, "")
+    except DamagedLog:
+        return False  # met again, with its place, by whoever reads the segment
+    begins: bool = header.begins
+    return begins
+
+
+def _is_version_1(sector: bytes) -> bool:
+    """Tell whether a header is of the first version, whose checksum stood elsewhere."""
+    magic, version, *_, checksum = _HEADER_1.unpack_from(sector)
+    fields = sector[: _HEADER_1.size - _CHECKSUM.size] + bytes(_CHECKSUM.size)
+    return magic == SEGMENT_MAGIC and version == 1 and bool(google_crc32c.value(fields) == checksum)
+
+
+def _refuse_version(path: str, version: int) -> NoReturn:
+    age = "an older" if version < FORMAT_VERSION else "a newer"
+    raise ConfigurationError(
+        f"{path} is of format version {version}, which {age} raftkv wrote; this one reads version {FORMAT_VERSION}: "
+        "start the version that wrote it, or give this node an empty data directory"
     )
 
 
@@ -169,7 +223,7 @@ def read_segment(
     :param path: for the error.
     :param is_newest: whether no segment follows, so that its end may be torn.
     :param visit: called with each record of a whole batch, in order, and its payload.
-    :raises raftkv.errors.CorruptData: there is damage that must not be cut.
+    :raises raftkv.errors.DamagedLog: there is damage that must not be cut.
     """
     salt = header.salt
     offset, previous, batch = HEADER_BYTES, header.previous, header.next_batch
@@ -190,16 +244,16 @@ def read_segment(
             gathered.clear()
             batch += 1
             end = SegmentEnd(offset=offset, batch_start=end.offset, next_batch=batch, previous=previous, torn_bytes=0)
-    used = _used_bytes(data, end.offset)
+    used = used_bytes(data, end.offset)
     if used == end.offset:
         return end  # nothing but zeros behind: the log ends here
     if not is_newest:
-        raise CorruptData(path, offset, "a record does not check out, and a later segment follows")
+        raise DamagedLog(path, offset, "a record does not check out, and a later segment follows")
     _refuse_damage(data, offset=offset, batch=batch, previous=previous, path=path, salt=salt)
     return replace(end, torn_bytes=used - end.offset)
 
 
-def _used_bytes(data: bytes, start: int) -> int:
+def used_bytes(data: bytes, start: int) -> int:
     """Return the offset behind the last byte from ``start`` on that is not zero, or ``start``."""
     step = 1 << 20
     stop = len(data)
@@ -219,11 +273,11 @@ def _refuse_damage(data: bytes, *, offset: int, batch: int, previous: int, path:
         start = position + 1
         behind = decode_header(data, position, salt) if position % ALIGNMENT == 0 else None
         if behind is not None and behind.batch > batch:
-            raise CorruptData(
+            raise DamagedLog(
                 path, offset, f"a record of batch {batch} does not check out, and batch {behind.batch} follows it"
             )
     here = decode_header(data, offset, salt)
     if here is not None and (here.batch != batch or here.previous != previous):
-        raise CorruptData(path, offset, "a record does not follow the one before it: a part of the log is missing")
+        raise DamagedLog(path, offset, "a record does not follow the one before it: a part of the log is missing")
     if not is_torn(data, offset, salt):
-        raise CorruptData(path, offset, f"a record of batch {batch}, which had been written, does not check out")
+        raise DamagedLog(path, offset, f"a record of batch {batch}, which had been written, does not check out")

@@ -18,7 +18,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface import implementer
 
-from raftkv.errors import CorruptData, InvariantViolation
+from raftkv.errors import CorruptData, DamagedLog, InvariantViolation
 from raftkv.interfaces import IBatchWorker, IDisk, IStorage, Recovered
 from raftkv.persistence.hardstate import HARD_STATE_FILE, HardStateFile
 from raftkv.persistence.loading import LoadedLog, LogSizes
@@ -99,6 +99,13 @@ class Storage:
 
         A snapshot that had been installed before the log heard of it (a crash in between) takes effect here.
         """
+        try:
+            return self._recover()
+        except BaseException:
+            self._close_files(None)
+            raise
+
+    def _recover(self) -> Recovered:
         self._hard_state = HardStateFile(self._disk)
         self._log = log = SegmentedLog(self._disk, self._identity, self._settings)
         loaded = log.recover(self._progress, durable_batch=self._hard_state.newest.log_batch)
@@ -106,7 +113,7 @@ class Storage:
         snapshot = self._newest_snapshot()
         if snapshot is None:
             if log.base_index > 0:
-                raise CorruptData(
+                raise DamagedLog(
                     f"{self._disk.root}/{LOG_FOLDER}",
                     0,
                     f"the log begins behind entry {log.base_index}, and no snapshot of what was before can be read",
@@ -122,6 +129,7 @@ class Storage:
             entries=entries,
             first_previous_term=(log.term_at(entries[0].index - 1) or 0) if entries else log.terms.last_term,
             on_disk=_on_disk(log, loaded),
+            lost_term=log.lost_term,
             is_new=self._hard_state.newest.hard_state == HardState() and snapshot is None and log.last_batch == 0,
         )
 
@@ -136,7 +144,7 @@ class Storage:
                 f"the hard state is of term {newest.hard_state.term}, but the log has an entry of term {last_term}",
             )
         if newest.log_batch > log.last_batch:
-            raise CorruptData(
+            raise DamagedLog(
                 f"{self._disk.root}/{LOG_FOLDER}",
                 0,
                 f"the log ends with batch {log.last_batch}, but batch {newest.log_batch} had been written: "
@@ -148,7 +156,7 @@ class Storage:
     ) -> None:
         """Make log and hard state agree with the snapshot (B45)."""
         if log.base_index > snapshot.index or (log.base_index == snapshot.index and log.base_term != snapshot.term):
-            raise CorruptData(
+            raise DamagedLog(
                 f"{self._disk.root}/{LOG_FOLDER}",
                 0,
                 f"the log begins behind entry {log.base_index} of term {log.base_term}, but the newest readable "

@@ -113,7 +113,7 @@ class Election:
         could win (thesis 4.2.2, B22).
         """
         state = self._state
-        if state.disk.stalled:
+        if state.disk.stalled or state.may_lack_entries:
             return False
         return any(state.is_voter(known) for known in state.configurations.since(state.commit_index))
 
@@ -187,6 +187,8 @@ class Election:
         while our disk stalls the vote itself would not come, and a candidate only drive the term up.
         """
         state = self._state
+        if state.may_lack_entries:
+            return False  # the candidate may lack what we had, and not know it either (B42)
         if request.pre_vote:
             free = request.term > state.current_term and not state.disk.stalled
         else:

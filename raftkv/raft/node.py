@@ -65,6 +65,7 @@ class RaftNode(NodeView):
         configuration: Configuration,
         on_disk: OnDisk | None = None,
         joined: bool = False,
+        lost_term: int = 0,
     ) -> None:
         """Begin, or begin again, as a follower (section 5.2) with what the disk holds.
 
@@ -77,6 +78,8 @@ class RaftNode(NodeView):
         :param on_disk: the log in front of ``entries``, which is read back where it is needed; ``None`` for nothing.
         :param joined: whether this server came to a running cluster: its log may speak of an earlier server of the
             same name, so that only what names its incarnation is about it (B23).
+        :param lost_term: entries that were acknowledged in terms up to this may be missing where the log has none of a
+            later one: until it has, this server neither votes nor leads (B42); 0 for none.
         :raises InvariantViolation: these cannot be the remains of one server.
         """
         state = recovered_state(
@@ -90,6 +93,7 @@ class RaftNode(NodeView):
             configuration=configuration,
             on_disk=on_disk,
             joined=joined,
+            lost_term=lost_term,
         )
         super().__init__(state)
         is_restart = state.current_term > 0 or state.log.last_index > 0

@@ -29,6 +29,7 @@ def recovered_state(
     configuration: Configuration,
     on_disk: OnDisk | None,
     joined: bool,
+    lost_term: int,
 ) -> State:
     """Return the state to begin with; the parameters are those of :class:`~raftkv.raft.node.RaftNode`.
 
@@ -63,6 +64,7 @@ def recovered_state(
             configuration, snapshot, [*(on_disk.configurations if on_disk is not None else ()), *entries]
         ),
         joined=joined,
+        lost_term=lost_term,
     )
 
 

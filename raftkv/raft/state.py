@@ -24,6 +24,7 @@ class State:
     Invariant: ``last_applied <= commit_index <= log.last_index``, and none of them ever falls, but for a state that has
     to be made anew (:meth:`apply_again`).
 
+    :param lost_term: see :attr:`may_lack_entries`.
     :ivar joined: whether only what names our incarnation is about us; see :meth:`is_voter`.
     :ivar role: written only by the ``_become_*`` of the node.
     :ivar leader: the leader of the current term, where it is known.
@@ -45,10 +46,12 @@ class State:
         log: Log,
         configurations: ConfigurationHistory,
         joined: bool = False,
+        lost_term: int = 0,
     ) -> None:
         self.node_id = node_id
         self.incarnation = incarnation
         self.joined = joined
+        self._lost_term = lost_term
         self.settings = settings
         self.log = log
         self.configurations = configurations
@@ -93,6 +96,16 @@ class State:
             raise InvariantViolation(f"the vote of term {self.current_term} already belongs to {self.voted_for}")
         if self.voted_for is None:
             self.durability.hard_state = HardState(term=self.current_term, voted_for=candidate)
+
+    @property
+    def may_lack_entries(self) -> bool:
+        """Whether entries that this server has acknowledged may be missing from its log: it then votes for nobody.
+
+        They were of terms up to ``lost_term``. Once the log holds an entry of a later term it has all of them that were
+        committed: the leader of that term was elected without this vote, so that it had them (section 5.4.3), and logs
+        that hold the same entry are equal up to it.
+        """
+        return self._lost_term > 0 and self.log.last_term <= self._lost_term
 
     # -- time --------------------------------------------------------------------------------------------------------
 

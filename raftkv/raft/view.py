@@ -84,6 +84,11 @@ class NodeView:
         return self._state.disk.lacks_room
 
     @property
+    def may_lack_entries(self) -> bool:
+        """Whether our log may lack entries that we acknowledged, so that this server neither votes nor leads."""
+        return self._state.may_lack_entries
+
+    @property
     def configuration(self) -> Configuration:
         """The configuration in force, committed or not."""
         return self._state.configuration

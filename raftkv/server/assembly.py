@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from raftkv.config import NodeConfig, cluster_id_of_peers
-from raftkv.errors import ConfigurationError, CorruptData
+from raftkv.errors import ConfigurationError, CorruptData, DamagedLog
 from raftkv.interfaces import (
     IBatchWorker,
     Identity,
@@ -33,6 +33,8 @@ from raftkv.persistence.fence import load_fence, remove_fence, store_fence
 from raftkv.persistence.log import LogSettings
 from raftkv.persistence.membership import RemovedNote, load_joined, refuse_removed, store_removed
 from raftkv.persistence.meta import Meta, check_meta
+from raftkv.persistence.repair import LogRepair
+from raftkv.persistence.segment import log_identity
 from raftkv.persistence.storage import Storage
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
 from raftkv.raft import RaftNode, RaftSettings
@@ -48,6 +50,7 @@ from raftkv.server.notes import NOTE_INTERVAL
 from raftkv.server.proposals import Proposals, WriteLimits
 from raftkv.server.reads import ReadLimits, Reads
 from raftkv.server.recovery import finish_founding
+from raftkv.server.repairing import EntriesSource, NoSnapshots, Repairing
 from raftkv.server.replica import Replica
 from raftkv.server.resync import Resync
 from raftkv.server.snapshotter import SnapshotSettings, Snapshotter
@@ -121,6 +124,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     """Recover a node from its data directory, or make a new one, and put it together. Blocks; starts nothing.
 
     :raises raftkv.errors.ConfigurationError: the directory belongs to another node or cluster.
+    :raises raftkv.errors.DamagedLog: the log lacks something; :func:`assemble_repair` may help.
     :raises raftkv.errors.CorruptData: what is on the disk cannot be trusted.
     """
     refuse_removed(world.disk)
@@ -128,14 +132,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     meta = _open(config, joined, world)
     if meta.founding is not None:
         meta = finish_founding(world.disk, meta, world.log_settings)
-    identity = Identity(
-        cluster_id=meta.cluster_id,
-        node_id=config.node_id,
-        incarnation=meta.incarnation,
-        raft_addr=config.raft_advertised_addr,
-        rpc_addr=config.rpc_advertised_addr,
-        http_addr=config.http_advertised_addr,
-    )
+    identity = _identity(config, meta)
     snapshots = SnapshotDirectory(world.disk, cluster_id=meta.cluster_id, unreadable=world.unreadable)
     snapshots.clean()
     storage = world.watch(
@@ -163,6 +160,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         on_disk=recovered.on_disk,
         configuration=initial_configuration(config, joined),
         joined=joined is not None and not joined.is_founder,
+        lost_term=recovered.lost_term,
     )
     calls = BlockingCalls(world.snapshot_worker)
 
@@ -351,12 +349,76 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         fence=fence,
         resync=resync,
         forwarder=forwarder,
+        entries=EntriesSource(node=node, storage=storage, is_removed=lambda: removal.is_removed),
         recovered_snapshot=recovered.snapshot,
         tick_interval_seconds=config.tick_interval_seconds,
         election_timeout_seconds=config.election_timeout_seconds,
         stop_wait_seconds=config.limits.request_timeout_seconds,
     )
     return Assembled(replica=replica, identity=identity, transport=transport)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssembledRepair:
+    """What stands in for a node while its log is made whole, and what its interfaces need of it."""
+
+    repairing: Repairing
+    identity: Identity
+    transport: IPeerTransport
+
+
+def assemble_repair(
+    config: NodeConfig, world: Surroundings, damage: DamagedLog, *, repaired: Callable[[], None]
+) -> AssembledRepair:
+    """Put together what makes a damaged log whole, with the help of the other members. Blocks; starts nothing.
+
+    :param damage: why :func:`assemble` has refused.
+    :param repaired: called once, when it can be tried again.
+    :raises raftkv.errors.DamagedLog: there is nobody else, and something is missing.
+    :raises raftkv.errors.CorruptData: more than the log is damaged.
+    """
+    joined = _joined(world.disk)
+    meta = _open(config, joined, world)
+    snapshots = SnapshotDirectory(world.disk, cluster_id=meta.cluster_id, unreadable=world.unreadable)
+    newest = snapshots.newest_meta()
+    repair = LogRepair(
+        world.disk,
+        log_identity(meta.log_cluster_id or meta.cluster_id, meta.log_incarnation or meta.incarnation),
+        snapshot=newest,
+        settings=world.log_settings,
+    )
+    known = [initial_configuration(config, joined)]
+    known += [newest.configuration] if newest is not None else []
+    known += [Configuration.decode(entry.payload) for entry in repair.configurations()]
+    others = {name for configuration in known for name in configuration.members} - {config.node_id}
+    is_alone = known[-1].voters == {config.node_id}
+    if (is_alone and repair.end_is_lost) or (not others and repair.missing()):
+        raise damage
+    identity = _identity(config, meta)
+    nothing = NoSnapshots()
+    transport = world.transport(identity, nothing, nothing, lambda: repair.term)
+    repairing = Repairing(
+        repair=repair,
+        node_id=config.node_id,
+        known=known,
+        transport=transport,
+        forwarder=world.forwarder(identity),
+        clock=world.clock,
+        repaired=repaired,
+        fatal=world.fatal,
+    )
+    return AssembledRepair(repairing=repairing, identity=identity, transport=transport)
+
+
+def _identity(config: NodeConfig, meta: Meta) -> Identity:
+    return Identity(
+        cluster_id=meta.cluster_id,
+        node_id=config.node_id,
+        incarnation=meta.incarnation,
+        raft_addr=config.raft_advertised_addr,
+        rpc_addr=config.rpc_advertised_addr,
+        http_addr=config.http_advertised_addr,
+    )
 
 
 def _joined(disk: IDisk) -> Joined | None:

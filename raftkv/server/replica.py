@@ -36,6 +36,7 @@ from raftkv.server.driver import Driver
 from raftkv.server.fence import Fence
 from raftkv.server.proposals import Proposals
 from raftkv.server.reads import Reads
+from raftkv.server.repairing import EntriesSource
 from raftkv.server.resync import Resync
 from raftkv.server.snapshotter import Snapshotter
 from raftkv.server.statemachine import StateMachine
@@ -68,6 +69,7 @@ class Replica(Service):
         fence: Fence,
         resync: Resync,
         forwarder: IForwarder,
+        entries: EntriesSource,
         recovered_snapshot: SnapshotMeta | None,
         tick_interval_seconds: float,
         election_timeout_seconds: float,
@@ -87,6 +89,7 @@ class Replica(Service):
         self.fence = fence
         self._resync = resync
         self._forwarder = forwarder
+        self._entries = entries
         self._recovered_snapshot = recovered_snapshot
         self._tick_interval_seconds = tick_interval_seconds
         self._election_timeout_seconds = election_timeout_seconds
@@ -277,7 +280,12 @@ class Replica(Service):
         }
 
     def _alarms(self) -> list[str]:
-        raised = {"disk_stalled": self._node.disk_stalled, "disk_nearly_full": self._node.disk_lacks_room}
+        node = self._node
+        raised = {
+            "disk_stalled": node.disk_stalled,
+            "disk_nearly_full": node.disk_lacks_room,
+            "log_incomplete": node.may_lack_entries,
+        }
         return [*(name for name, is_raised in raised.items() if is_raised), *self.fence.alarms()]
 
     def _role(self) -> str:
@@ -358,11 +366,11 @@ class Replica(Service):
         return fail(Removed()) if self._removal.is_removed else self._membership.transfer(document)
 
     def calls(self) -> dict[str, Callable[[Mapping[str, Any]], object]]:
-        """Return what other nodes, and those that are to be, can ask of this one: about members, and about states."""
+        """Return what other nodes, and those that are to be, can ask of this one: of members, states and the log."""
         calls = {**self._membership.calls(), **self.fence.calls(), **self._resync.calls()}
         calls = {name: self._unless_removed(call) for name, call in calls.items()}
-        # Others that wonder whether they were removed, too, may still learn from us.
-        return {**calls, "membership": lambda _: self._membership.standing()}
+        # Others that wonder whether they were removed, too, may still learn from us; and a log is what it was.
+        return {**calls, **self._entries.calls(), "membership": lambda _: self._membership.standing()}
 
     def _unless_removed(self, call: Callable[[Mapping[str, Any]], object]) -> Callable[[Mapping[str, Any]], object]:
         def answer(document: Mapping[str, Any]) -> object:

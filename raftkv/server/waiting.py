@@ -12,6 +12,7 @@ from raftkv import __version__
 from raftkv.errors import NoLeader, RaftKVError
 from raftkv.interfaces import Command, Consistency, IKeyValue, INode, Leadership, Record, Result
 from raftkv.kvstore import Store
+from raftkv.protocols.repairs import LOG_ENTRIES
 
 _CALLS: Final = (
     "change_members",
@@ -22,6 +23,7 @@ _CALLS: Final = (
     "membership",
     "compare_state",
     "lend_state",
+    LOG_ENTRIES,
 )
 
 

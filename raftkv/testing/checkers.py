@@ -53,6 +53,8 @@ class NodeView(Protocol):
     @property
     def commit_index(self) -> int: ...
     @property
+    def may_lack_entries(self) -> bool: ...
+    @property
     def first_index(self) -> int: ...
     @property
     def last_index(self) -> int: ...
@@ -83,6 +85,7 @@ class _Watched:
     :ivar is_known: whether what its disk held at the end of its last life is known.
     :ivar votes: whom it gave its vote in each term, with every disk that it ever had.
     :ivar former: incarnations whose disks are lost, and what was durable on them.
+    :ivar lost: what its disk had before it lost some of that, until it may vote again; ``lost_term`` as it said last.
     :ivar commit_index: as last seen in this life; likewise ``applied_index``, ``term`` and ``configuration``.
     :ivar facts: all that :meth:`Checkers.look` looks at, as it was the last time.
     """
@@ -96,6 +99,8 @@ class _Watched:
         "former",
         "is_known",
         "life",
+        "lost",
+        "lost_term",
         "pending",
         "queued",
         "role",
@@ -112,6 +117,8 @@ class _Watched:
         self.votes: dict[int, str] = {}
         self.former: list[tuple[str, ShadowLog]] = []
         self.configuration: tuple[Configuration, int] | None = None
+        self.lost: list[ShadowLog] = []
+        self.lost_term = 0
         self.begin_life()
 
     def begin_life(self) -> None:
@@ -152,8 +159,14 @@ class Checkers:
         watched = self._nodes.setdefault(name, _Watched())
         watched.life += 1
         self._views[name] = view
-        if watched.is_known:
+        if watched.is_known and recovered.lost_term > watched.lost_term:
+            # It says so itself; what it had counts for it as long as it keeps from voting (B42).
+            watched.lost.append(watched.durable.log.copy())
+            if recovered.hard_state.term <= watched.durable.hard_state.term:
+                raise Violation("loss without a new term", f"{name} came back with {recovered.hard_state}")
+        elif watched.is_known:
             self._nothing_durable_lost(name, watched, recovered)
+        watched.lost_term = max(watched.lost_term, recovered.lost_term)
         self._nothing_forged(name, recovered.entries)
         self._nothing_forgotten(name, view, recovered)
         terms = recovered.terms
@@ -179,7 +192,7 @@ class Checkers:
         fresh = self._nodes[name] = _Watched()
         fresh.life, fresh.votes, fresh.former = before.life, before.votes, before.former
         if incarnation is not None:
-            fresh.former.append((incarnation, before.durable.log))
+            fresh.former += [(incarnation, log) for log in (before.durable.log, *before.lost)]
 
     def configurations(self) -> list[Configuration]:
         """Return what each node, up or down, was last seen to believe of the members."""
@@ -235,6 +248,8 @@ class Checkers:
         if commit_index != watched.commit_index:
             self._commit_moved(name, watched, view)
         watched.configuration = configuration
+        if watched.lost and not view.may_lack_entries:
+            watched.lost.clear()
         if applied_index != watched.applied_index:
             self._applied_moved(name, watched, view, state)
         return True
@@ -270,6 +285,8 @@ class Checkers:
 
     def _voted(self, voter: str, term: int, candidate: str) -> None:
         watched = self._nodes[voter]
+        if watched.lost and self._views[voter].may_lack_entries:
+            raise Violation("vote without its log", f"{voter} votes for {candidate} in term {term}")
         earlier = watched.votes.setdefault(term, candidate)
         if earlier != candidate:
             raise Violation("one vote", f"{voter} voted for {earlier} and for {candidate} in term {term}")
@@ -454,7 +471,7 @@ class Checkers:
         watched, member = self._nodes[name], configuration.members.get(name)
         meant = member.incarnation if member is not None else None
         former = (log for incarnation, log in watched.former if meant in ("", incarnation))
-        return any(log.holds(index, term) for log in (watched.durable.log, *former))
+        return any(log.holds(index, term) for log in (watched.durable.log, *watched.lost, *former))
 
     def _applied_moved(self, name: str, watched: _Watched, view: NodeView, state: StateView) -> None:
         now = state.applied_index

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from raftkv.config import Limits, NodeConfig
-from raftkv.errors import Conflict, CorruptData, NotLeader, StorageError
+from raftkv.errors import Conflict, CorruptData, DamagedLog, NotLeader, StorageError
 from raftkv.interfaces import Identity, IStorage, Recovered, Result, Standing
 from raftkv.persistence.log import LogSettings
 from raftkv.persistence.membership import REMOVED_FILE, load_joined
@@ -29,8 +29,9 @@ from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import Entry, EntryKind, Message, RequestVoteResponse
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, Write
-from raftkv.server.assembly import Assembled, Surroundings, assemble, initial_configuration
+from raftkv.server.assembly import Assembled, Surroundings, assemble, assemble_repair, initial_configuration
 from raftkv.server.notes import NOTE_INTERVAL
+from raftkv.server.repairing import NotYet
 from raftkv.server.replica import Replica
 from raftkv.testing.beginning import Beginning, has_begun
 from raftkv.testing.checkers import Checkers, Violation
@@ -351,6 +352,9 @@ class SimulatedCluster:
                 life.beginning = Beginning(self, node, life)
                 return
             replica = life.replica = self._compose(self.config(name), self._surroundings(node, life)).replica
+        except DamagedLog as error:
+            self._repair(name, life, error)
+            return
         except StorageError as error:
             self.stopped_by(name, error)
             if self.failure is not None:
@@ -384,6 +388,36 @@ class SimulatedCluster:
         node.disk.counts = counts
         self.checkers.wiped(name, incarnation=node.incarnation)
         node.was_wiped, node.incarnation = True, None
+
+    def _repair(self, name: str, life: Life, damage: DamagedLog) -> None:
+        """Let a node whose log was damaged on purpose be repaired, and start it then."""
+        self.trace.note(f"damaged {name} {damage}")
+        self.excuses.damaged(name, damage, disk_errors=life.disk_errors)
+        world = self._surroundings(self.nodes[name], life)
+
+        def repaired() -> None:
+            self.trace.note(f"repaired {name}")
+            self.excuses.repaired(name)
+            self.clock.callLater(0, self._start_again, name, life)
+
+        try:
+            made = assemble_repair(self.config(name), world, damage, repaired=repaired)
+        except StorageError as error:
+            self.stopped_by(name, error)
+            return
+        if life.process is None:
+            raise ValueError("the repair did not ask for a transport")
+        life.process.key_value = NotYet()
+        life.process.calls = {
+            **made.repairing.calls(),
+            "standing": lambda _: Standing(identity=made.identity, holds=True),
+        }
+        life.clock.run(made.repairing.startService)
+
+    def _start_again(self, name: str, life: Life) -> None:
+        if self.nodes[name].life is life:
+            self.crash(name, power_loss=False)
+            self.start(name)
 
     def is_removed(self, name: str) -> bool:
         """Tell whether a machine's node has written down that it was removed."""
@@ -637,6 +671,8 @@ class SimulatedCluster:
     def _disk_error(self, name: str, life: Life, operation: str, file: str) -> None:
         self.trace.note(f"disk error {name} {operation} {file}")
         life.disk_errors += 1
+        if operation == "read" and life.replica is None:
+            return  # a start that cannot read its log repairs it
         self.clock.callLater(STOP_SECONDS, self._must_have_stopped, name, life, f"{operation} of {file}")
 
     def _must_have_stopped(self, name: str, life: Life, what: str) -> None:

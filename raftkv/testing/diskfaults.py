@@ -10,8 +10,14 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from raftkv.persistence.meta import load_meta
+from raftkv.persistence.segment import log_identity
+from raftkv.persistence.survey import Slot, survey_log
 from raftkv.testing.cluster import SimulatedCluster
 from raftkv.testing.disk import MemoryDisk
+
+#: Entries that a log keeps behind a snapshot from which on nobody compacts what another one may have lost.
+KEEPS_ALL: Final = 1024
 
 _PLACES: Final = ("", "log/", "snapshots/", "hardstate")
 
@@ -59,3 +65,36 @@ def flip_bits(cluster: SimulatedCluster, name: str, chance: random.Random) -> in
         cluster.trace.note(f"rot {name} {file} {offset}")
         node.disk.flip_bit(file, offset, chance.randrange(8))
     return flips
+
+
+def spoil_entry(cluster: SimulatedCluster, name: str, chance: random.Random) -> int:
+    """Let a bit flip in an entry in the middle of the log of a node that is down, one that all others have.
+
+    :return: how many there were; 0 where there is no such entry, or the node runs.
+    """
+    if cluster.nodes[name].is_running or not cluster.excuses.may_spoil(name):
+        return 0
+    own, *others = (_readable(cluster, each) for each in sorted(cluster.names, key=lambda each: each != name))
+    lawful = [
+        slot
+        for index, slot in own.items()
+        if slot.length > 0 and all(index in other and other[index].term == slot.term for other in others)
+    ]
+    if len(lawful) < 2:
+        return 0
+    slot = chance.choice(lawful[:-1])  # the last one may be in the last batch
+    cluster.excuses.spoiled.add(name)
+    offset = slot.offset + chance.randrange(slot.length)
+    cluster.trace.note(f"spoil {name} {slot.file} {offset} entry {slot.index}")
+    cluster.nodes[name].disk.flip_bit(slot.file, offset, chance.randrange(8))
+    return 1
+
+
+def _readable(cluster: SimulatedCluster, name: str) -> dict[int, Slot]:
+    """Return the entries that can be read from the disk of a node."""
+    disk = cluster.nodes[name].disk.copy()  # what the disk is to refuse is not for us
+    meta = load_meta(disk)
+    if meta is None:
+        return {}
+    log = survey_log(disk, log_identity(meta.cluster_id, meta.incarnation)).log
+    return {slot.index: slot for slot in log.slots if slot.is_readable and slot.index >= max(log.seams, default=0)}

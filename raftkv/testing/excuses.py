@@ -1,17 +1,29 @@
 """Which nodes of a simulated cluster may give up, and for what: their disks were broken on purpose.
 
 A node that meets an error of its disk, or a full one, has to stop; a supervisor then starts it again. A node whose log
-or snapshots rot may refuse to start, and stays away from then on. Everything else that stops a node is a failure of the
-product. What a node that goes on makes of a broken disk is for the checkers to judge.
+rots has to repair it with the help of the others; one whose snapshots rot as well may refuse to start, and stays away
+from then on. Everything else that stops a node is a failure of the product. What a node that goes on makes of a broken
+disk is for the checkers to judge.
 """
 
 from __future__ import annotations
 
-from raftkv.errors import CorruptData, StorageError
+from typing import Final
+
+from raftkv.errors import CorruptData, DamagedLog, StorageError
 from raftkv.testing.checkers import Violation
 
 STOP_SECONDS = (
     1.5  #: within which a node must have stopped after an error of its disk; a slow batch takes half a second
+)
+
+
+_COUNTED: Final = (
+    "nodes stopped by their disk",
+    "rotten nodes out",
+    "snapshots set aside",
+    "damaged logs",
+    "repaired logs",
 )
 
 
@@ -22,18 +34,38 @@ class Excuses:
         quorum can spare.
     :ivar counts: how often nodes gave up, by reason.
     :ivar rotten: nodes with a flipped bit somewhere on the disk.
+    :ivar spoiled: nodes of which an entry has rotted that the others have; any number of them.
     :ivar out: those that have refused to go on because of it.
     """
 
     def __init__(self, *, bits_may_flip: bool = True) -> None:
-        self.counts = dict.fromkeys(("nodes stopped by their disk", "rotten nodes out", "snapshots set aside"), 0)
+        self.counts = dict.fromkeys(_COUNTED, 0)
         self.bits_may_flip = bits_may_flip
         self.rotten: set[str] = set()
         self.out: set[str] = set()
+        self.spoiled: set[str] = set()
 
     def may_rot(self, name: str, nodes: int) -> bool:
         """Tell whether bits may flip on a node: a quorum has to stay whole."""
         return self.bits_may_flip and name not in self.out and len(self.rotten | {name}) <= (nodes - 1) // 2
+
+    def may_spoil(self, name: str) -> bool:
+        """Tell whether an entry may rot on a node that all others have; on any number of nodes."""
+        return self.bits_may_flip and name not in self.out
+
+    def damaged(self, name: str, error: DamagedLog, *, disk_errors: int) -> None:
+        """A node met a log that lacks something, and is to repair it.
+
+        :param disk_errors: how many errors the disk raised in this life of the node.
+        :raises Violation: nobody had touched it.
+        """
+        if name not in self.rotten and name not in self.spoiled and not disk_errors:
+            raise Violation("unreadable log", f"{name}: {error}")
+        self.counts["damaged logs"] += 1
+
+    def repaired(self, name: str) -> None:
+        """A node has written its log anew."""
+        self.counts["repaired logs"] += 1
 
     def takes(self, name: str, error: BaseException, *, disk_errors: int) -> bool:
         """Tell whether a node may stop, or not start, because of an error; count it if so.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from raftkv.testing.cluster import SimulatedCluster
-from raftkv.testing.diskfaults import fill_up, flip_bits, refuse_operations
+from raftkv.testing.diskfaults import KEEPS_ALL, fill_up, flip_bits, refuse_operations, spoil_entry
 from raftkv.testing.network import NetworkSettings
 from raftkv.testing.trouble import DrawnTrouble
 
@@ -344,13 +344,18 @@ class Faults(DrawnTrouble):
 
     def flipped_bits(self) -> None:
         """Bits on the disk of a node flip while it is down: it has to notice (B41, B42)."""
-        name = self._anybody()
-        # Where disks are lost, nobody could say which of them the quorum can spare.
-        whole = not any(node.was_wiped or node.incarnation is None for node in self._cluster.nodes.values())
-        if whole and self._cluster.excuses.may_rot(name, self._cluster.settings.nodes):
-            self._crash(name, power_loss=self._random.random() < 0.5)
-            flips = flip_bits(self._cluster, name, self._random)
-            self._count("bits flipped", flips)
+        cluster, name = self._cluster, self._anybody()
+        # Where disks are lost, nobody could say which of them the quorum can spare, or who still has an entry.
+        if any(node.was_wiped or node.incarnation is None for node in cluster.nodes.values()):
+            return
+        if cluster.excuses.may_rot(name, cluster.settings.nodes):
+            flip, what = flip_bits, "bits flipped"
+        elif cluster.settings.trailing_entries >= KEEPS_ALL and cluster.excuses.may_spoil(name):
+            flip, what = spoil_entry, "entries spoiled"
+        else:
+            return
+        self._crash(name, power_loss=self._random.random() < 0.5)
+        self._count(what, flip(cluster, name, self._random))
 
 
 def draw_network(chance: random.Random) -> NetworkSettings:

@@ -35,7 +35,7 @@ class LossSettings:
 
 def may_lose_disk(cluster: SimulatedCluster, name: str) -> bool:
     """Tell whether a cluster bears the loss of one more disk."""
-    if cluster.excuses.rotten or cluster.nodes[name].incarnation is None:
+    if cluster.excuses.rotten or cluster.excuses.spoiled or cluster.nodes[name].incarnation is None:
         return False
     # A majority of founders with empty disks could not know that there was anything, if it were cut off from the rest.
     begun = [each for each in cluster.founders if each != name and cluster.nodes[each].incarnation is not None]

@@ -96,7 +96,7 @@ class RemoteCall:
 
 def call_process(process: Process, name: str, arguments: Mapping[str, Any], answer: Callable[[Any], None]) -> None:
     """Ask a process for something rare, as its RPC port would; ``answer`` gets the value or the error."""
-    if process.node is None:
+    if name not in process.calls:
         answer(NoLeader())
         return
     asked = maybeDeferred(process.calls[name], arguments)

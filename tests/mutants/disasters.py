@@ -58,8 +58,8 @@ MUTANTS = (
         edits=(
             Edit(
                 ELECTION,
-                "        if state.disk.stalled:\n            return False\n",
-                "",
+                "        if state.disk.stalled or state.may_lack_entries:\n",
+                "        if state.may_lack_entries:\n",
             ),
         ),
         hints=WATCH_TESTS,

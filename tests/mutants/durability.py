@@ -11,12 +11,13 @@ HARD_STATE = "raftkv/persistence/hardstate.py"
 LOG = "raftkv/persistence/log.py"
 META = "raftkv/persistence/meta.py"
 RECORD = "raftkv/persistence/record.py"
+REPAIR = "raftkv/persistence/repair.py"
 SEGMENT = "raftkv/persistence/segment.py"
 STORAGE = "raftkv/persistence/storage.py"
 WORKER = "raftkv/persistence/worker.py"
 
 CRASHES = ("tests.persistence.test_crashes",)
-DAMAGE = ("tests.persistence.test_damage",)
+DAMAGE = ("tests.persistence.test_damage", "tests.persistence.test_repair", "tests.persistence.test_offsets")
 STORES = ("tests.persistence.test_storage",)
 
 MUTANTS = (
@@ -149,7 +150,7 @@ MUTANTS = (
         name="older-slot-of-hard-state",
         rule="The newest slot of the hard state that can be read counts.",
         reference="our design, B1",
-        edits=(Edit(HARD_STATE, "self._newest = max(slots,", "self._newest = min(slots,"),),
+        edits=(Edit(HARD_STATE, "return max(slots,", "return min(slots,"),),
         hints=STORES,
     ),
     Mutant(
@@ -298,6 +299,54 @@ MUTANTS = (
         rule="Payloads that hold zero sectors are marked, or damage in them would pass for a torn write.",
         reference="our design, B41",
         edits=(Edit(RECORD, "if length and zero_parts(payload, position + HEADER_BYTES):", "if False:"),),
+        hints=DAMAGE,
+    ),
+    Mutant(
+        name="lone-bit-taken-for-torn",
+        rule="The only bit of a sector that is not zero may flip: that is damage, not a write that a crash tore.",
+        reference="our design, B41",
+        edits=(Edit(RECORD, "and not _lacks_one_bit(data, record, *zeros[0]))", "and True)"),),
+        hints=DAMAGE,
+    ),
+    Mutant(
+        name="seam-believed",
+        rule="What came before a gap was part of the log only if a member that holds what comes behind says so.",
+        reference="our design, B41",
+        edits=(
+            Edit(
+                REPAIR,
+                "        if log.term_at(before) != answer.previous_term:\n",
+                "        if False:\n",
+            ),
+        ),
+        hints=DAMAGE,
+    ),
+    Mutant(
+        name="supplied-entry-not-checked",
+        rule="An entry that another member supplies is taken only if it has the checksum of the one that is missing.",
+        reference="our design, B41",
+        edits=(Edit(REPAIR, "not self._is_missing_one(answer.entries[0])", "False"),),
+        hints=DAMAGE,
+    ),
+    Mutant(
+        name="loss-without-a-new-term",
+        rule="Who gives up entries goes on in a later term, so that no leader counts on what it had acknowledged.",
+        reference="our design, B42",
+        edits=(Edit(REPAIR, "file.store(HardState(term=lost_term + 1)", "file.store(file.newest.hard_state"),),
+        hints=DAMAGE,
+    ),
+    Mutant(
+        name="loss-forgotten-by-the-next-segment",
+        rule="That entries are missing is remembered until an entry of a later term is in the log.",
+        reference="our design, B42",
+        edits=(Edit(LOG, "lost_term=self.lost_term if self._written_term <= self.lost_term else 0,", "lost_term=0,"),),
+        hints=DAMAGE,
+    ),
+    Mutant(
+        name="void-segments-kept",
+        rule="A log that was written anew begins there; what damaged segments held before does not count.",
+        reference="our design, B41",
+        edits=(Edit(LOG, "            if begins_log(sector):\n", "            if False:\n"),),
         hints=DAMAGE,
     ),
     Mutant(

@@ -56,6 +56,7 @@ def make_node(
     incarnation: str | None = None,
     on_disk: OnDisk | None = None,
     joined: bool = False,
+    lost_term: int = 0,
     **settings: int,
 ) -> RaftNode:
     """Make a node with what its disk holds."""
@@ -71,6 +72,7 @@ def make_node(
         configuration=members or configuration("a", "b", "c"),
         on_disk=on_disk,
         joined=joined,
+        lost_term=lost_term,
     )
 
 

@@ -45,6 +45,26 @@ class ElectionBugs(SynchronousTestCase):
         cluster.finish_writes("a")
         self.assertEqual([m.vote_granted for m in cluster.network if isinstance(m, RequestVoteResponse)], [False])
 
+    def test_no_vote_without_its_log(self) -> None:
+        """B42: a server whose log lost entries votes for nobody and does not stand, pre-votes included, until it has
+        an entry of a later term than those it knew; a leader's entries it takes all the same."""
+        node = make_node(term=4, entries=log_of(1, 2), lost_term=3)
+        self.assertTrue(node.may_lack_entries)
+        for pre_vote in (True, False):
+            node.step(request_vote(5, sender="b", last=(9, 4), pre_vote=pre_vote))
+            answers = [m for m in persisted(node) if isinstance(m, RequestVoteResponse)]
+            self.assertEqual([m.vote_granted for m in answers], [False])
+        node.campaign()
+        self.assertEqual((node.role, node.current_term), (Role.FOLLOWER, 5))
+        node.step(append_entries(6, entry(3, 3), prev=(2, 2)))
+        self.assertTrue(node.may_lack_entries)
+        node.step(append_entries(6, entry(4, 6), prev=(3, 3)))
+        self.assertFalse(node.may_lack_entries)
+        self.assertEqual([m.match_index for m in persisted(node) if isinstance(m, AppendEntriesResponse)], [3, 4])
+        node.step(replace(request_vote(7, sender="c", last=(9, 6)), leadership_transfer=True))
+        answers = [m for m in persisted(node) if isinstance(m, RequestVoteResponse)]
+        self.assertEqual([m.vote_granted for m in answers], [True])
+
     def test_term_after_log(self) -> None:
         """B3: a log of a later term than the hard state cannot be what this server wrote."""
         self.assertRaises(InvariantViolation, make_node, term=1, entries=log_of(1, 2))

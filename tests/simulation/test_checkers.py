@@ -37,6 +37,7 @@ class FakeNode:
     terms: list[int] = field(default_factory=list)
     configuration: Configuration = THREE
     configuration_index: int = 0
+    may_lack_entries: bool = False
 
     @property
     def last_index(self) -> int:
@@ -444,3 +445,39 @@ class ShadowLogTests(SynchronousTestCase):
         self.assertEqual((2, 1), (conflicting.last_index, conflicting.term_at(2)))
         self.assertTrue(matching.holds(1, 9))
         self.assertFalse(matching.holds(4, 2))
+
+
+class LossTests(CheckersTestCase):
+    """A node whose log is not what it was, and that says so."""
+
+    def come_back(self, *, term: int) -> None:
+        """Node a had two entries of term 1 on its disk, and comes back with one."""
+        self.write("a", entry(1, 1), entry(2, 1), hard_state=HardState(term=1))
+        recovered = Recovered(
+            hard_state=HardState(term=term),
+            snapshot=None,
+            entries=[entry(1, 1)],
+            first_previous_term=0,
+            is_new=False,
+            lost_term=1,
+        )
+        self.start("a", recovered)
+        self.nodes["a"].may_lack_entries = True
+
+    def test_lost_term(self) -> None:
+        """Who lost entries and says so may come back, but in a later term."""
+        self.come_back(term=2)
+        self.setUp()
+        violation = self.assertRaises(Violation, self.come_back, term=1)
+        self.assertEqual("loss without a new term", violation.rule)
+
+    def test_vote(self) -> None:
+        """B42: it may not vote before it has caught up."""
+        self.come_back(term=2)
+        self.write("a", hard_state=HardState(term=3, voted_for="b"))
+        vote = RequestVoteResponse(term=3, sender="a", to="b", vote_granted=True)
+        violation = self.assertRaises(Violation, self.checkers.sent, vote)
+        self.assertEqual("vote without its log", violation.rule)
+        self.nodes["a"].may_lack_entries = False
+        self.checkers.look("a", self.states["a"])
+        self.checkers.sent(vote)

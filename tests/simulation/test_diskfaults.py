@@ -7,12 +7,15 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.errors import CorruptData, InvariantViolation, StorageError
+from raftkv.errors import CorruptData, DamagedLog, InvariantViolation, StorageError
+from raftkv.kvstore.commands import put
+from raftkv.persistence.fence import store_fence
 from raftkv.server.driver import Driver
 from raftkv.testing.checkers import Violation
 from raftkv.testing.disk import SECTOR_BYTES, MemoryDisk
-from raftkv.testing.diskfaults import fill_up, flip_bits, refuse_operations
+from raftkv.testing.diskfaults import fill_up, flip_bits, refuse_operations, spoil_entry
 from raftkv.testing.excuses import Excuses
+from raftkv.testing.losses import may_lose_disk
 from tests.simulation.test_cluster import ClusterTestCase
 
 
@@ -46,6 +49,14 @@ class ExcuseTests(SynchronousTestCase):
         self.excuses.out.add("n1")
         self.assertFalse(self.excuses.may_rot("n1", 5))
         self.assertFalse(Excuses(bits_may_flip=False).may_rot("n2", 5))
+
+    def test_sound_log(self) -> None:
+        """A node that calls a log damaged that nobody touched is wrong."""
+        error = DamagedLog("log/1", 7, "bad")
+        self.assertRaises(Violation, self.excuses.damaged, "n1", error, disk_errors=0)
+        self.excuses.damaged("n1", error, disk_errors=1)
+        self.excuses.spoiled.add("n2")
+        self.excuses.damaged("n2", error, disk_errors=0)
 
     def test_sound_snapshot(self) -> None:
         """A node that calls a snapshot unreadable that nobody touched is wrong."""
@@ -123,7 +134,8 @@ class BrokenDiskTests(ClusterTestCase):
         self.assertIsNone(self.cluster.failure)
 
     def test_flipped_bit_in_the_log(self) -> None:
-        """A node with a flipped bit in an acknowledged record does not start, and the others go on (B41, B42)."""
+        """A node with a flipped bit in an acknowledged record fetches that from the others, and only then is a member
+        again (B41, B42)."""
         self.write(self.leader(), 3)
         self.cluster.clock.advance(1)
         name = self.followers()[0]
@@ -133,8 +145,92 @@ class BrokenDiskTests(ClusterTestCase):
         newest = f"log/{disk.names('log')[-1]}"
         disk.flip_bit(newest, len(disk.read(newest).rstrip(b"\0")) - 1)
         self.cluster.start(name)
-        self.assertEqual(({name}, False), (self.cluster.excuses.out, self.cluster.nodes[name].is_up))
+        self.assertEqual((True, None), (self.cluster.nodes[name].is_up, self.cluster.nodes[name].raft))
         self.write(self.leader())
+        store = self.replica(self.leader()).state_machine.store
+        self.wait(lambda: (raft := self.cluster.nodes[name].raft) is not None and raft.last_applied > 3)
+        self.wait(lambda: self.replica(name).state_machine.store.applied_index == store.applied_index)
+        counts = self.cluster.excuses.counts
+        self.assertEqual((1, 1, 0), (counts["damaged logs"], counts["repaired logs"], counts["rotten nodes out"]))
+
+    def test_end_that_nobody_has(self) -> None:
+        """B42: a leader that lost the end of its log, which nobody else has, gives it up with its vote, and gets both
+        back from the next leader."""
+        name = self.leader()
+        for other in self.followers():
+            self.cluster.network.block(name, other)
+        replica = self.replica(name)
+        life = self.cluster.nodes[name].life
+        assert life is not None
+        life.clock.run(lambda: replica.write([put(b"key", b"lonely")], lambda outcome: None))
+        self.cluster.clock.advance(0.3)
+        self.cluster.crash(name, power_loss=False)
+        self.cluster.network.heal()
+        self.wait(lambda: self.cluster.leader() not in (None, name))
+        disk = self.cluster.nodes[name].disk
+        newest = f"log/{disk.names('log')[-1]}"
+        self.cluster.excuses.rotten.add(name)
+        disk.flip_bit(newest, disk.read(newest).rindex(b"lonely"))
+        self.cluster.start(name)
+        self.wait(lambda: (raft := self.cluster.nodes[name].raft) is not None and raft.may_lack_entries)
+        self.assertIn("log_incomplete", self.replica(name).status()["alarms"])
+        self.wait(lambda: self.replica(name).status()["alarms"] == [])
+        self.write(self.leader(), 2)
+        self.assertEqual(1, self.cluster.excuses.counts["repaired logs"])
+
+    def test_all_logs_damaged(self) -> None:
+        """B41, B42: logs that are damaged in different places, all at once, are repaired without a leader."""
+        self.write(self.leader(), 6)
+        self.cluster.clock.advance(1)
+        for name in self.cluster.names:
+            self.cluster.crash(name, power_loss=True)
+        chance = random.Random(3)
+        self.assertEqual([1, 1, 1], [spoil_entry(self.cluster, name, chance) for name in self.cluster.names])
+        self.cluster.start_all()
+        self.wait(lambda: self.cluster.leader() is not None)
+        self.write(self.leader())
+        counts = self.cluster.excuses.counts
+        self.assertEqual((3, 3), (counts["damaged logs"], counts["repaired logs"]))
+
+    def test_wiped_and_damaged(self) -> None:
+        """B42: with one disk lost and one log damaged nobody leads until the third has supplied what is missing; then
+        all three vote again."""
+        self.write(self.leader(), 6)
+        self.cluster.clock.advance(1)
+        wiped, damaged = self.followers()
+        self.cluster.crash(damaged, power_loss=False)
+        self.assertEqual(1, spoil_entry(self.cluster, damaged, random.Random(3)))
+        self.cluster.lose_disk(wiped)
+        self.assertFalse(may_lose_disk(self.cluster, damaged))
+        self.cluster.start(wiped)
+        self.cluster.clock.advance(3)
+        self.assertIsNone(self.cluster.nodes[wiped].raft)
+        self.cluster.start(damaged)
+
+        def is_voter_again() -> bool:
+            member = self.cluster.committed_configuration().members.get(wiped)
+            is_back = member is not None and member.incarnation == self.cluster.nodes[wiped].incarnation is not None
+            return is_back and self.cluster.committed_configuration().is_voter(wiped)
+
+        self.wait(is_voter_again)
+        self.write(wiped)
+        self.assertEqual(1, self.cluster.excuses.counts["repaired logs"])
+        self.assertEqual([], self.replica(damaged).status()["alarms"])
+
+    def test_supplied_by_a_fenced_node(self) -> None:
+        """B41, B42: a node whose state is wrong supplies entries of its log, which is right."""
+        self.write(self.leader(), 6)
+        self.cluster.clock.advance(1)
+        fenced, damaged = self.followers()
+        for name in self.cluster.names:
+            self.cluster.crash(name, power_loss=False)
+        self.assertEqual(1, spoil_entry(self.cluster, damaged, random.Random(3)))
+        store_fence(self.cluster.nodes[fenced].disk, 1)
+        self.cluster.start(fenced)
+        self.assertTrue(self.replica(fenced).fence.is_fenced)
+        self.cluster.start(damaged)
+        self.wait(lambda: self.cluster.nodes[damaged].raft is not None)
+        self.assertEqual(1, self.cluster.excuses.counts["repaired logs"])
 
     def test_flipped_bit_in_a_snapshot(self) -> None:
         """A node whose newest snapshot rots starts on the one before, or not at all, and never with another state."""
