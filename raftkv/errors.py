@@ -152,6 +152,91 @@ class Compacted(RaftKVError):
         return f"revisions below {self.compact_revision} have been compacted"
 
 
+class FutureRevision(RaftKVError):
+    """The revision asked for has not been yet.
+
+    :ivar revision: the store's own.
+    """
+
+    code = "future_revision"
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(revision)
+        self.revision = revision
+
+    def __str__(self) -> str:
+        return f"revision: there has been no such revision yet; the store's is {self.revision}"
+
+
+class LeaseNotFound(RaftKVError):
+    """There is no such lease, or its time has come.
+
+    :ivar lease: its number.
+    """
+
+    code = "lease_not_found"
+
+    def __init__(self, lease: int) -> None:
+        super().__init__(lease)
+        self.lease = lease
+
+    def __str__(self) -> str:
+        return f"lease: there is no lease {self.lease}, or it has ended"
+
+
+class LockHeld(RaftKVError):
+    """Somebody else holds the lock, and did so for as long as the caller would wait.
+
+    :ivar name: of the lock.
+    :ivar token: the holder's.
+    """
+
+    code = "lock_held"
+
+    def __init__(self, name: bytes, token: int) -> None:
+        super().__init__(name, token)
+        self.name = name
+        self.token = token
+
+    def __str__(self) -> str:
+        return f"the lock {self.name.decode('utf-8', 'backslashreplace')!r} is held, with token {self.token}"
+
+
+class LockNotHeld(RaftKVError):
+    """The lock is not held with the token that the request named.
+
+    :ivar name: of the lock.
+    :ivar token: the present holder's, 0 where nobody holds it.
+    """
+
+    code = "lock_not_held"
+
+    def __init__(self, name: bytes, token: int) -> None:
+        super().__init__(name, token)
+        self.name = name
+        self.token = token
+
+    def __str__(self) -> str:
+        holder = f"the holder's token is {self.token}" if self.token else "nobody holds it"
+        return f"the lock {self.name.decode('utf-8', 'backslashreplace')!r} is not held with this token: {holder}"
+
+
+class AnswerNotKept(RaftKVError):
+    """A repeat of a write that was applied, whose answer was too large to be kept; the repeat did nothing.
+
+    :ivar revision: of the answer that was given then.
+    """
+
+    code = "answer_not_kept"
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(revision)
+        self.revision = revision
+
+    def __str__(self) -> str:
+        return f"the write was applied, at revision {self.revision}; its answer was too large to be kept for a repeat"
+
+
 class NoLeader(RaftKVError):
     """No leader is known; an election is probably under way."""
 

@@ -7,6 +7,7 @@ Python's hash seed, the platform or the version (B40).
 - A record counts ``token * weight``: the token stands for its key, the weight for its fields. Within one key every
   difference of the fields shows; between keys the tokens tell apart who holds what. Both are plain integers, and a
   weight is linear in the revisions, so that an overwrite needs only the difference of the two weights.
+- A lease or a ticket for a lock counts its number times a checksum of its fields.
 - An answer of a session counts ``(sequence + SEQUENCE_OFFSET) * crc``, a session the sum of its answers and of its
   last write time, times the token of its client.
 
@@ -17,8 +18,9 @@ functions here are their definition, used where a state is built anew, and by th
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+import msgpack
 from google_crc32c import extend
 
 Record = tuple[bytes, int, int, int, int]  #: value, create_revision, mod_revision, version, lease (0: none)
@@ -34,6 +36,8 @@ LAST_WRITE: Final = 0x510E527FADE682D1
 SESSIONS: Final = 0x9B05688C2B3E6C1F
 REVISION: Final = 0x1F83D9ABFB41BD6B
 COMPACT_REVISION: Final = 0x5BE0CD19137E2179
+NUMBERED: Final = 0xCBBB9D5DC1059ED9
+LAST_NUMBER: Final = 0x629A292A367CD507
 
 TOKEN_OFFSET: Final = 2**32  # keeps a token from being 0, whatever the checksum
 SEQUENCE_OFFSET: Final = 2**33  # likewise for a sequence number
@@ -67,7 +71,25 @@ def answer_weight(sequence: int, kept: bytes) -> int:
     return (sequence + SEQUENCE_OFFSET) * (crc + TOKEN_OFFSET)
 
 
-def combine(*, records_sum: int, sessions_sum: int, revision: int, compact_revision: int) -> str:
+def numbered_weight(number: int, fields: tuple[Any, ...]) -> int:
+    """Return the number that stands for a lease or a ticket: something that has a number of its own.
+
+    :raises TypeError: the fields are not such that msgpack can pack them.
+    """
+    crc: int = extend(0, msgpack.packb(fields))
+    return (number + SEQUENCE_OFFSET) * (crc + len(fields) * TOKEN_OFFSET)
+
+
+def combine(
+    *,
+    records_sum: int,
+    sessions_sum: int,
+    numbered_sum: int,
+    last_number: int,
+    revision: int,
+    compact_revision: int,
+) -> str:
     """Return the digest as 16 hex digits."""
     total = records_sum + SESSIONS * sessions_sum + REVISION * revision + COMPACT_REVISION * compact_revision
+    total += NUMBERED * numbered_sum + LAST_NUMBER * last_number
     return f"{total % MODULUS:016x}"

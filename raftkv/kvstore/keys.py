@@ -103,6 +103,22 @@ class OrderedKeys:
                 return
             start = above
 
+    def runs_back(self, start: bytes, end: bytes | None) -> Iterator[list[bytes]]:
+        """Yield what :meth:`runs` does, from the last key to the first."""
+        while True:
+            self._merge()
+            i = (len(self._blocks) if end is None else bisect_left(self._separators, end)) - 1
+            if i < 0:
+                return
+            block, floor = self._blocks[i], self._separators[i]
+            run = block[bisect_left(block, start) : None if end is None else bisect_left(block, end)]
+            if run:
+                run.reverse()
+                yield run
+            if floor <= start:
+                return
+            end = floor
+
     def count(self, start: bytes, end: bytes | None) -> int:
         """Return how many keys lie in the range that :meth:`runs` yields."""
         if end is not None and end <= start:

@@ -5,11 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import msgpack
+from google_crc32c import extend
 
 from raftkv.kvstore.digest import Record
+from raftkv.kvstore.leases import Leases
+from raftkv.kvstore.locks import Locks
 from raftkv.kvstore.records import Records
+from raftkv.kvstore.revisiontimes import RevisionTimes
+from raftkv.kvstore.rewinding import Rewinder
 from raftkv.kvstore.sessions import Sessions
-from raftkv.kvstore.snapshotting import END, RECORDS, SESSIONS, SnapshotError, SnapshotHeader
+from raftkv.kvstore.snapshotting import (
+    END,
+    HISTORY,
+    LEASES,
+    MARKS,
+    RECORDS,
+    SESSIONS,
+    TICKETS,
+    SnapshotError,
+    SnapshotHeader,
+)
 from raftkv.kvstore.store import Store
 
 
@@ -24,9 +39,14 @@ class Restorer:
 
     def __init__(self) -> None:
         self.header: SnapshotHeader | None = None
-        self._records = Records()
+        self._leases = Leases()
+        self._locks = Locks()
+        self._records = Records(self._leases)
+        self._rewinder: Rewinder | None = None
+        self._revision_times = RevisionTimes()
         self._sessions = Sessions()
         self._chunks = 0
+        self._checksum = 0
         self._ended = False
 
     def feed(self, chunk: bytes) -> None:
@@ -42,6 +62,7 @@ class Restorer:
             # Unpacking and taking apart what may be anything raises many classes; each means the same here.
             raise SnapshotError(f"chunk {self._chunks} of the snapshot is malformed: {error!r}") from error
         self._chunks += 1
+        self._checksum = extend(self._checksum, chunk)
 
     def finish(self) -> Store:
         """Return the store, once all chunks have been fed.
@@ -51,15 +72,34 @@ class Restorer:
         header = self.header
         if header is None or not self._ended:
             raise SnapshotError(f"the snapshot breaks off after {self._chunks} chunks")
-        if len(self._records) != header.keys or len(self._sessions) != header.sessions:
+        promised = (header.keys, header.leases, header.tickets, header.sessions)
+        found = (len(self._records), len(self._leases), len(self._locks), len(self._sessions))
+        if found != promised:
             raise SnapshotError(
-                f"the snapshot holds {len(self._records)} keys and {len(self._sessions)} sessions,"
-                f" its header says {header.keys} and {header.sessions}"
+                f"the snapshot holds {found} keys, leases, tickets, sessions, its header says {promised}"
             )
-        store = Store.restored(header, self._records, self._sessions)
+        try:
+            self._history().finish()
+        except ValueError as error:
+            raise SnapshotError(f"the history of the snapshot is not whole: {error}") from error
+        store = Store.restored(
+            header,
+            records=self._records,
+            leases=self._leases,
+            locks=self._locks,
+            sessions=self._sessions,
+            revision_times=self._revision_times,
+        )
         if store.digest() != header.digest:
             raise SnapshotError(f"the digest of the restored state is {store.digest()}, not {header.digest}")
         return store
+
+    def _history(self) -> Rewinder:
+        if self._rewinder is None:
+            header = self.header
+            assert header is not None  # for mypy: nothing comes before the header
+            self._rewinder = Rewinder(self._records, revision=header.revision, compact_revision=header.compact_revision)
+        return self._rewinder
 
     def _feed(self, chunk: tuple[Any, ...]) -> None:
         if self.header is None:
@@ -70,24 +110,42 @@ class Restorer:
         kind, *contents = chunk
         if kind == RECORDS:
             self._feed_records(*contents)
+        elif kind == MARKS:
+            self._revision_times.restore(*contents)
         elif kind == SESSIONS:
             self._feed_sessions(*contents)
         elif kind == END:
             self._feed_end(*contents)
         else:
+            self._feed_of_namespace(kind, *contents)
+
+    def _feed_of_namespace(self, kind: int, namespace: int, contents: tuple[Any, ...]) -> None:
+        _check_namespace(namespace)
+        if kind == HISTORY:
+            self._history().feed(contents)
+        elif kind == LEASES:
+            self._leases.restore(contents)
+        elif kind == TICKETS:
+            self._locks.restore(contents)
+        else:
             raise SnapshotError(f"chunk {self._chunks} of the snapshot is of an unknown kind, {kind!r}")
 
     def _feed_records(self, namespace: int, keys: tuple[bytes, ...], records: tuple[Record, ...]) -> None:
-        if namespace != 0:
-            raise SnapshotError(f"the snapshot holds a namespace that is not known here, {namespace!r}")
+        _check_namespace(namespace)
+        if self._rewinder is not None:
+            raise SnapshotError("records follow the history of the snapshot")
         self._records.extend(keys, records)
 
     def _feed_sessions(self, sessions: tuple[Any, ...]) -> None:
         for session in sessions:
             self._sessions.restore(session)
 
-    def _feed_end(self, keys: int, sessions: int, chunks: int) -> None:
-        totals = ((keys, len(self._records)), (sessions, len(self._sessions)), (chunks, self._chunks))
-        if any(said != found for said, found in totals):
-            raise SnapshotError(f"the end of the snapshot says {keys} keys, {sessions} sessions, {chunks} chunks")
+    def _feed_end(self, chunks: int, checksum: int) -> None:
+        if (chunks, checksum) != (self._chunks, self._checksum):
+            raise SnapshotError(f"the end of the snapshot belongs to {chunks} other chunks")
         self._ended = True
+
+
+def _check_namespace(namespace: int) -> None:
+    if namespace != 0:
+        raise SnapshotError(f"the snapshot holds a namespace that is not known here, {namespace!r}")

@@ -18,7 +18,9 @@ from google_crc32c import extend
 
 from raftkv.kvstore import digest
 from raftkv.kvstore.commands import (
+    ANSWER_NOT_KEPT,
     FINGERPRINT_BYTES,
+    MAX_KEPT_ANSWER_BYTES,
     SEQUENCE_REUSED,
     SESSION_WINDOW,
     Result,
@@ -129,7 +131,10 @@ class Sessions:
 
         :param session: as :meth:`touch` returned it for the same command.
         """
-        kept = fingerprint + self._pack(result)
+        answer = self._pack(result)
+        if len(answer) > MAX_KEPT_ANSWER_BYTES:
+            answer = self._pack((ANSWER_NOT_KEPT, result[1]))  # only a transaction has such answers: its revision
+        kept = fingerprint + answer
         grown = (sequence + digest.SEQUENCE_OFFSET) * (extend(0, kept) + digest.TOKEN_OFFSET)
         if sequence > session.highest:
             if sequence >= SESSION_WINDOW and session.answers:

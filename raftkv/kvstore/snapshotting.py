@@ -2,41 +2,59 @@
 
 A snapshot is a sequence of chunks, each one msgpack array whose first element says what it is:
 
-- ``(HEADER, format version, revision, applied index, cluster time, compact revision, keys, sessions, digest)``;
+- ``(HEADER, format version, revision, applied index, cluster time, compact revision, last number, keys, leases,
+  tickets, sessions, digest)``;
 - ``(RECORDS, namespace, keys, records)``, keys ascending through all chunks, records as the store holds them;
+- ``(HISTORY, namespace, ((revision, key, what it held before, whether it was deleted), ...))``, the newest first, from
+  the present revision down to the compact one; a revision that changed nothing stands alone. What a key held before
+  is a record, the revision that deleted it, or nothing; what it has held since follows from what is told before;
+- ``(LEASES, namespace, ((number, ttl, deadline, kind), ...))``, by number;
+- ``(TICKETS, namespace, ((number, name, token, lease, ttl, deadline, key, value), ...))``, by number;
+- ``(MARKS, ((cluster time, revision), ...))``;
 - ``(SESSIONS, ((client id, last write time, ((sequence, fingerprint + packed answer), ...)), ...))``, by client id;
-- ``(END, keys, sessions, chunks before this one)``.
+- ``(END, chunks before this one, checksum of them)``.
 
 Nothing in it depends on how the state came about: equal states give equal bytes (B40). A new kind of chunk comes with
 a new format version; a reader refuses versions and kinds that it does not know.
 
-How the moment is kept is the matter of :mod:`~raftkv.kvstore.records` and :mod:`~raftkv.kvstore.sessions`; where the
-chunks go, and how fast, is decided elsewhere.
+How the moment is kept is the matter of those who keep its parts; where the chunks go, and how fast, is decided
+elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final
 
 import msgpack
+from google_crc32c import extend
 
 from raftkv.kvstore.digest import Record
+from raftkv.kvstore.history import Slot
+from raftkv.kvstore.leases import PackedLease
+from raftkv.kvstore.locks import PackedTicket
+from raftkv.kvstore.revisiontimes import Mark
 from raftkv.kvstore.sessions import PackedSession
 
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
 
 # Kinds of chunks: part of the format.
 HEADER: Final = 0
 RECORDS: Final = 1
 SESSIONS: Final = 2
 END: Final = 3
+HISTORY: Final = 4
+LEASES: Final = 5
+TICKETS: Final = 6
+MARKS: Final = 7
 
 # Where chunks end is part of the format too, for equal states give equal bytes.
 CHUNK_RECORDS: Final = 1000
 CHUNK_BYTES: Final = 256 * 1024  # of keys and values; the record that reaches it is the last of its chunk
+CHUNK_CHANGES: Final = 1000
+CHUNK_NUMBERS: Final = 4096  # leases, tickets, marks
 CHUNK_ANSWERS: Final = 2048  # of sessions; the session that reaches it is the last of its chunk
 
 
@@ -50,7 +68,8 @@ class SnapshotHeader:
 
     :ivar revision: the store's revision at that moment; likewise the others.
     :ivar applied_index: the log entry up to which everything is included.
-    :ivar keys: how many records follow; likewise ``sessions``.
+    :ivar last_number: of leases and tickets, the largest that was given out.
+    :ivar keys: how many records follow; likewise ``leases``, ``tickets`` and ``sessions``.
     :ivar digest: of the state, as :meth:`raftkv.kvstore.store.Store.digest` gives it.
     """
 
@@ -58,7 +77,10 @@ class SnapshotHeader:
     applied_index: int
     cluster_time_ms: int
     compact_revision: int
+    last_number: int
     keys: int
+    leases: int
+    tickets: int
     sessions: int
     digest: str
 
@@ -72,7 +94,10 @@ class SnapshotHeader:
                 self.applied_index,
                 self.cluster_time_ms,
                 self.compact_revision,
+                self.last_number,
                 self.keys,
+                self.leases,
+                self.tickets,
                 self.sessions,
                 self.digest,
             )
@@ -90,16 +115,19 @@ class SnapshotHeader:
             raise SnapshotError("a snapshot begins with its header")
         if chunk[1:2] != (SNAPSHOT_VERSION,):
             raise SnapshotError(f"this is not a snapshot of format version {SNAPSHOT_VERSION}: {chunk[1:2]}")
-        if len(chunk) != 9 or not all(type(n) is int and n >= 0 for n in chunk[2:8]) or type(chunk[8]) is not str:
+        if len(chunk) != 12 or not all(type(n) is int and n >= 0 for n in chunk[2:11]) or type(chunk[11]) is not str:
             raise SnapshotError("the header of the snapshot is malformed")
         return cls(
             revision=chunk[2],
             applied_index=chunk[3],
             cluster_time_ms=chunk[4],
             compact_revision=chunk[5],
-            keys=chunk[6],
-            sessions=chunk[7],
-            digest=chunk[8],
+            last_number=chunk[6],
+            keys=chunk[7],
+            leases=chunk[8],
+            tickets=chunk[9],
+            sessions=chunk[10],
+            digest=chunk[11],
         )
 
 
@@ -116,16 +144,24 @@ class SnapshotView:
         *,
         header: SnapshotHeader,
         records: Iterator[tuple[bytes, Record]],
+        history: Iterator[tuple[int, list[Slot]]],
+        leases: Iterator[PackedLease],
+        tickets: Iterator[PackedTicket],
+        marks: Sequence[Mark],
         sessions: Iterator[PackedSession],
         closed: Callable[[], None],
     ) -> None:
         """Make the view; for :meth:`raftkv.kvstore.store.Store.capture`.
 
-        :param records: all records of the moment, in key order; likewise ``sessions``, in the order of client ids.
-        :param closed: called once, when nothing more will be drawn from the two.
+        :param records: all records of the moment, in key order; likewise the others, each in its order.
+        :param closed: called once, when nothing more will be drawn from them.
         """
         self.header = header
         self._records = records
+        self._history = history
+        self._leases = leases
+        self._tickets = tickets
+        self._marks = marks
         self._sessions = sessions
         self._closed: Callable[[], None] | None = closed
         self._chunks = self._make_chunks()
@@ -144,13 +180,21 @@ class SnapshotView:
             closed()
 
     def _make_chunks(self) -> Generator[bytes, None, None]:
-        chunks = 1
-        yield self.header.pack()
-        for chunk in chain(self._record_chunks(), self._session_chunks()):
+        chunks = checksum = 0
+        for chunk in chain(
+            [self.header.pack()],
+            self._record_chunks(),
+            self._history_chunks(),
+            _number_chunks(LEASES, self._leases),
+            _number_chunks(TICKETS, self._tickets),
+            self._mark_chunks(),
+            self._session_chunks(),
+        ):
             chunks += 1
+            checksum = extend(checksum, chunk)
             yield chunk
         self._let_go()
-        yield msgpack.packb((END, self.header.keys, self.header.sessions, chunks))
+        yield msgpack.packb((END, chunks, checksum))
 
     def _record_chunks(self) -> Iterator[bytes]:
         pack = msgpack.Packer().pack
@@ -167,6 +211,35 @@ class SnapshotView:
         if keys:
             yield pack((RECORDS, 0, keys, records))
 
+    def _history_chunks(self) -> Iterator[bytes]:
+        pack = msgpack.Packer().pack
+        changes: list[tuple[Any, ...]] = []
+        chunk_bytes = 0
+        for change in self._changes():
+            changes.append(change)
+            if len(change) > 1:
+                previous = change[2]
+                chunk_bytes += len(change[1]) + (len(previous[0]) if type(previous) is tuple else 0)
+            if chunk_bytes >= CHUNK_BYTES or len(changes) == CHUNK_CHANGES:
+                yield pack((HISTORY, 0, changes))
+                changes, chunk_bytes = [], 0
+        if changes:
+            yield pack((HISTORY, 0, changes))
+
+    def _changes(self) -> Iterator[tuple[Any, ...]]:
+        oldest = self.header.compact_revision
+        for revision, slots in self._history:
+            if not slots:
+                yield (revision,)
+            for key, record, previous in reversed(slots):
+                # When a key was deleted is remembered for as long as it takes to free it: let that not show.
+                known = previous if type(previous) is not int or previous >= oldest else None
+                yield (revision, key, known, record is None)
+
+    def _mark_chunks(self) -> Iterator[bytes]:
+        if self._marks:
+            yield msgpack.packb((MARKS, self._marks))
+
     def _session_chunks(self) -> Iterator[bytes]:
         pack = msgpack.Packer().pack
         sessions: list[PackedSession] = []
@@ -179,3 +252,8 @@ class SnapshotView:
                 sessions, answers = [], 0
         if sessions:
             yield pack((SESSIONS, sessions))
+
+
+def _number_chunks(kind: int, numbered: Iterator[tuple[Any, ...]]) -> Iterator[bytes]:
+    while portion := list(islice(numbered, CHUNK_NUMBERS)):
+        yield msgpack.packb((kind, 0, portion))

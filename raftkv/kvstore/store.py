@@ -4,56 +4,71 @@ Everything that :meth:`Store.apply` uses is in the entry or in the state: no clo
 dictionary or set (B40). Limits on sizes and counts are checked before a command is proposed, never here, where a
 setting that differs between two nodes would make them differ for ever.
 
-Reading is plain: nobody but ``apply`` changes the state, and what a caller may read when is decided elsewhere
-(ReadIndex).
+Here are the log and the commands; :mod:`~raftkv.kvstore.reading` has what can be read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from raftkv.errors import InvariantViolation
-from raftkv.kvstore import digest
 from raftkv.kvstore.commands import (
+    COMPACT,
+    COMPACTED,
     DELETE,
+    DELETE_RANGE,
+    EXPIRE,
     EXPIRE_SESSIONS,
+    FENCED,
     FINGERPRINT_BYTES,
+    FUTURE_REVISION,
+    GRANT,
+    INCREMENT,
+    KEEPALIVE,
+    LOCK,
     OK,
     PUT,
+    REVOKE,
     SEQUENCE_TOO_OLD,
     SESSION,
     SESSION_WINDOW,
+    TXN,
+    UNLOCK,
     Command,
     Result,
     unpack_batch,
 )
-from raftkv.kvstore.digest import Record
+from raftkv.kvstore.counters import increment
+from raftkv.kvstore.leases import Leases
+from raftkv.kvstore.locks import Locks
+from raftkv.kvstore.reading import Reader
 from raftkv.kvstore.records import Records
+from raftkv.kvstore.revisiontimes import RevisionTimes
 from raftkv.kvstore.sessions import Sessions, recall
 from raftkv.kvstore.snapshotting import SnapshotHeader, SnapshotView
+from raftkv.kvstore.tenures import Tenures
+from raftkv.kvstore.transactions import Transaction
+
+_TIDIED_AT_ONCE: Final = 64  # compacted revisions that are freed with each entry, beyond as many as it may have made
 
 
-class Store:
-    """The state machine: records with one revision counter, sessions, the cluster's clock."""
+class Store(Reader):
+    """The state machine: records with one revision counter and their past, sessions, leases and locks, the clock."""
 
-    __slots__ = (
-        "_applied_index",
-        "_capture",
-        "_cluster_time_ms",
-        "_compact_revision",
-        "_records",
-        "_sessions",
-    )
+    __slots__ = ("_capture",)
 
     def __init__(self) -> None:
-        self._start(Records(), Sessions())
+        leases = Leases()
+        records = Records(leases)
+        self._start(records, Tenures(records=records, leases=leases, locks=Locks(), last_number=0), Sessions())
 
-    def _start(self, records: Records, sessions: Sessions) -> None:
+    def _start(self, records: Records, tenures: Tenures, sessions: Sessions) -> None:
         self._records = records
+        self._tenures = tenures
         self._sessions = sessions
+        self._revision_times = RevisionTimes()
         self._compact_revision = 0
-        self._cluster_time_ms = 0  # the largest of all entries: it never goes back, whoever leads
+        self._cluster_time_ms = 0
         self._applied_index = 0
         self._capture: SnapshotView | None = None
 
@@ -75,12 +90,23 @@ class Store:
             if cluster_time_ms > self._cluster_time_ms:
                 self._cluster_time_ms = cluster_time_ms
             put = self._records.put
-            results = [put(command) if command[0] == PUT else self._execute(command) for command in commands]
+            results = [
+                put(command) if command[0] == PUT and len(command) < 6 else self._execute(command)
+                for command in commands
+            ]
         except (ValueError, TypeError, LookupError, OverflowError) as error:
             raise InvariantViolation(f"entry {index} cannot be applied: {error!r}") from error
         self._applied_index = index
-        self._sessions.reap()
+        self._end_entry(len(payload), len(results))
         return results
+
+    def _end_entry(self, size_bytes: int, commands: int) -> None:
+        records = self._records
+        records.history.grow(size_bytes)
+        if self._cluster_time_ms >= self._revision_times.next_ms:
+            self._revision_times.note(self._cluster_time_ms, records.revision)
+        self._sessions.reap()
+        records.tidy(commands + _TIDIED_AT_ONCE)
 
     def skip(self, index: int) -> None:
         """Take note of an entry without commands (a new leader's first, a configuration).
@@ -94,75 +120,18 @@ class Store:
     def _refuse_again(self, index: int) -> NoReturn:
         raise InvariantViolation(f"entry {index} was applied before: the state includes entry {self._applied_index}")
 
-    # -- reading -------------------------------------------------------------------------------------------------
+    def take_settled(self) -> list[int]:
+        """Return the tickets that took their lock, or went, since the last call: so many callers as there is one."""
+        locks = self._tenures.locks
+        settled, locks.settled = locks.settled, []
+        return settled
 
-    @property
-    def revision(self) -> int:
-        """The revision of the last change, 0 before the first."""
-        return self._records.revision
+    def tidy(self, limit: int) -> bool:
+        """Free about ``limit`` revisions of what was compacted; return whether more are left.
 
-    @property
-    def compact_revision(self) -> int:
-        """The oldest revision that can be read; 0 while nothing was compacted."""
-        return self._compact_revision
-
-    @property
-    def applied_index(self) -> int:
-        """The log entry up to which the state includes everything."""
-        return self._applied_index
-
-    @property
-    def cluster_time_ms(self) -> int:
-        """The cluster's clock as the log has it: milliseconds, never going back."""
-        return self._cluster_time_ms
-
-    @property
-    def key_count(self) -> int:
-        """How many keys there are."""
-        return len(self._records)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @property
-    def session_count(self) -> int:
-        """How many clients have a session."""
-        return len(self._sessions)
-
-    def has_session(self, client_id: bytes) -> bool:
-        """Tell whether a client has a session, so that a write of its makes no new one."""
-        return client_id in self._sessions
-
-    def idle_sessions(self, before_ms: int) -> int:
-        """Return how many sessions :func:`raftkv.kvstore.commands.expire_sessions` would drop now."""
-        return self._sessions.idle_since(before_ms)
-
-    def get(self, key: bytes) -> Record | None:
-        """Return the record of a key, or ``None`` where there is none."""
-        return self._records.get(key)
-
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> Iterator[tuple[bytes, Record]]:
-        """Yield up to ``limit`` records with ``start <= key`` and, unless ``end`` is ``None``, ``key < end``, in order.
-
-        A caller that wants the state of one moment draws all of it before the next entry is applied. One that draws
-        later meets every key that was there all the time, once and in order, with its record of that later moment.
-
-        :param limit: 0 or less yields nothing.
+        Nobody can tell from the state how much of it was freed. Applying entries does some of it too.
         """
-        return self._records.scan(start, end, limit)
-
-    def count(self, start: bytes, end: bytes | None) -> int:
-        """Return how many keys :meth:`scan` would yield without a limit."""
-        return self._records.count(start, end)
-
-    def digest(self) -> str:
-        """Return 16 hex digits over keys, records, revisions and sessions: equal for equal states, however reached."""
-        return digest.combine(
-            records_sum=self._records.weight,
-            sessions_sum=self._sessions.weight,
-            revision=self._records.revision,
-            compact_revision=self._compact_revision,
-        )
+        return self._records.tidy(limit)
 
     # -- snapshots -----------------------------------------------------------------------------------------------
 
@@ -173,18 +142,26 @@ class Store:
         """
         if self._capture is not None:
             raise InvariantViolation("a snapshot is being taken already")
+        tenures = self._tenures
         header = SnapshotHeader(
             revision=self._records.revision,
             applied_index=self._applied_index,
             cluster_time_ms=self._cluster_time_ms,
             compact_revision=self._compact_revision,
+            last_number=tenures.last_number,
             keys=len(self._records),
+            leases=len(tenures.leases),
+            tickets=len(tenures.locks),
             sessions=len(self._sessions),
             digest=self.digest(),
         )
         self._capture = SnapshotView(
             header=header,
             records=self._records.capture(),
+            history=self._records.history.capture(),
+            leases=tenures.leases.capture(),
+            tickets=tenures.locks.capture(),
+            marks=self._revision_times.marks(),
             sessions=self._sessions.capture(),
             closed=self._capture_ended,
         )
@@ -201,19 +178,34 @@ class Store:
         :param limit: about how many records to free.
         :return: whether more are left. From the first call on the store must not be used otherwise.
         """
-        records_left = self._records.discard(limit)
-        sessions_left = self._sessions.discard(limit // SESSION_WINDOW + 1)
-        return records_left or sessions_left
+        left = [
+            self._records.discard(limit),
+            self._tenures.leases.discard(limit),
+            self._tenures.locks.discard(limit),
+            self._sessions.discard(limit // SESSION_WINDOW + 1),
+        ]
+        return any(left)
 
     @classmethod
-    def restored(cls, header: SnapshotHeader, records: Records, sessions: Sessions) -> Store:
+    def restored(
+        cls,
+        header: SnapshotHeader,
+        *,
+        records: Records,
+        leases: Leases,
+        locks: Locks,
+        sessions: Sessions,
+        revision_times: RevisionTimes,
+    ) -> Store:
         """Return the store that a snapshot describes; for :mod:`raftkv.kvstore.restoring`, which checks the parts.
 
-        :param records: taken over, as is ``sessions``.
+        :param records: taken over, as are the others.
         """
         store = cls()
         records.revision = header.revision
-        store._start(records, sessions)
+        tenures = Tenures(records=records, leases=leases, locks=locks, last_number=header.last_number)
+        store._start(records, tenures, sessions)
+        store._revision_times = revision_times
         store._compact_revision = header.compact_revision
         store._cluster_time_ms = header.cluster_time_ms
         store._applied_index = header.applied_index
@@ -225,6 +217,8 @@ class Store:
         code = command[0]
         if code == SESSION:
             return self._in_session(command)
+        if code == EXPIRE:
+            return self._tenures.expire(command, self._cluster_time_ms)
         if code == EXPIRE_SESSIONS:
             return self._expire_sessions(command)
         return self._write(command)
@@ -233,10 +227,70 @@ class Store:
         """Carry out one of the commands that may be in a session."""
         code = command[0]
         if code == PUT:
-            return self._records.put(command)
+            if len(command) < 6:
+                return self._records.put(command)
+            return self._tenures.put(command, self._cluster_time_ms)
         if code == DELETE:
             return self._records.delete(command)
+        if code == FENCED:
+            return self._fenced(command)
+        return self._write_rarely(command)
+
+    def _write_rarely(self, command: Command) -> Result:
+        code, now_ms, tenures = command[0], self._cluster_time_ms, self._tenures
+        if code == TXN:
+            return Transaction(
+                records=self._records,
+                leases=tenures.leases,
+                compact_revision=self._compact_revision,
+                now_ms=now_ms,
+            ).carry_out(command)
+        if code == KEEPALIVE:
+            return tenures.keep_alive(command, now_ms)
+        if code == INCREMENT:
+            return increment(self._records, command)
+        if code == DELETE_RANGE:
+            return self._delete_range(command)
+        if code == GRANT:
+            return tenures.grant(command, now_ms)
+        if code == REVOKE:
+            return tenures.revoke(command, now_ms)
+        if code == LOCK:
+            return tenures.lock(command, now_ms)
+        if code == UNLOCK:
+            return tenures.unlock(command, now_ms)
+        if code == COMPACT:
+            return self._compact(command)
         raise ValueError(f"unknown command {code!r}")
+
+    def _fenced(self, command: Command) -> Result:
+        _, namespace, name, token, inner = command
+        if namespace != 0 or inner[0] == FENCED:
+            raise ValueError(f"not a fenced command of this namespace: {namespace!r}, {inner[0]!r}")
+        refusal = self._tenures.against_fence(name, token, self._cluster_time_ms)
+        return self._write(inner) if refusal is None else refusal
+
+    def _delete_range(self, command: Command) -> Result:
+        _, namespace, start, end = command
+        if namespace != 0 or type(start) is not bytes or type(end) is not bytes:
+            raise ValueError(f"not a range of this namespace: {namespace!r}, {start!r}, {end!r}")
+        records = self._records
+        keys = list(records.keys(start, end or None, reverse=False))
+        slots = [slot for key in keys if (slot := records.remove(key)) is not None]
+        return (OK, records.commit(slots) if slots else records.revision, len(slots))
+
+    def _compact(self, command: Command) -> Result:
+        _, namespace, revision = command
+        if namespace != 0 or type(revision) is not int or revision <= 0:
+            raise ValueError(f"not a revision of this namespace: {namespace!r}, {revision!r}")
+        if revision > self._records.revision:
+            return (FUTURE_REVISION, self._records.revision)
+        if revision < self._compact_revision:
+            return (COMPACTED, self._compact_revision)
+        self._compact_revision = revision
+        self._records.history.compact(revision)
+        self._revision_times.compact(revision)
+        return (OK, revision)
 
     def _in_session(self, command: Command) -> Result:
         _, client_id, sequence, fingerprint, inner = command

@@ -7,7 +7,7 @@ import itertools
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.kvstore import Store, digest
-from raftkv.kvstore.commands import delete, in_session, put
+from raftkv.kvstore.commands import delete, grant, in_session, put
 from tests.kvstore.helpers import apply
 
 
@@ -34,10 +34,7 @@ class DigestTests(SynchronousTestCase):
         record = (b"v", 1, 1, 1, 0)
         self.assertNotEqual(digest.weight(record), digest.weight((*record[:4], 7)))
         store = Store()
-        apply(store, put(b"a", b"v"))
-        store._records._by_key[b"a"] = (b"v", 1, 1, 1, 7)
-        store._records.weight += digest.token(b"a") * digest.LEASE * 7
-        apply(store, put(b"a", b"w"))
+        apply(store, grant(1000), put(b"a", b"v", lease=1), put(b"a", b"w"))
         self.assertEqual(store._records.weight, digest.token(b"a") * digest.weight((b"w", 1, 2, 2, 0)))
 
     def test_every_field_counts(self) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import msgpack
+from google_crc32c import extend
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import InvariantViolation
 from raftkv.kvstore import Restorer, SnapshotError, Store, snapshotting
 from raftkv.kvstore.commands import delete, expire_sessions, in_session, put
-from raftkv.kvstore.snapshotting import CHUNK_BYTES, END, HEADER, RECORDS, SESSIONS
+from raftkv.kvstore.snapshotting import CHUNK_BYTES, END, HEADER, HISTORY, MARKS, RECORDS, SESSIONS
 from tests.kvstore.helpers import apply, restore, snapshot
 
 
@@ -105,7 +107,7 @@ class FormatTests(SynchronousTestCase):
         store = filled()
         view = store.capture()
         self.assertEqual(
-            msgpack.unpackb(next(iter(view)), use_list=False), (HEADER, 1, 55, 2, 200, 0, 50, 5, store.digest())
+            msgpack.unpackb(next(iter(view)), use_list=False), (HEADER, 2, 55, 2, 200, 0, 0, 50, 0, 0, 5, store.digest())
         )
         self.assertEqual((view.header.applied_index, view.header.revision), (2, 55))
 
@@ -117,10 +119,12 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual(
             [chunk.hex() for chunk in snapshot(store)],
             [
-                "990001020205000101b034303938393338303339346639656630",
+                "9c0002020205000001000001b034303938393338303339346639656630",
                 "94010091c401619195c4013201020200",
+                "930400929402c4016195c4013101010100c29401c40161c0c2",
+                "920791920002",
                 "92029193c4016305919203c40c92f0f7d51835794c930002c2",
-                "9403010103",
+                "930305cecf7d2da1",
             ],
         )
 
@@ -138,7 +142,7 @@ class FormatTests(SynchronousTestCase):
         store = Store()
         apply(store, *(put(b"%d" % n, b"x" * (CHUNK_BYTES // 2)) for n in range(9)))
         chunks = snapshot(store)
-        self.assertEqual([msgpack.unpackb(chunk)[0] for chunk in chunks], [HEADER, *[RECORDS] * 5, END])
+        self.assertEqual([msgpack.unpackb(chunk)[0] for chunk in chunks], [HEADER, *[RECORDS] * 5, HISTORY, MARKS, END])
         self.assertLess(max(map(len, chunks)), 2 * CHUNK_BYTES)
 
     def test_empty(self) -> None:
@@ -164,7 +168,11 @@ class RestoreTests(SynchronousTestCase):
         for step in path:
             place = place[step]
         place[last] = value
-        return [*self.chunks[:n], msgpack.packb(chunk), *self.chunks[n + 1 :]]
+        chunks = [*self.chunks[:n], msgpack.packb(chunk), *self.chunks[n + 1 :]]
+        if n < len(chunks) - 1:
+            checksum = functools.reduce(extend, chunks[:-1], 0)
+            chunks[-1] = msgpack.packb((END, len(chunks) - 1, checksum))
+        return chunks
 
     def test_round_trip(self) -> None:
         """A restored store is in every respect the one that the snapshot was taken of."""
@@ -191,7 +199,7 @@ class RestoreTests(SynchronousTestCase):
         self.refuse([*self.chunks, self.chunks[-1]])
 
     def test_every_bit(self) -> None:
-        """No chunk with a flipped bit yields a different state: it is refused, or (in the index) says so itself."""
+        """No snapshot with a flipped bit is restored."""
         self.patch(snapshotting, "CHUNK_RECORDS", 1000)
         store = Store()
         apply(store, put(b"a", b"1"), in_session(b"c", 1, put(b"b", b"2")), at_ms=7)
@@ -200,25 +208,22 @@ class RestoreTests(SynchronousTestCase):
             for bit in range(len(chunk) * 8):
                 flipped = bytearray(chunk)
                 flipped[bit // 8] ^= 1 << bit % 8
-                try:
-                    other = restore([*chunks[:n], bytes(flipped), *chunks[n + 1 :]])
-                except SnapshotError:
-                    continue
-                # What the digest leaves to the checksum of the file: index and time, which are no part of it.
-                self.assertEqual((n, other.digest()), (0, store.digest()))
-                self.assertEqual(list(other.scan(b"", None, 9)), list(store.scan(b"", None, 9)))
-                self.assertNotEqual(
-                    (other.applied_index, other.cluster_time_ms), (store.applied_index, store.cluster_time_ms)
-                )
+                self.refuse([*chunks[:n], bytes(flipped), *chunks[n + 1 :]])
 
     def test_wrong_contents(self) -> None:
         """Counts, digests, values and orders that do not fit together are refused."""
         for n, *change in (
-            (0, 1, 2),
+            (0, 1, 1),
+            (0, 1, 3),
             (0, 2, 54),
-            (0, 6, 49),
-            (0, 7, 4),
-            (0, 8, "0" * 16),
+            (0, 2, 56),
+            (0, 5, 1),
+            (0, 6, 1),
+            (0, 7, 49),
+            (0, 8, 1),
+            (0, 9, 1),
+            (0, 10, 4),
+            (0, 11, "0" * 16),
             (0, 3, -1),
             (0, 3, "2"),
             (1, 0, 99),
@@ -230,12 +235,22 @@ class RestoreTests(SynchronousTestCase):
             (1, 3, 0, [b"short", 1, 1, 1]),
             (1, 3, []),
             (1, 3, 7),
+            (9, 1, 1),
+            (9, 2, 0, 0, 54),
+            (9, 2, 0, 1, b"key05"),
+            (9, 2, 0, 2, None),
+            (9, 2, 0, 2, 2, 6),
+            (9, 2, 0, 3, True),
+            (9, 2, 5, 2, 49),
+            (9, 2, []),
+            (10, 1, [[200, 55], [100, 55]]),
             (-2, 1, 0, 0, b"client9"),
             (-2, 1, 0, 0, b"client1"),
             (-2, 1, 0, 2, 0, 0, 77),
             (-2, 1, 0, 2, 0, [5]),
             (-2, 1, 1, 2, [[0, b"x"], [9999, b"y"]]),
             (-1, 1, 1),
+            (-1, 2, 1),
         ):
             self.refuse(self.changed(n % len(self.chunks), *change))
 
@@ -255,6 +270,6 @@ class RestoreTests(SynchronousTestCase):
         self.assertRaises(SnapshotError, restorer.finish)
 
     def test_kinds(self) -> None:
-        """The chunks come as header, records, sessions, end."""
+        """The chunks come as header, records, history, marks, sessions, end."""
         kinds = [msgpack.unpackb(chunk)[0] for chunk in self.chunks]
-        self.assertEqual(kinds, [HEADER, *[RECORDS] * 8, SESSIONS, END])
+        self.assertEqual(kinds, [HEADER, *[RECORDS] * 8, HISTORY, MARKS, SESSIONS, END])

@@ -12,11 +12,13 @@ from raftkv.kvstore.commands import (
     EXISTS,
     OK,
     PRECONDITION_FAILED,
+    Command,
     delete,
     expire_sessions,
     in_session,
     pack_batch,
     put,
+    transaction,
 )
 from tests.kvstore.helpers import apply
 
@@ -114,6 +116,14 @@ class LogTests(SynchronousTestCase):
             self.assertEqual(store.cluster_time_ms, expected)
 
 
+def nested(depth: int) -> Command:
+    """Return transactions in one another."""
+    command = transaction([], [])
+    for _ in range(depth - 1):
+        command = transaction([], [command])
+    return command
+
+
 class MalformedTests(SynchronousTestCase):
     def refuse(self, payload: bytes) -> None:
         store = Store()
@@ -124,25 +134,26 @@ class MalformedTests(SynchronousTestCase):
     def test_payload(self) -> None:
         """A payload that is no batch of a known format version stops the node rather than being skipped."""
         batches = (
-            (2, 0, 0, ()),
-            (1, 0, 0),
-            (1, 0, 0, (), 0),
-            (1, "0", 0, ()),
-            (1, 0, 0, 7),
+            (1, 0, 0, ()),
+            (3, 0, 0, ()),
+            (2, 0, 0),
+            (2, 0, 0, (), 0),
+            (2, "0", 0, ()),
+            (2, 0, 0, 7),
             (),
             7,
             {1: 0},
-            (1, 0, 0, {}),
+            (2, 0, 0, {}),
         )
         for batch in batches:
             self.refuse(msgpack.packb(batch))
         whole = pack_batch(0, 0, [put(b"a", b"1")])
-        for payload in (b"", whole[:-1], whole + b"\n", b"\xc1", b"\xdf\xff\xff\xff\xff", msgpack.packb((1, b"x" * 9))):
+        for payload in (b"", whole[:-1], whole + b"\n", b"\xc1", b"\xdf\xff\xff\xff\xff", msgpack.packb((2, b"x" * 9))):
             self.refuse(payload)
 
     def test_timestamp(self) -> None:
         """Extension types are no part of the format."""
-        self.refuse(msgpack.packb((1, 0, 0, ((1, 0, b"k", msgpack.Timestamp(1)),))))
+        self.refuse(msgpack.packb((2, 0, 0, ((1, 0, b"k", msgpack.Timestamp(1)),))))
 
     def test_command(self) -> None:
         """A command that is unknown or malformed stops the node rather than being skipped."""
@@ -154,7 +165,11 @@ class MalformedTests(SynchronousTestCase):
             (None,),
             ("put", 0, b"a", b"1"),
             (1, 0, b"a"),
-            (1, 0, b"a", b"1", -1, 0),
+            (1, 0, b"a", b"1", -1, "1"),
+            (1, 0, b"a", b"1", -1, 1, 1),
+            (1, 0, b"a", b"1", -1, 0, 0),
+            (1, 0, b"a", "1", -1, 0, 1),
+            (1, 1, b"a", b"1", -1, 0, 1),
             (1, 1, b"a", b"1"),
             (1, 0, "a", b"1"),
             (1, 0, b"a", "1"),
@@ -177,6 +192,42 @@ class MalformedTests(SynchronousTestCase):
             (3, b"c", 0, b"12345678", ()),
             (4,),
             (4, "1"),
+            (5, 0, b"a"),
+            (6, 0, b"a", b"b", 1, 0),
+            (7, 1, b"a", b"b"),
+            (7, 0, b"a", None),
+            (8, 0, (), ()),
+            (8, 1, (), (), ()),
+            (8, 0, ((5, 0, b"a", None, b""),), (), ()),
+            (8, 0, ((0, 4, b"a", None, b""),), (), ()),
+            (8, 0, ((0, 0, b"a"),), (), ()),
+            (8, 0, (), ((99, 0),), ()),
+            (8, 0, (), ((1, 1, b"a", b""),), ()),
+            (8, 0, (), ((1, 0, b"a", b"", 1),), ()),
+            (8, 0, (), ((1, 0, b"a", b"", -1, 0, 9),), ()),
+            (8, 0, (), ((9, 0, b"a", 1),), ()),
+            nested(17),
+            (9, 0, b"a", "1"),
+            (9, 0, "a", 1),
+            (9, 1, b"a", 1),
+            (10, 0, 0),
+            (10, 1, 1),
+            (11, 0, 0),
+            (11, 1, 1),
+            (12, 1, 1),
+            (13, 1, 1),
+            (14, 0),
+            (14, "1"),
+            (15, 0, b"l", 0, 0, 0),
+            (15, 0, b"l", 1, 1, 0),
+            (15, 0, b"l", 0, 1, -1),
+            (15, 0, "l", 0, 1, 0),
+            (15, 1, b"l", 0, 1, 0),
+            (16, 0, b"l", -1, 0),
+            (16, 1, b"l", 0, 0),
+            (17, 0, b"l", "1", put(b"a", b"1")),
+            (17, 1, b"l", 1, put(b"a", b"1")),
+            (17, 0, b"l", 1, (17, 0, b"l", 1, put(b"a", b"1"))),
         )
         for command in commands:
             self.refuse(pack_batch(0, 0, [command]))
@@ -223,4 +274,4 @@ class ScanTests(SynchronousTestCase):
         portions = 1
         while self.store.discard(2):
             portions += 1
-        self.assertEqual((self.store.key_count, self.store.session_count, portions), (0, 0, 3))
+        self.assertEqual((self.store.key_count, self.store.session_count, portions), (0, 0, 4))

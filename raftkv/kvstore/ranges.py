@@ -1,0 +1,123 @@
+"""Pages of a range, of now or of a revision that is kept; knows the records, and nothing of who may read them when.
+
+The keys of the past are those of today together with those that are no more, in one order; what each of them was is
+asked one by one. So a page costs what its own keys cost, however large the range is and however much has changed.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+from raftkv.kvstore.digest import Record
+from raftkv.kvstore.keys import prefix_end
+from raftkv.kvstore.records import Records
+from raftkv.kvstore.views import Page
+
+_AFTER = b"\x00"  # appended to a key, it gives the next one that can be
+
+
+def items(
+    records: Records, start: bytes, end: bytes | None, revision: int, *, reverse: bool
+) -> Iterator[tuple[bytes, Record]]:
+    """Yield the keys and records of a range at a revision that is kept, in order; all of one moment.
+
+    :param revision: 0 for now, the changes of a transaction under way included.
+    """
+    keys = records.keys(start, end, reverse=reverse)
+    if not revision:
+        for key in keys:
+            record = records.get(key)
+            if record is not None:
+                yield key, record
+        return
+    if records.ghost_count(start, end):
+        keys = heapq.merge(keys, records.ghost_keys(start, end, reverse=reverse), reverse=reverse)
+    for key in keys:
+        record = records.get_at(key, revision)
+        if record is not None:
+            yield key, record
+
+
+def page(
+    records: Records,
+    start: bytes,
+    end: bytes | None,
+    limit: int,
+    *,
+    revision: int = 0,
+    reverse: bool = False,
+    max_bytes: int | None = None,
+) -> Page:
+    """Return the first ``limit`` records of a range, or fewer once they are ``max_bytes`` of keys and values."""
+    found: list[tuple[bytes, Record]] = []
+    size_bytes = 0
+    for key, record in items(records, start, end, revision, reverse=reverse):
+        if len(found) >= limit or (max_bytes is not None and size_bytes >= max_bytes):
+            return Page(found, [], found[-1][0] if reverse else key)
+        found.append((key, record))
+        size_bytes += len(key) + len(record[0])
+    return Page(found, [], None)
+
+
+def folder_page(
+    records: Records,
+    start: bytes,
+    end: bytes | None,
+    limit: int,
+    *,
+    prefix: bytes,
+    delimiter: bytes,
+    revision: int = 0,
+    reverse: bool = False,
+) -> Page:
+    """Return the first ``limit`` records and folders of a range: one level below a prefix.
+
+    A folder is told once, however many keys it has, and costs one look.
+    """
+    found: list[tuple[bytes, Record]] = []
+    folders: list[bytes] = []
+    low, high = start, end
+    while True:
+        folder = None
+        for key, record in items(records, low, high, revision, reverse=reverse):
+            folder = _folder_of(key, prefix, delimiter)
+            if len(found) + len(folders) >= limit:
+                return Page(found, folders, key + _AFTER if reverse else key)
+            if folder is not None:
+                folders.append(folder)
+                break
+            found.append((key, record))
+        if folder is None:
+            return Page(found, folders, None)
+        if reverse:
+            high = folder
+        else:
+            above = prefix_end(folder)
+            if above is None:
+                return Page(found, folders, None)
+            low = above
+
+
+def _folder_of(key: bytes, prefix: bytes, delimiter: bytes) -> bytes | None:
+    if not key.startswith(prefix):
+        return None
+    at = key.find(delimiter, len(prefix))
+    return None if at < 0 else key[: at + len(delimiter)]
+
+
+def count(records: Records, start: bytes, end: bytes | None, revision: int = 0) -> int:
+    """Return how many keys a range has at a revision that is kept, 0 for now.
+
+    It costs what has changed since then, or what the range holds, whichever is less.
+    """
+    present = records.count(start, end)
+    if not revision or revision >= records.revision + bool(records.open_slots):
+        return present
+    if present + records.ghost_count(start, end) < records.revision - revision:
+        return sum(1 for _ in items(records, start, end, revision, reverse=False))
+    changed = set(records.open_slots).union(records.history.changed_keys(revision))
+    for key in changed:
+        if key >= start and (end is None or key < end):
+            present += (records.get_at(key, revision) is not None) - (records.get(key) is not None)
+    return present
