@@ -59,7 +59,7 @@ class Rewinder:
         if self._next >= self._oldest:
             raise ValueError(f"it ends at revision {self._next + 1}, not at {self._oldest}")
         for key, previous in self._before.items():
-            modified = previous[2] if type(previous) is tuple else previous
+            modified = previous[2] if isinstance(previous, tuple) else previous
             if modified is not None and modified >= self._oldest:
                 raise ValueError(f"it tells of no change of {key!r} at revision {modified}")
         self._end_segment()
