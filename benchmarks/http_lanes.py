@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from raftkv.errors import RaftKVError
 from raftkv.interfaces import Command, Consistency, IKeyValue, INode, Leadership, Record, Result
+from raftkv.kvstore import Store
 from raftkv.kvstore.commands import OK
 from raftkv.web import Api, ApiSite, WebSettings
 
@@ -70,6 +71,9 @@ class InstantKeyValue:
 
     def revision(self) -> int:
         return 1
+
+    def state(self) -> Store:
+        return Store()
 
 
 @implementer(INode)

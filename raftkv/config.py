@@ -85,6 +85,13 @@ class Limits:
     max_pending_bytes: int = 64 * MIB
     max_sessions: int = 10_000
     session_ttl_seconds: float = 3600.0
+    max_transaction_operations: int = 128
+    max_transaction_bytes: int = 3 * MIB // 2
+    min_lease_ttl_seconds: float = 1.0
+    max_lease_ttl_seconds: float = 86_400 * 365.0
+    max_leases: int = 100_000
+    max_lock_wait_seconds: float = 3600.0
+    max_lock_waiters: int = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +116,9 @@ class NodeConfig:
     max_snapshots: int = 5
     snapshot_rate_bytes: int = 64 * MIB
     log_cache_bytes: int = 32 * MIB
+    history_max_revisions: int = 100_000
+    history_max_bytes: int = 64 * MIB
+    history_max_age_seconds: float = 0.0
     peers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     join: tuple[str, ...] = ()
     election_timeout_seconds: float = 1.0
@@ -421,6 +431,28 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "entry of its own.",
     ),
     Setting(
+        key="history.maxRevisions",
+        field="history_max_revisions",
+        kind=Whole(0, 2**40),
+        doc="How many past revisions can be read and watched; older ones are compacted. 0 for no bound.",
+    ),
+    Setting(
+        key="history.maxBytes",
+        field="history_max_bytes",
+        kind=Whole(0, 2**40),
+        unit="bytes",
+        doc="How large the log entries may be, about, whose revisions can be read and watched; older ones are "
+        "compacted. 0 for no bound.",
+    ),
+    Setting(
+        key="history.maxAge",
+        field="history_max_age_seconds",
+        kind=Seconds(0, 86_400 * 3650),
+        unit="seconds",
+        doc="How long past revisions can be read and watched, in cluster time; older ones are compacted. 0 for no "
+        "bound.",
+    ),
+    Setting(
         key="limits.maxBatchCommands",
         field="max_batch_commands",
         kind=Whole(1, 65_536),
@@ -451,6 +483,54 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         kind=Seconds(1, 86_400 * 365),
         unit="seconds",
         doc="Time for which a session is kept after its last write.",
+    ),
+    Setting(
+        key="limits.maxTransactionOperations",
+        field="max_transaction_operations",
+        kind=Whole(1, 10_000),
+        doc="How many operations a transaction may have, and how many compares, those nested included; more is "
+        "`400 bad_request`.",
+    ),
+    Setting(
+        key="limits.maxTransactionBytes",
+        field="max_transaction_bytes",
+        kind=Whole(KIB, 6 * MIB),
+        unit="bytes",
+        doc="How large the keys and values of a transaction may be together; more is `413 too_large`.",
+    ),
+    Setting(
+        key="limits.minLeaseTTL",
+        field="min_lease_ttl_seconds",
+        kind=Seconds(0.1, 3600),
+        unit="seconds",
+        doc="Shortest time to live of a lease, of a key and of a lock; a shorter one is `400 bad_request`.",
+    ),
+    Setting(
+        key="limits.maxLeaseTTL",
+        field="max_lease_ttl_seconds",
+        kind=Seconds(1, 86_400 * 36_500),
+        unit="seconds",
+        doc="Longest time to live of a lease, of a key and of a lock; a longer one is `400 bad_request`.",
+    ),
+    Setting(
+        key="limits.maxLeases",
+        field="max_leases",
+        kind=Whole(1, 100_000_000),
+        doc="How many leases there may be, those of single keys and of locks included; a further one gets "
+        "`429 overloaded`.",
+    ),
+    Setting(
+        key="limits.maxLockWait",
+        field="max_lock_wait_seconds",
+        kind=Seconds(0, 86_400 * 365),
+        unit="seconds",
+        doc="Longest time that a request may wait for a lock; a longer one is `400 bad_request`.",
+    ),
+    Setting(
+        key="limits.maxLockWaiters",
+        field="max_lock_waiters",
+        kind=Whole(1, 10_000_000),
+        doc="How many may hold locks or wait for them; a further one gets `429 overloaded`.",
     ),
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -18,6 +18,9 @@ from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import Entry, EntryKind, HardState, Message, SnapshotMeta
 from raftkv.raft.ready import Write
 from raftkv.raft.terms import OnDisk, TermRuns
+
+if TYPE_CHECKING:
+    from raftkv.kvstore import Store
 
 Command = tuple[Any, ...]  #: one command of the state machine; ``raftkv.kvstore.commands`` makes them
 Result = tuple[Any, ...]  #: its answer, a tuple that msgpack can carry; the first element is a status
@@ -345,6 +348,11 @@ class IKeyValue(Interface):
 
     def revision() -> int:
         """Return the revision of this node's own state."""
+
+    def state() -> Store:
+        """Return this node's own state, for reads of any kind; call it from ``done`` of a :meth:`barrier`.
+
+        Do not keep it: a snapshot that is restored takes its place as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

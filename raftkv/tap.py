@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from raftkv.config import Address, NodeConfig, cluster_id_of_peers, load_config
+from raftkv.config import Address, Limits, NodeConfig, cluster_id_of_peers, load_config
 from raftkv.daemon.collector import Collector, freeze_long_lived
 from raftkv.daemon.logs import OBSERVER_NAME, LogChoice, choose
 from raftkv.daemon.pidfile import PidFile
@@ -40,6 +40,7 @@ from raftkv.daemon.process import (
 from raftkv.daemon.steps import DirectoryLock, RecoveryProgress, StopStep
 from raftkv.errors import ConfigurationError, CorruptData, DamagedLog, StorageError
 from raftkv.interfaces import Identity, Joined, Standing
+from raftkv.kvstore.checking import CommandLimits
 from raftkv.membership import Founding, Joining, join_request
 from raftkv.persistence.disk import LocalDisk
 from raftkv.persistence.log import LogSettings
@@ -433,9 +434,22 @@ def _rpc_settings(config: NodeConfig) -> RpcSettings:
     limits = config.limits
     return RpcSettings(
         limits=replace(RPC_LIMITS, hello_seconds=limits.header_timeout_seconds),
-        rules=CommandRules(max_key_bytes=limits.max_key_bytes, max_value_bytes=limits.max_value_bytes),
+        rules=CommandRules(command_limits(limits)),
         max_connections=limits.max_connections,
         drain_seconds=limits.request_timeout_seconds,
+    )
+
+
+def command_limits(limits: Limits) -> CommandLimits:
+    """Return what commands may be, as the settings say."""
+    return CommandLimits(
+        max_key_bytes=limits.max_key_bytes,
+        max_value_bytes=limits.max_value_bytes,
+        max_transaction_operations=limits.max_transaction_operations,
+        max_transaction_bytes=limits.max_transaction_bytes,
+        min_lease_ttl_seconds=limits.min_lease_ttl_seconds,
+        max_lease_ttl_seconds=limits.max_lease_ttl_seconds,
+        max_lock_wait_seconds=limits.max_lock_wait_seconds,
     )
 
 

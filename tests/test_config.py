@@ -174,7 +174,7 @@ class MistakeTests(SynchronousTestCase):
             minimal("  logLevel: info", top="raft.logLevel: info"),
             "f, line 5: raft.logLevel: found it again, expected it",
         ),
-        (minimal(top="zzzzzzzz: 1"), "zzzzzzzz: found an unknown key, expected one of httpAccessLog, httpAddr,"),
+        (minimal(top="zzzzzzzz: 1"), "zzzzzzzz: found an unknown key, expected one of history, httpAccessLog,"),
         (minimal(top="? [a, b]\n: 1"), "a list: found an unknown key"),
         (minimal("  nodeID: m"), "f, line 3: raft.nodeID: found it again, expected it once; it first stands in line 2"),
         (minimal(top="raft: {}"), "f, line 5: raft: found it again, expected it once; it first stands in line 1"),

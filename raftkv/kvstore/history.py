@@ -25,6 +25,7 @@ Previous = Record | int | None
 Slot = tuple[bytes, Record | None, Previous]
 
 SEGMENT_REVISIONS: Final = 1024  #: after so many slots a new list is begun, so that dropping a list is no pause
+SEGMENT_BYTES: Final = 1024 * 1024  #: likewise for their entries, so that the size of what is kept is known well enough
 _STRIDE: Final = 3  # a segment is flat: three elements for each revision
 
 
@@ -65,6 +66,16 @@ class History:
         """About how large the entries were that the slots came from."""
         return sum(self._sizes) + self._tail_bytes
 
+    def first_within(self, size_bytes: int) -> int:
+        """Return the oldest revision from which on the history is about ``size_bytes`` large, or less."""
+        first, left = self._tail_first, size_bytes - self._tail_bytes
+        for start, size in zip(reversed(self._firsts), reversed(self._sizes), strict=True):
+            left -= size
+            if left < 0:
+                break
+            first = start
+        return first
+
     def note_all(self, slots: list[Slot]) -> None:
         """Add the next revision, with however many changes; the list is taken over."""
         self.note(slots[0] if len(slots) == 1 else (slots, None, None))
@@ -72,7 +83,9 @@ class History:
     def grow(self, size_bytes: int) -> None:
         """Say that an entry has been applied; call it behind each one."""
         self._tail_bytes += size_bytes
-        if len(self._tail) >= SEGMENT_REVISIONS * _STRIDE:
+        if len(self._tail) >= SEGMENT_REVISIONS * _STRIDE or self._tail_bytes >= SEGMENT_BYTES:
+            if not self._tail:
+                return
             self._segments.append(self._tail)
             self._firsts.append(self._tail_first)
             self._sizes.append(self._tail_bytes)

@@ -202,6 +202,10 @@ class Reader:
         """About how large the log entries were that made the revisions that are kept."""
         return self._records.history.size_bytes
 
+    def first_within(self, size_bytes: int) -> int:
+        """Return the oldest revision from which on the entries are about ``size_bytes`` large together, or less."""
+        return min(self._records.history.first_within(size_bytes), self._records.revision)
+
     # -- leases and locks ----------------------------------------------------------------------------------------
 
     @property

@@ -45,7 +45,7 @@ from raftkv.server.diskspace import SpaceWatch
 from raftkv.server.driver import Driver
 from raftkv.server.fence import Fence
 from raftkv.server.freshness import Freshness
-from raftkv.server.housekeeping import SessionExpiry
+from raftkv.server.housekeeping import Compaction, SessionExpiry, TenureExpiry
 from raftkv.server.notes import NOTE_INTERVAL
 from raftkv.server.proposals import Proposals, WriteLimits
 from raftkv.server.reads import ReadLimits, Reads
@@ -323,6 +323,26 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
             store=lambda: state_machine.store,
             submit=proposals.submit,
             session_ttl_seconds=config.limits.session_ttl_seconds,
+            tick_interval_seconds=config.tick_interval_seconds,
+        )
+    )
+    driver.add_participant(
+        TenureExpiry(
+            node=node,
+            store=lambda: state_machine.store,
+            now_ms=proposals.cluster_time_ms,
+            submit=proposals.submit,
+        )
+    )
+    driver.add_participant(
+        Compaction(
+            node=node,
+            store=lambda: state_machine.store,
+            now_ms=proposals.cluster_time_ms,
+            submit=proposals.submit,
+            max_revisions=config.history_max_revisions,
+            max_bytes=config.history_max_bytes,
+            max_age_seconds=config.history_max_age_seconds,
             tick_interval_seconds=config.tick_interval_seconds,
         )
     )

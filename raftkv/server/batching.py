@@ -12,7 +12,8 @@ from typing import Final
 
 from raftkv.errors import RaftKVError
 from raftkv.interfaces import Command, Result
-from raftkv.kvstore.commands import SESSION
+from raftkv.kvstore.checking import size_of as size_of_command
+from raftkv.kvstore.commands import PUT, SESSION
 from raftkv.protocols.framing import KIB, MIB, FrameLimits
 
 Done = Callable[[Sequence[Result] | RaftKVError], None]
@@ -64,8 +65,8 @@ def size_of(commands: Sequence[Command]) -> int:
     size = 0
     for command in commands:
         inner = command[4] if command[0] == SESSION else command
-        if len(inner) > 3 and isinstance(inner[3], bytes):
-            size += len(inner[3])
-        if len(inner) > 2:
-            size += len(inner[2])
+        if inner[0] == PUT:
+            size += len(inner[2]) + len(inner[3])
+        else:
+            size += size_of_command(inner)
     return size

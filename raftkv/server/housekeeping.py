@@ -1,7 +1,7 @@
-"""What a leader has to remember to forget: sessions whose clients have long gone.
+"""What a leader has to remember to forget: idle sessions, leases that have come to their time, old revisions.
 
 Forgetting is a command of the log, so that all nodes forget the same at the same index; only when to propose it is
-decided here, by cluster time.
+decided here, by cluster time. Freeing the memory of what the log has forgotten is each node's own business.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from twisted.logger import Logger
 from raftkv.errors import RaftKVError
 from raftkv.interfaces import Result
 from raftkv.kvstore import Store
-from raftkv.kvstore.commands import expire_sessions
+from raftkv.kvstore.commands import OK, compact, expire, expire_sessions
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, SoftState
 
+_ENDED_AT_ONCE = 1_000  # leases and waits: some milliseconds' worth
+_TIME_MARK_MS = 1_000  # while a lease runs, the log is told the time at least so often
+_COMPACTION_LOOK_SECONDS = 1.0
+_COMPACTION_SLACK = 16  # compaction waits until so small a part of what is kept can go, rather than to nibble
+_TIDIED_AT_ONCE = 2_000  # compacted revisions freed in a tick: a millisecond or two
 _LOOKS_PER_TTL = 60  # so a session lives at most a sixtieth longer than it must
 
 
@@ -70,3 +75,139 @@ class SessionExpiry:
             self._log.debug("idle sessions are dropped later: {reason}", reason=outcome)
         else:
             self._log.info("dropped {count} idle sessions", count=outcome[0][1])
+
+
+class TenureExpiry:
+    """Proposes the end of leases and of waits for locks while this node leads; takes part in the driver's turn.
+
+    The command says nothing of which they are: that is decided where it is applied, by its own cluster time. So it does
+    no harm if leadership was lost in the meantime, or a lease renewed (B35).
+
+    While there is a lease the command also carries the time: a new leader continues from the last entry, and in an idle
+    cluster whose leader changes now and then nothing would ever end (B36).
+
+    :param now_ms: returns the cluster time as this leader has it.
+    :param submit: takes commands, as :meth:`raftkv.server.proposals.Proposals.submit` does.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        node: RaftNode,
+        store: Callable[[], Store],
+        now_ms: Callable[[], int],
+        submit: Callable[..., None],
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._now_ms = now_ms
+        self._submit = submit
+        self._under_way = False
+
+    def gather(self) -> None:
+        """Nothing comes in through here."""
+
+    def soft_state_changed(self, state: SoftState) -> None:
+        """A change of leader changes nothing about leases: cluster time goes on."""
+
+    def tick(self) -> None:
+        """Look whether something has come to its time."""
+        if self._under_way or self._node.role is not Role.LEADER:
+            return
+        store = self._store()
+        deadline_ms = store.next_deadline_ms
+        if deadline_ms is None:
+            return
+        now_ms = self._now_ms()
+        if now_ms >= deadline_ms or now_ms >= store.cluster_time_ms + _TIME_MARK_MS:
+            self._propose()
+
+    def _propose(self) -> None:
+        self._under_way = True
+        self._submit([expire(_ENDED_AT_ONCE)], self._expired)
+
+    def _expired(self, outcome: Sequence[Result] | RaftKVError | Any) -> None:
+        self._under_way = False
+        if isinstance(outcome, RaftKVError):
+            self._log.debug("leases end later: {reason}", reason=outcome)
+            return
+        ((_, ended, more),) = outcome
+        if ended:
+            self._log.debug("ended {count} leases and waits", count=ended)
+        if more and self._node.role is Role.LEADER:
+            self._propose()
+
+
+class Compaction:
+    """Proposes the compaction of old revisions while this node leads; takes part in the driver's turn.
+
+    :param max_revisions: how many past revisions are kept; 0 for no bound; likewise the others.
+    :param max_bytes: how large the entries may be, about, that made them.
+    :param max_age_seconds: how long they are kept, in cluster time.
+    :param now_ms: returns the cluster time as this leader has it.
+    :param submit: takes commands, as :meth:`raftkv.server.proposals.Proposals.submit` does.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        node: RaftNode,
+        store: Callable[[], Store],
+        now_ms: Callable[[], int],
+        submit: Callable[..., None],
+        max_revisions: int,
+        max_bytes: int,
+        max_age_seconds: float,
+        tick_interval_seconds: float,
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._now_ms = now_ms
+        self._submit = submit
+        self._max_revisions = max_revisions
+        self._max_bytes = max_bytes
+        self._max_age_ms = int(max_age_seconds * 1000)
+        self._ticks_between_looks = max(1, round(_COMPACTION_LOOK_SECONDS / tick_interval_seconds))
+        self._ticks = 0
+        self._under_way = False
+
+    def gather(self) -> None:
+        """Nothing comes in through here."""
+
+    def soft_state_changed(self, state: SoftState) -> None:
+        """A change of leader changes nothing about what is kept."""
+
+    def tick(self) -> None:
+        """Free memory, and look now and then whether there is more to forget."""
+        store = self._store()
+        store.tidy(_TIDIED_AT_ONCE)
+        self._ticks += 1
+        if self._ticks % self._ticks_between_looks or self._node.role is not Role.LEADER or self._under_way:
+            return
+        oldest = max(store.compact_revision, 1)
+        target = self._target(store)
+        if target - oldest > (store.revision - oldest) // _COMPACTION_SLACK:
+            self._under_way = True
+            self._submit([compact(target)], self._compacted)
+
+    def _target(self, store: Store) -> int:
+        """Return the oldest revision that is to be kept; 0 where all are."""
+        target = 0
+        if self._max_revisions:
+            target = store.revision - self._max_revisions
+        if self._max_bytes and store.history_bytes > self._max_bytes:
+            target = max(target, store.first_within(self._max_bytes))
+        if self._max_age_ms:
+            target = max(target, store.revision_at(self._now_ms() - self._max_age_ms))
+        return target
+
+    def _compacted(self, outcome: Sequence[Result] | RaftKVError | Any) -> None:
+        self._under_way = False
+        if isinstance(outcome, RaftKVError):
+            self._log.debug("revisions are compacted later: {reason}", reason=outcome)
+        elif outcome[0][0] == OK:
+            self._log.debug("compacted the revisions below {revision}", revision=outcome[0][1])

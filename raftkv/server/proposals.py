@@ -190,6 +190,11 @@ class Proposals:
             self._clock_term = self._node.current_term
             self._cluster_clock.restart()
 
+    def cluster_time_ms(self) -> int:
+        """Return the cluster time that an entry proposed now would bear; only while the node leads."""
+        self._continue_cluster_time()
+        return self._cluster_clock.now_ms()
+
     def _batches(self, submissions: list[Submission], max_commands: int) -> Iterator[list[Submission]]:
         return batches(submissions, max_bytes=self._limits.max_batch_bytes, max_commands=max_commands)
 

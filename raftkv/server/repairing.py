@@ -38,6 +38,7 @@ from raftkv.interfaces import (
     Record,
     Result,
 )
+from raftkv.kvstore import Store
 from raftkv.persistence.repair import LogRepair
 from raftkv.protocols.repairs import (
     LOG_ENTRIES,
@@ -287,6 +288,9 @@ class NoSnapshots:
 class NotYet:
     """The store of a node that has none yet: whoever asks is told to ask elsewhere."""
 
+    def __init__(self) -> None:
+        self._nothing = Store()
+
     def write(
         self,
         commands: Sequence[Command],
@@ -322,3 +326,7 @@ class NotYet:
     def revision(self) -> int:
         """See :class:`IKeyValue`."""
         return 0
+
+    def state(self) -> Store:
+        """See :class:`IKeyValue`; never called, as no barrier is passed."""
+        return self._nothing

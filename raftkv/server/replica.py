@@ -28,6 +28,7 @@ from raftkv.interfaces import (
     Record,
     Result,
 )
+from raftkv.kvstore import Store
 from raftkv.membership import Directory, Membership, RemovalWatch
 from raftkv.raft.messages import SnapshotMeta
 from raftkv.raft.node import RaftNode
@@ -240,6 +241,10 @@ class Replica(Service):
     def revision(self) -> int:
         """See :class:`IKeyValue`."""
         return self.state_machine.store.revision
+
+    def state(self) -> Store:
+        """See :class:`IKeyValue`."""
+        return self.state_machine.store
 
     # -- how are you ---------------------------------------------------------------------------------------------
 

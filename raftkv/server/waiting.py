@@ -92,6 +92,10 @@ class Waiting:
         """See :class:`IKeyValue`."""
         return 0
 
+    def state(self) -> Store:
+        """See :class:`IKeyValue`; never called, as no barrier is passed."""
+        return self._nothing
+
     def leadership(self) -> Leadership:
         """See :class:`INode`."""
         return Leadership(

@@ -14,15 +14,20 @@ from raftkv.web.exchange import JSON, Answer, Headers
 
 STATUS_CODES: Final[dict[str, int]] = {
     errors.BadRequest.code: 400,
+    errors.FutureRevision.code: 400,
     errors.Forbidden.code: 403,
     errors.KeyNotFound.code: 404,
     errors.NotFound.code: 404,
+    errors.LeaseNotFound.code: 404,
     errors.MethodNotAllowed.code: 405,
     errors.Conflict.code: 409,
     errors.SequenceTooOld.code: 409,
     errors.SequenceReused.code: 409,
+    errors.LockHeld.code: 409,
+    errors.AnswerNotKept.code: 409,
     errors.Compacted.code: 410,
     errors.PreconditionFailed.code: 412,
+    errors.LockNotHeld.code: 412,
     errors.TooLarge.code: 413,
     errors.UnsupportedMediaType.code: 415,
     errors.Overloaded.code: 429,
@@ -34,6 +39,15 @@ STATUS_CODES: Final[dict[str, int]] = {
     errors.OutcomeUnknown.code: 503,
     errors.RequestTimeout.code: 504,
 }  #: by ``code``, which subclasses share with the class that a caller has to tell apart
+
+_FACTS: Final[dict[type[errors.RaftKVError], str]] = {
+    errors.PreconditionFailed: "mod_revision",
+    errors.Compacted: "compact_revision",
+    errors.FutureRevision: "revision",
+    errors.AnswerNotKept: "revision",
+    errors.LockHeld: "token",
+    errors.LockNotHeld: "token",
+}  #: what stands beside the error in its document
 
 INTERNAL: Final = 500  #: for a code that is not in the table: a fault of ours
 
@@ -63,11 +77,10 @@ def error_answer(error: errors.RaftKVError, *, is_write: bool) -> Answer:
         }
     }
     headers: Headers = JSON
-    if isinstance(error, errors.PreconditionFailed):
-        document["mod_revision"] = error.mod_revision
-    elif isinstance(error, errors.Compacted):
-        document["compact_revision"] = error.compact_revision
-    elif isinstance(error, errors.MethodNotAllowed):
+    for cls, fact in _FACTS.items():
+        if isinstance(error, cls):
+            document[fact] = getattr(error, fact)
+    if isinstance(error, errors.MethodNotAllowed):
         headers = (*headers, (b"Allow", ", ".join(error.allowed).encode("ascii")))
     if error.retry_after_seconds is not None:
         # The header has whole seconds only, and to come back too early would be refused again.

@@ -94,6 +94,9 @@ class OneNode:
     def revision(self) -> int:
         return self.store.revision
 
+    def state(self) -> Store:
+        return self.store
+
     def leadership(self) -> Leadership:
         return Leadership(
             node_id="node1",

@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.daemon.collector import Collector
+from raftkv.kvstore.leases import Leases
 from raftkv.kvstore.records import Records
 
 
@@ -89,7 +90,7 @@ class StateTests(SynchronousTestCase):
 
     def test_stays_out_of_sight(self) -> None:
         """Once the records have been frozen, no write brings them back into sight, whatever passes there were."""
-        records = Records()
+        records = Records(Leases())
         records.put((1, 0, b"a", b"first"))
         self.assertTrue(self.is_visible(records._by_key))
         gc.collect()  # a plain dictionary would be let go of here, and be tracked again by the next write

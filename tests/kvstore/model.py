@@ -385,7 +385,9 @@ class Model:
                 self._end(number)
             while queue and not queue[0]["token"]:
                 waiting = queue[0]
-                if waiting["deadline"] > self.cluster_time_ms and (not waiting["lease"] or self._alive(waiting["lease"])):
+                if waiting["deadline"] > self.cluster_time_ms and (
+                    not waiting["lease"] or self._alive(waiting["lease"])
+                ):
                     self._take(name)
                 else:
                     del queue[0]

@@ -106,9 +106,8 @@ class FormatTests(SynchronousTestCase):
         """The first chunk says what is in the snapshot and where in the log it stands."""
         store = filled()
         view = store.capture()
-        self.assertEqual(
-            msgpack.unpackb(next(iter(view)), use_list=False), (HEADER, 2, 55, 2, 200, 0, 0, 50, 0, 0, 5, store.digest())
-        )
+        header = msgpack.unpackb(next(iter(view)), use_list=False)
+        self.assertEqual(header, (HEADER, 2, 55, 2, 200, 0, 0, 50, 0, 0, 5, store.digest()))
         self.assertEqual((view.header.applied_index, view.header.revision), (2, 55))
 
     def test_format_is_pinned(self) -> None:

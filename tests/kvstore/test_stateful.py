@@ -63,7 +63,7 @@ COMPARES = st.one_of(
     ),
 )
 READS = st.builds(get, KEYS, st.just(0) | st.integers(0, 25)) | st.builds(
-    lambda edges, limit, flags, revision: range_of(*edges, limit, flags, revision),
+    lambda edges, limit, flags, revision: range_of(edges[0], edges[1], limit, flags, revision),
     *(RANGES, st.integers(1, 4), st.integers(0, 7), st.just(0) | st.integers(0, 25)),
 )
 WRITES_IN_TXN = st.one_of(
@@ -159,7 +159,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(chunks=st.integers(1, 6))
     def draw(self, chunks: int) -> None:
         """The snapshot goes on; once it is whole it takes the place of the other store, and catches up."""
-        assert self.view is not None and self.restorer is not None
+        assert self.view is not None
+        assert self.restorer is not None
         for _ in range(chunks):
             chunk = next(iter(self.view), None)
             if chunk is None:
@@ -207,7 +208,7 @@ class StoreMachine(RuleBasedStateMachine):
     def refuses(self, error: type[Exception], store: Store, edges: tuple[bytes, bytes], revision: int) -> None:
         for read in (store.get, lambda _, r: store.page(*edges, 1, revision=r), lambda _, r: store.count(*edges, r)):
             try:
-                read(b"a", revision)  # type: ignore[operator]  # three ways to read
+                read(b"a", revision)
             except error:
                 continue
             raise AssertionError(f"revision {revision} was read")
@@ -236,9 +237,7 @@ class StoreMachine(RuleBasedStateMachine):
         start, end = prefix, keys_module.prefix_end(prefix) or b""
         found: list[bytes] = []
         while True:
-            page = self.store.page(
-                start, end, limit, revision=revision, reverse=reverse, prefix=prefix, delimiter=b"/"
-            )
+            page = self.store.page(start, end, limit, revision=revision, reverse=reverse, prefix=prefix, delimiter=b"/")
             level = sorted([key for key, _ in page.items] + page.folders, reverse=reverse)
             assert len(level) <= limit
             found += level
@@ -259,7 +258,9 @@ class StoreMachine(RuleBasedStateMachine):
                 raise AssertionError("events that were compacted")
             last = min(first + limit, self.model.revision + 1)
             expected = [(revision, self.model.changes(revision)) for revision in range(first, last)]
-            assert [(revision, [tuple(c) for c in found]) for revision, found in store.changes(first, limit)] == expected
+            assert [
+                (revision, [tuple(c) for c in found]) for revision, found in store.changes(first, limit)
+            ] == expected
 
     @invariant()
     def same_state(self) -> None:
@@ -307,7 +308,7 @@ class StatefulTests(SynchronousTestCase):
 
     def test_model(self) -> None:
         """B33, B34, B37, B48, B57: every answer, every read of every revision and every event is the plain model's."""
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis has no types for it
+        run_state_machine_as_test(
             StoreMachine,
             settings=settings(
                 derandomize=True,

@@ -133,7 +133,7 @@ class MalformedTests(SynchronousTestCase):
 
     def test_payload(self) -> None:
         """A payload that is no batch of a known format version stops the node rather than being skipped."""
-        batches = (
+        batches: tuple[object, ...] = (
             (1, 0, 0, ()),
             (3, 0, 0, ()),
             (2, 0, 0),
@@ -230,7 +230,7 @@ class MalformedTests(SynchronousTestCase):
             (17, 0, b"l", 1, (17, 0, b"l", 1, put(b"a", b"1"))),
         )
         for command in commands:
-            self.refuse(pack_batch(0, 0, [command]))
+            self.refuse(pack_batch(0, 0, [command]))  # type: ignore[list-item]  # that is the point
 
 
 class ScanTests(SynchronousTestCase):

@@ -15,7 +15,19 @@ from zope.interface.verify import verifyObject
 from raftkv import errors
 from raftkv.errors import RaftKVError
 from raftkv.interfaces import Command, IForwarder, IKeyValue
-from raftkv.kvstore.commands import delete, expire_sessions, in_session, put
+from raftkv.kvstore import Store
+from raftkv.kvstore.checking import CommandLimits
+from raftkv.kvstore.commands import (
+    compare,
+    delete,
+    expire,
+    expire_sessions,
+    get,
+    in_session,
+    lock,
+    put,
+    transaction,
+)
 from raftkv.protocols.command_rules import CommandRules
 from raftkv.protocols.forwarding import RpcForwarder
 from raftkv.protocols.framing import FrameLimits, pack
@@ -29,7 +41,7 @@ from .support import Lines, Network, identity, warnings
 from .test_peer import RawDialer
 
 SETTINGS = RpcSettings(
-    rules=CommandRules(max_key_bytes=16, max_value_bytes=5000, max_client_id_bytes=8),
+    rules=CommandRules(CommandLimits(max_key_bytes=16, max_value_bytes=5000), max_client_id_bytes=8),
     max_connections=5,
     max_outstanding=100,
     max_group_bytes=10_000,
@@ -67,6 +79,9 @@ class FakeKeyValue:
 
     def revision(self) -> int:
         return 0
+
+    def state(self) -> Store:
+        return Store()
 
     def commit(self, error: RaftKVError | None = None) -> None:
         """Answer every write: with its key as a result, or with an error."""
@@ -321,26 +336,27 @@ class DoorTests(RpcTestCase):
             ((), "shape"),
             ((99, 0, b"k", b"v"), "shape"),
             ((True, 0, b"k", b"v"), "shape"),
-            ((1, False, b"k", b"v"), "shape"),
-            ((1, 0.0, b"k", b"v"), "shape"),
+            ((1, False, b"k", b"v"), "namespace"),
+            ((1, 0.0, b"k", b"v"), "namespace"),
             ((1, 1, b"k", b"v"), "namespace"),
-            ((1, 0, "k", b"v"), "shape"),
-            ((1, 0, b"k", "v"), "shape"),
+            ((1, 0, "k", b"v"), "key"),
+            ((1, 0, b"k", "v"), "value"),
             ((1, 0, b"k"), "shape"),
-            ((1, 0, b"k", b"v", 0, 0), "shape"),
-            ((1, 0, b"k", b"v", None), "shape"),
-            ((1, 0, b"k", b"v", True), "shape"),
+            ((1, 0, b"k", b"v", 0, 0, 0), "ttl"),
+            ((1, 0, b"k", b"v", None), "expect"),
+            ((1, 0, b"k", b"v", True), "expect"),
             ((1, 0, b"", b"v"), "key"),
             ((1, 0, b"\xff", b"v"), "UTF-8"),
             ((1, 0, b"k" * 17, b"v"), "17 bytes"),
             ((1, 0, b"k", b"v" * 5001), "5001 bytes"),
             ((1, 0, b"k", b"v", -3), "expect"),
             ((1, 0, b"k", b"v", 2**63), "expect"),
-            ((2, 0, b"k", b"v"), "shape"),
+            ((2, 0, b"k", b"v"), "expect"),
             ((2, 0, b""), "key"),
             ((2, 0, b"k", -3), "expect"),
             ((2, 0), "shape"),
             (expire_sessions(5), "not for clients"),
+            (expire(5), "not for clients"),
             ((3, b"", *session[2:]), "client id"),
             ((3, b"c" * 9, *session[2:]), "client id"),
             ((3, "c", *session[2:]), "shape"),
@@ -377,6 +393,8 @@ class DoorTests(RpcTestCase):
             delete(b"k"),
             delete(b"k", 4),
             in_session(b"c" * 8, 2**63 - 1, delete(b"k")),
+            in_session(b"c", 1, transaction([compare(3, 0, b"k", 0)], [put(b"k", b"v")], [get(b"k")])),
+            lock(b"l", ttl_ms=1000),
         ]
         self.raw((WRITE, 0, tuple(good), 0))
         self.assertEqual(self.key_value.writes[0][0], good)
@@ -739,6 +757,11 @@ class ErrorTests(SynchronousTestCase):
             errors.UnsupportedMediaType("no"),
             errors.Overloaded("no"),
             errors.Compacted(9),
+            errors.FutureRevision(9),
+            errors.LeaseNotFound(9),
+            errors.LockHeld(b"name", 9),
+            errors.LockNotHeld(b"name", 0),
+            errors.AnswerNotKept(9),
             errors.NoLeader(),
             errors.NotLeader(None, 3),
             errors.ProposalDropped(),

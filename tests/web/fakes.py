@@ -77,6 +77,9 @@ class FakeKeyValue:
     def revision(self) -> int:
         return self.store.revision
 
+    def state(self) -> Store:
+        return self.store
+
     def _call(self, call: Callable[[], None]) -> None:
         if self.holds:
             self.waiting.append(call)
