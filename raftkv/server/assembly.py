@@ -525,6 +525,8 @@ def _write_limits(config: NodeConfig) -> WriteLimits:
         max_pending_writes=limits.max_pending_writes,
         max_pending_bytes=limits.max_pending_bytes,
         max_sessions=limits.max_sessions,
+        max_leases=limits.max_leases,
+        max_lock_waiters=limits.max_lock_waiters,
     )
 
 

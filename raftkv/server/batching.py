@@ -13,7 +13,7 @@ from typing import Final
 from raftkv.errors import RaftKVError
 from raftkv.interfaces import Command, Result
 from raftkv.kvstore.checking import size_of as size_of_command
-from raftkv.kvstore.commands import PUT, SESSION
+from raftkv.kvstore.commands import FENCED, GRANT, LOCK, PUT, SESSION
 from raftkv.protocols.framing import KIB, MIB, FrameLimits
 
 Done = Callable[[Sequence[Result] | RaftKVError], None]
@@ -70,3 +70,20 @@ def size_of(commands: Sequence[Command]) -> int:
         else:
             size += size_of_command(inner)
     return size
+
+
+def makes_lease(command: Command) -> bool:
+    """Tell whether a command makes a lease if it is carried out."""
+    inner = _innermost(command)
+    return inner[0] == GRANT or (inner[0] == PUT and len(inner) == 7) or (inner[0] == LOCK and not inner[3])
+
+
+def makes_ticket(command: Command) -> bool:
+    """Tell whether a command asks for a lock."""
+    return bool(_innermost(command)[0] == LOCK)
+
+
+def _innermost(command: Command) -> Command:
+    while command[0] in (SESSION, FENCED):
+        command = command[4]
+    return command

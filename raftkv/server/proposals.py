@@ -31,7 +31,17 @@ from raftkv.protocols.rpc_frames import MAX_ITEMS
 from raftkv.raft.messages import Entry
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, SoftState
-from raftkv.server.batching import MAX_ENTRY_BYTES, MAX_WRITE_BYTES, Done, Submission, batches, commands_of, size_of
+from raftkv.server.batching import (
+    MAX_ENTRY_BYTES,
+    MAX_WRITE_BYTES,
+    Done,
+    Submission,
+    batches,
+    commands_of,
+    makes_lease,
+    makes_ticket,
+    size_of,
+)
 from raftkv.server.clustertime import ClusterClock
 
 
@@ -46,6 +56,8 @@ class WriteLimits:
     :ivar max_pending_writes: commands that may wait on this node.
     :ivar max_pending_bytes: bytes of keys and values that may wait on this node.
     :ivar max_sessions: clients whose answers are kept; a new one is refused past it.
+    :ivar max_leases: leases that there may be; likewise.
+    :ivar max_lock_waiters: how many may hold locks or wait for them; likewise.
     """
 
     request_timeout_seconds: float
@@ -55,6 +67,8 @@ class WriteLimits:
     max_pending_writes: int
     max_pending_bytes: int
     max_sessions: int
+    max_leases: int
+    max_lock_waiters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +193,7 @@ class Proposals:
 
     def _propose(self, submissions: list[Submission]) -> None:
         self._continue_cluster_time()
-        admitted = [s for s in submissions if self._admit_sessions(s)]
+        admitted = [s for s in submissions if self._admit(s)]
         for batch in self._batches(admitted, self._limits.max_batch_commands):
             self._propose_batch(batch)
 
@@ -246,19 +260,25 @@ class Proposals:
             self._forget_replaced(index)
             self._wake()
 
-    def _admit_sessions(self, submission: Submission) -> bool:
-        if not self._lacks_room(submission):
-            return True
-        self._finish(
-            [submission], Overloaded(f"there is no room for another session; the limit is {self._limits.max_sessions}")
-        )
-        return False
+    def _admit(self, submission: Submission) -> bool:
+        shortage = self._shortage(submission)
+        if shortage:
+            self._finish([submission], Overloaded(f"there is no room for another {shortage}"))
+        return not shortage
 
-    def _lacks_room(self, submission: Submission) -> bool:
-        store = self._store()
-        if store.session_count < self._limits.max_sessions:
-            return False
-        return any(command[0] == SESSION and not store.has_session(command[1]) for command in submission.commands)
+    def _shortage(self, submission: Submission) -> str:
+        """Return what a write would make that there is no room for, and the limit; empty where there is room."""
+        store, limits = self._store(), self._limits
+        commands = submission.commands
+        if store.session_count >= limits.max_sessions and any(
+            command[0] == SESSION and not store.has_session(command[1]) for command in commands
+        ):
+            return f"session; the limit is {limits.max_sessions} (limits.maxSessions)"
+        if store.lease_count >= limits.max_leases and any(map(makes_lease, commands)):
+            return f"lease; the limit is {limits.max_leases} (limits.maxLeases)"
+        if store.ticket_count >= limits.max_lock_waiters and any(map(makes_ticket, commands)):
+            return f"lock, or wait for one; the limit is {limits.max_lock_waiters} (limits.maxLockWaiters)"
+        return ""
 
     def applied(self, entry: Entry, results: Sequence[Result]) -> None:
         """An entry was applied: answer those who proposed it, if it is theirs (B65)."""
@@ -296,11 +316,11 @@ class Proposals:
         if not address or self._node.leader in (None, self._node.node_id):
             self._wait(own)
         else:
-            # A request has one outcome: who will probably be refused a session goes apart from the others, and no
-            # batch travels in parts. That our own state may be a little behind the leader's matters little here.
+            # A request has one outcome: who will probably be refused for want of room goes apart from the others, and
+            # no batch travels in parts. That our own state may be a little behind the leader's matters little here.
             groups: tuple[list[Submission], list[Submission]] = ([], [])
             for submission in own:
-                groups[self._lacks_room(submission)].append(submission)
+                groups[bool(self._shortage(submission))].append(submission)
             for group in groups:
                 for batch in self._batches(group, min(self._limits.max_batch_commands, MAX_ITEMS)):
                     self._forward(address, batch)

@@ -64,6 +64,7 @@ class ClusterSettings:
     :ivar trailing_entries: entries kept in the log behind a snapshot.
     :ivar max_snapshots: how many snapshots are kept.
     :ivar log_cache_bytes: what the log may take of memory.
+    :ivar history_max_revisions: how many past revisions are kept: few, so that compaction goes on all the time.
     :ivar segment_bytes: size of a segment of the log.
     :ivar note_interval: indexes between two notes of the state's digest.
     :ivar raft_bounds: bounds of the core that differ from their defaults.
@@ -85,6 +86,7 @@ class ClusterSettings:
     trailing_entries: int = 20
     max_snapshots: int = 2
     log_cache_bytes: int = 32 * 1024 * 1024
+    history_max_revisions: int = 50
     segment_bytes: int = 8192
     note_interval: int = NOTE_INTERVAL
     raft_bounds: Mapping[str, int] = field(default_factory=dict)
@@ -477,6 +479,7 @@ class SimulatedCluster:
             heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
             lease_reads=settings.lease_reads,
             clock_drift_bound=settings.clock_drift_bound,
+            history_max_revisions=settings.history_max_revisions,
             limits=Limits(
                 request_timeout_seconds=settings.request_timeout_seconds,
                 leader_wait_seconds=0.6 * settings.request_timeout_seconds,

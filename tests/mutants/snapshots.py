@@ -63,8 +63,7 @@ MUTANTS = (
         reference="section 8, B63",
         edits=(
             Edit(RESTORING, "            self._sessions.restore(session)\n", "            pass\n"),
-            Edit(RESTORING, " or len(self._sessions) != header.sessions:", ":"),
-            Edit(RESTORING, "(sessions, len(self._sessions)), ", ""),
+            Edit(RESTORING, "        if found != promised:\n", "        if False:\n"),
             Edit(RESTORING, "        if store.digest() != header.digest:\n", "        if False:\n"),
         ),
         hints=VIEW_TESTS,

@@ -20,7 +20,7 @@ from raftkv.errors import (
     TooLarge,
 )
 from raftkv.kvstore import Store
-from raftkv.kvstore.commands import delete, in_session, pack_batch, put
+from raftkv.kvstore.commands import delete, fenced, grant, in_session, keepalive, lock, pack_batch, put, unlock
 from raftkv.protocols.codec import encode
 from raftkv.protocols.framing import KIB, MIB, FrameLimits, pack
 from raftkv.raft.messages import AppendEntries, Entry, EntryKind
@@ -41,6 +41,8 @@ class ProposalsTestCase(SynchronousTestCase):
         max_pending_writes=10,
         max_pending_bytes=1000,
         max_sessions=1,
+        max_leases=2,
+        max_lock_waiters=2,
     )
 
     def setUp(self) -> None:
@@ -311,6 +313,33 @@ class SizeTests(ProposalsTestCase):
             self.assertLess(len(entry.payload), 8 * MIB)
             self.commit(entry)
         self.assertEqual(sum(map(len, self.answers.values())), 40_000)
+
+
+class RoomTests(ProposalsTestCase):
+    """What there is only so much room for."""
+
+    def test_leases(self) -> None:
+        """Where there are as many leases as there may be, what would make another is refused, and nothing else."""
+        self.store.apply(1, pack_batch(0, 0, [grant(1000), put(b"k", b"", ttl_ms=1000)]))
+        self.submit("grant", grant(1000))
+        self.submit("ttl", in_session(b"c", 1, put(b"k", b"", ttl_ms=1000)))
+        self.submit("lock", fenced(b"l", 1, lock(b"l", ttl_ms=1000)))
+        self.submit("keepalive", keepalive(1))
+        self.submit("put", put(b"k", b"", lease=1))
+        self.submit("lock with it", lock(b"l", lease=1))
+        self.proposals.gather()
+        self.assertEqual(set(self.answers), {"grant", "ttl", "lock"})
+        self.assertIn("limits.maxLeases", str(self.answers["grant"]))
+
+    def test_locks(self) -> None:
+        """Likewise for those who hold locks or wait for them."""
+        locks = [lock(name, lease=1) for name in (b"l", b"m", b"n")]
+        self.store.apply(1, pack_batch(0, 0, [grant(1000), *locks]))
+        self.submit("lock", lock(b"o", lease=1))
+        self.submit("unlock", unlock(b"l"))
+        self.proposals.gather()
+        self.assertEqual(set(self.answers), {"lock"})
+        self.assertIn("limits.maxLockWaiters", str(self.answers["lock"]))
 
 
 class FollowerTests(ProposalsTestCase):
