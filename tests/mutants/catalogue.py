@@ -7,6 +7,7 @@ from tests.mutants import (
     durability,
     elections,
     incarnations,
+    key_value,
     leadership,
     leases,
     membership,
@@ -44,6 +45,7 @@ CHAPTERS: dict[str, tuple[Mutant, ...]] = {
     "Snapshots": snapshots.MUTANTS,
     "Disasters": disasters.MUTANTS,
     "The state machine": state_machine.MUTANTS,
+    "The key-value model": key_value.MUTANTS,
     "The digest of the state": states.MUTANTS,
     "Services": services.MUTANTS,
 }

@@ -1,0 +1,1 @@
+The state machine keeps past revisions (as far as ``history.maxRevisions``, ``history.maxBytes`` and ``history.maxAge`` allow) and knows transactions, counters, deletes of ranges, leases, locks and elections; native clients can send them. Logs and snapshots of earlier development versions are refused.
