@@ -26,6 +26,7 @@ Slot = tuple[bytes, Record | None, Previous]
 
 SEGMENT_REVISIONS: Final = 1024  #: after so many slots a new list is begun, so that dropping a list is no pause
 SEGMENT_BYTES: Final = 1024 * 1024  #: likewise for their entries, so that the size of what is kept is known well enough
+_COMMAND_BYTES: Final = 50  # of a command without its value, about
 _STRIDE: Final = 3  # a segment is flat: three elements for each revision
 
 
@@ -219,21 +220,22 @@ class History:
         self._shared = set()
 
     @classmethod
-    def restored(cls, slots: deque[list[Any]], next_revision: int) -> History:
-        """Return a history made of segments, each :data:`SEGMENT_REVISIONS` revisions long but the first.
+    def restored(cls, segments: deque[tuple[list[Any], int]], next_revision: int) -> History:
+        """Return a history made of segments.
 
-        :param slots: the segments, oldest first; taken over.
+        :param segments: the oldest first, each :data:`SEGMENT_REVISIONS` revisions long but the first; with each the
+            bytes of its values. Taken over.
         :param next_revision: the revision behind the last one.
         """
         history = cls()
         first = next_revision
-        for segment in reversed(slots):
-            if not segment:
-                continue
-            first -= len(segment) // _STRIDE
-            history._segments.appendleft(segment)
-            history._sizes.appendleft(sum(map(_size_of, segment[1::_STRIDE])))
-            history._firsts.append(first)
+        for segment, size_bytes in reversed(segments):
+            if segment:
+                revisions = len(segment) // _STRIDE
+                first -= revisions
+                history._segments.appendleft(segment)
+                history._sizes.appendleft(size_bytes + revisions * _COMMAND_BYTES)
+                history._firsts.append(first)
         history._firsts.reverse()
         history._begin_tail(next_revision, [])
         return history
@@ -242,10 +244,6 @@ class History:
 def _copied(segment: list[Any]) -> list[Any]:
     """Return a segment that has nothing in common with this one that could change."""
     return [noted.copy() if type(noted) is list else noted for noted in segment]
-
-
-def _size_of(record: Record | None) -> int:
-    return 100 if record is None else 100 + len(record[0])
 
 
 def _draw(segments: list[tuple[int, list[Any]]]) -> Iterator[tuple[int, list[Slot]]]:

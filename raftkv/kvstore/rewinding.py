@@ -30,9 +30,10 @@ class Rewinder:
         self._slots: list[Slot] = []  # of the revision that is being told, the last one first
         self._telling = False
         self._segment: list[tuple[Any, Any, Any]] = []  # the newest first
-        self._segments: deque[list[Any]] = deque()
+        self._segments: deque[tuple[list[Any], int]] = deque()
         self._before: dict[bytes, Previous] = {}  # what keys were before all that has been told
         self._ghosts: dict[bytes, int] = {}
+        self._untold: set[bytes] = set()  # keys that were something since a revision that is still to come
 
     def feed(self, changes: Iterable[tuple[Any, ...]]) -> None:
         """Take more changes.
@@ -58,10 +59,8 @@ class Rewinder:
             self._end_revision()
         if self._next >= self._oldest:
             raise ValueError(f"it ends at revision {self._next + 1}, not at {self._oldest}")
-        for key, previous in self._before.items():
-            modified = previous[2] if isinstance(previous, tuple) else previous
-            if modified is not None and modified >= self._oldest:
-                raise ValueError(f"it tells of no change of {key!r} at revision {modified}")
+        if self._untold:
+            raise ValueError(f"it does not tell how {min(self._untold)!r} became what it was")
         self._end_segment()
         history = History.restored(self._segments, self._revision + 1)
         self._records.take_past(history, self._ghosts)
@@ -81,6 +80,10 @@ class Rewinder:
         if not _can_precede(previous, record, revision):
             raise ValueError(f"before revision {revision}, {key!r} cannot have been {previous!r}")
         self._before[key] = previous
+        if since is not None:
+            self._untold.discard(key)
+        if previous is not None and (previous[2] if isinstance(previous, tuple) else previous) >= self._oldest:
+            self._untold.add(key)
         return (key, record, previous)
 
     def _end_revision(self) -> None:
@@ -93,7 +96,8 @@ class Rewinder:
             self._end_segment()
 
     def _end_segment(self) -> None:
-        self._segments.appendleft([part for slot in reversed(self._segment) for part in slot])
+        segment = [part for slot in reversed(self._segment) for part in slot]
+        self._segments.appendleft((segment, sum(len(slot[1][0]) for slot in self._segment if slot[1] is not None)))
         self._segment = []
 
 

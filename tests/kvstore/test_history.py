@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgpack
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import Compacted, FutureRevision
@@ -21,6 +22,7 @@ from raftkv.kvstore.commands import (
     transaction,
 )
 from raftkv.kvstore.history import SEGMENT_REVISIONS
+from raftkv.kvstore.snapshotting import HISTORY
 from tests.kvstore.helpers import apply, restore, snapshot
 
 
@@ -156,6 +158,16 @@ class CompactionTests(SynchronousTestCase):
         self.assertGreater(len(twin._records._ghosts), 0)
         self.assertEqual((store.digest(), snapshot(store)), (twin.digest(), snapshot(twin)))
 
+    def test_when_a_key_was_deleted_is_forgotten(self) -> None:
+        """A key that comes back has the same history whether or not the node still knew when it was deleted."""
+        writes = [put(b"a", b""), delete(b"a"), put(b"b", b""), compact(3)]
+        store, twin = Store(), Store()
+        apply(store, *writes, put(b"a", b""))
+        apply(twin, *writes)
+        apply(twin, put(b"a", b""))
+        told = [[chunk for chunk in snapshot(each) if msgpack.unpackb(chunk)[0] == HISTORY] for each in (store, twin)]
+        self.assertEqual((len(told[0]), told[0]), (1, told[1]))
+
     def test_freed_in_slices(self) -> None:
         """What was compacted is freed a little at a time, and in the end all of it."""
         store = self.filled()
@@ -190,7 +202,7 @@ class CompactionTests(SynchronousTestCase):
         for chunk in store.capture():
             taken.append(chunk)
             if store.compact_revision < store.revision:
-                apply(store, compact(min(store.revision, store.compact_revision + 500)))
+                apply(store, compact(min(store.revision, store.compact_revision + 1500)))
             store.tidy(700)
             apply(store, put(b"new", b""), delete_range(b"", b"3"))
         self.assertEqual(taken, expected)
