@@ -142,17 +142,11 @@ class Records:
     # -- commands ------------------------------------------------------------------------------------------------
 
     def put(self, command: Command) -> Result:
-        """Carry out a ``PUT`` without a lease: :meth:`change` and :meth:`commit` written out, for nearly all are such.
+        """Carry out a ``PUT`` without more: :meth:`change` and :meth:`commit` written out, for nearly all are such.
 
         :raises ValueError: the command is malformed; likewise :exc:`TypeError`. Nothing has changed then.
         """
-        if len(command) == 4:
-            _, namespace, key, value = command
-        else:
-            _, namespace, key, value, expect = command
-            found = self.mod_revision_against(key, expect)
-            if found is not None:
-                return (PRECONDITION_FAILED, found)
+        _, namespace, key, value = command
         if namespace != 0:
             raise ValueError(f"unknown namespace {namespace!r}")
         revision = self.revision + 1
@@ -179,6 +173,15 @@ class Records:
                 self._leases.settle()
         self.revision = revision
         return (OK, revision)
+
+    def put_if(self, command: Command) -> Result:
+        """Carry out a ``PUT`` with a condition.
+
+        :raises ValueError: the command is malformed; likewise :exc:`TypeError`. Nothing has changed then.
+        """
+        *plain, expect = command
+        found = self.mod_revision_against(plain[2], expect)
+        return self.put(tuple(plain)) if found is None else (PRECONDITION_FAILED, found)
 
     def delete(self, command: Command) -> Result:
         """Carry out a ``DELETE``.

@@ -91,7 +91,7 @@ class Store(Reader):
                 self._cluster_time_ms = cluster_time_ms
             put = self._records.put
             results = [
-                put(command) if command[0] == PUT and len(command) < 6 else self._execute(command)
+                put(command) if len(command) == 4 and command[0] == PUT else self._execute(command)
                 for command in commands
             ]
         except (ValueError, TypeError, LookupError, OverflowError) as error:
@@ -227,8 +227,10 @@ class Store(Reader):
         """Carry out one of the commands that may be in a session."""
         code = command[0]
         if code == PUT:
-            if len(command) < 6:
+            if len(command) == 4:
                 return self._records.put(command)
+            if len(command) == 5:
+                return self._records.put_if(command)
             return self._tenures.put(command, self._cluster_time_ms)
         if code == DELETE:
             return self._records.delete(command)
