@@ -6,7 +6,8 @@
 - :mod:`~raftkv.kvstore.store`: :class:`Store`, which applies entries; :mod:`~raftkv.kvstore.reading`: its read side,
   and :mod:`~raftkv.kvstore.views`: what that returns.
 - :mod:`~raftkv.kvstore.records`: the records, their revisions, and what a put or delete makes of them.
-- :mod:`~raftkv.kvstore.history`: what each revision changed; :mod:`~raftkv.kvstore.revisiontimes`: when that was.
+- :mod:`~raftkv.kvstore.history`: what each revision changed; :mod:`~raftkv.kvstore.ghosts`: keys that are no more;
+  :mod:`~raftkv.kvstore.revisiontimes`: when that was.
 - :mod:`~raftkv.kvstore.keys`: the keys in order; :mod:`~raftkv.kvstore.ranges`: pages of them, of now and of the past.
 - :mod:`~raftkv.kvstore.transactions` and :mod:`~raftkv.kvstore.counters`: the writes that look before they write.
 - :mod:`~raftkv.kvstore.leases`, :mod:`~raftkv.kvstore.locks`: what is held for a time, and by whom;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from itertools import islice
 
 from raftkv.kvstore.digest import Record
 from raftkv.kvstore.keys import prefix_end
@@ -20,7 +21,9 @@ _AFTER = b"\x00"  # appended to a key, it gives the next one that can be
 def items(
     records: Records, start: bytes, end: bytes | None, revision: int, *, reverse: bool
 ) -> Iterator[tuple[bytes, Record]]:
-    """Yield the keys and records of a range at a revision that is kept, in order; all of one moment.
+    """Yield the keys and records of a range at a revision that is kept, in order.
+
+    Nothing may change until all of them are drawn, unless the revision is 0.
 
     :param revision: 0 for now, the changes of a transaction under way included.
     """
@@ -31,12 +34,17 @@ def items(
             if record is not None:
                 yield key, record
         return
-    if records.ghost_count(start, end):
-        keys = heapq.merge(keys, records.ghost_keys(start, end, reverse=reverse), reverse=reverse)
+    if records.ghosts.count(start, end):
+        keys = heapq.merge(keys, records.ghosts.keys(start, end, reverse=reverse), reverse=reverse)
     for key in keys:
         record = records.get_at(key, revision)
         if record is not None:
             yield key, record
+
+
+def scan(records: Records, start: bytes, end: bytes | None, limit: int) -> Iterator[tuple[bytes, Record]]:
+    """Yield up to ``limit`` records of a range in order, while it may change; 0 or less yields nothing."""
+    return islice(items(records, start, end, 0, reverse=False), max(limit, 0))
 
 
 def page(
@@ -114,7 +122,7 @@ def count(records: Records, start: bytes, end: bytes | None, revision: int = 0) 
     present = records.count(start, end)
     if not revision or revision >= records.revision + bool(records.open_slots):
         return present
-    if present + records.ghost_count(start, end) < records.revision - revision:
+    if present + records.ghosts.count(start, end) < records.revision - revision:
         return sum(1 for _ in items(records, start, end, revision, reverse=False))
     changed = set(records.open_slots).union(records.history.changed_keys(revision))
     for key in changed:

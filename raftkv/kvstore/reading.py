@@ -115,7 +115,7 @@ class Reader:
 
         :param limit: 0 or less yields nothing.
         """
-        return self._records.scan(start, end, limit)
+        return ranges.scan(self._records, start, end, limit)
 
     def page(
         self,

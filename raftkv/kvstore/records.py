@@ -29,6 +29,7 @@ from raftkv.kvstore.commands import (
     Result,
 )
 from raftkv.kvstore.digest import Record
+from raftkv.kvstore.ghosts import Ghosts
 from raftkv.kvstore.history import History, Previous, Slot
 from raftkv.kvstore.keys import OrderedKeys
 from raftkv.kvstore.leases import Leases
@@ -56,12 +57,13 @@ class Records:
     :ivar revision: the revision of the last change, 0 before the first.
     :ivar weight: the sum that the records count in the digest.
     :ivar history: what the revisions changed.
+    :ivar ghosts: keys that are no more.
     :ivar open_slots: of the transaction under way, by key: what the next revision is going to have changed.
     """
 
     __slots__ = (
-        *("_by_key", "_captured_revision", "_frontier", "_ghost_keys", "_ghosts", "_keys", "_leases", "_preserved"),
-        *("history", "open_slots", "revision", "weight"),
+        *("_by_key", "_captured_revision", "_frontier", "_keys", "_leases", "_preserved"),
+        *("ghosts", "history", "open_slots", "revision", "weight"),
     )
 
     def __init__(self, leases: Leases) -> None:
@@ -76,9 +78,7 @@ class Records:
         self._leases = leases
         self._by_key = _ByKey()
         self._keys = OrderedKeys()
-        # Keys that are no more, but that some revision may still be asked for, with the revision that deleted them.
-        self._ghosts: dict[bytes, int] = {}
-        self._ghost_keys = OrderedKeys()
+        self.ghosts = Ghosts()
         # The snapshot under way: the revision of its moment (-1, below every record's, while there is none), the last
         # key that it has drawn, and what was replaced since that moment at that key or above.
         self._captured_revision = -1
@@ -96,7 +96,7 @@ class Records:
 
     def get_at(self, key: bytes, revision: int) -> Record | None:
         """Return the record that a key had at a revision that is kept."""
-        found: Previous = self._by_key.get(key) or self._ghosts.get(key)
+        found: Previous = self._by_key.get(key) or self.ghosts.revisions.get(key)
         while found is not None:
             if isinstance(found, int):
                 record, changed = None, found
@@ -107,37 +107,14 @@ class Records:
             found = self.open_slots[key][2] if changed > self.revision else self.history.previous(changed, key)
         return None
 
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> Iterator[tuple[bytes, Record]]:
-        """Yield up to ``limit`` records of a range in key order; see :meth:`raftkv.kvstore.store.Store.scan`."""
-        if limit <= 0:
-            return
-        for run in self._keys.runs(start, end):
-            for key in run:
-                record = self._by_key.get(key)
-                if record is None:
-                    continue  # deleted since the run was made
-                yield key, record
-                limit -= 1
-                if limit == 0:
-                    return
-
     def keys(self, start: bytes, end: bytes | None, *, reverse: bool) -> Iterator[bytes]:
         """Yield the keys of a range in order; the range does not change until all of them are drawn."""
         runs = self._keys.runs_back if reverse else self._keys.runs
         return chain.from_iterable(runs(start, end))
 
-    def ghost_keys(self, start: bytes, end: bytes | None, *, reverse: bool) -> Iterator[bytes]:
-        """Yield the keys of a range that are no more, but have been at some revision that may still be kept."""
-        runs = self._ghost_keys.runs_back if reverse else self._ghost_keys.runs
-        return chain.from_iterable(runs(start, end))
-
     def count(self, start: bytes, end: bytes | None) -> int:
         """Return how many keys lie in a range."""
         return self._keys.count(start, end)
-
-    def ghost_count(self, start: bytes, end: bytes | None) -> int:
-        """Return how many keys :meth:`ghost_keys` yields."""
-        return self._ghost_keys.count(start, end)
 
     # -- commands ------------------------------------------------------------------------------------------------
 
@@ -157,7 +134,7 @@ class Records:
             self.weight += (extend(0, key) + _TOKEN_OFFSET) * weight
             record = self._by_key[key] = (value, revision, revision, 1, 0)
             self._keys.toggle(key)
-            self.history.note((key, record, self._unbury(key) if self._ghosts else None))
+            self.history.note((key, record, self.ghosts.unbury(key) if self.ghosts.revisions else None))
         else:
             old_value, create_revision, mod_revision, version, lease = old
             grown = extend(0, value) - extend(0, old_value) + _MODIFIED * (revision - mod_revision) + _VERSION
@@ -236,7 +213,7 @@ class Records:
         self.weight += digest.token(key) * weight
         before: Previous = old
         if old is None:
-            before = self._unbury(key)
+            before = self.ghosts.unbury(key)
             self._keys.toggle(key)
         else:
             self._preserve(key, old)
@@ -259,7 +236,7 @@ class Records:
             return None
         self._preserve(key, old)
         self._keys.toggle(key)
-        self._bury(key, self.revision + 1)
+        self.ghosts.bury(key, self.revision + 1)
         self.weight -= token * digest.weight(old)
         if old[4]:
             self._leases.detach(old[4], key)
@@ -294,34 +271,20 @@ class Records:
             else:
                 del self._by_key[key]
             if record is None:
-                self._unbury(key)
+                self.ghosts.unbury(key)
             elif type(before) is int:
-                self._bury(key, before)
+                self.ghosts.bury(key, before)
         self._leases.settle()
 
     def _preserve(self, key: bytes, old: Record) -> None:
         if old[2] <= self._captured_revision and key >= self._frontier:
             self._preserved[key] = old
 
-    def _bury(self, key: bytes, revision: int) -> None:
-        self._ghosts[key] = revision
-        self._ghost_keys.toggle(key)
-
-    def _unbury(self, key: bytes) -> int | None:
-        revision = self._ghosts.pop(key, None)
-        if revision is not None:
-            self._ghost_keys.toggle(key)
-        return revision
-
     # -- letting go ----------------------------------------------------------------------------------------------
 
     def tidy(self, limit: int) -> bool:
         """Free about ``limit`` revisions that were compacted; return whether more are left."""
-        return self.history.tidy(limit, self._forget_ghost)
-
-    def _forget_ghost(self, key: bytes, revision: int) -> None:
-        if self._ghosts.get(key) == revision:
-            self._unbury(key)
+        return self.history.tidy(limit, self.ghosts.forget)
 
     # -- snapshots -----------------------------------------------------------------------------------------------
 
@@ -370,15 +333,12 @@ class Records:
         :param ghosts: keys that are no more, with the revisions that deleted them.
         """
         self.history = history
-        self._ghosts = ghosts
-        self._ghost_keys.extend(sorted(ghosts))
+        self.ghosts.restore(ghosts)
 
     def discard(self, limit: int) -> bool:
         """Free about ``limit`` records of a state that is no longer used; return whether more are left."""
         by_key = self._by_key
         for _ in range(min(limit, len(by_key))):
             by_key.popitem()
-        for _ in range(min(limit, len(self._ghosts))):
-            self._ghosts.popitem()
-        left = [self._keys.discard(limit), self._ghost_keys.discard(limit), self.history.discard(limit)]
-        return bool(by_key or self._ghosts) or any(left)
+        left = [self._keys.discard(limit), self.ghosts.discard(limit), self.history.discard(limit)]
+        return bool(by_key) or any(left)

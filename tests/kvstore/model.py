@@ -93,8 +93,7 @@ class Model:
     def _write(self, command: Command) -> Result:
         match command:
             case (commands.PUT, 0, key, value, *rest):
-                expect, lease, ttl_ms = (*rest, *(commands.ANY, 0, 0)[len(rest) :])
-                return self._put(key, value, expect, lease, ttl_ms)
+                return self._put(key, value, *rest)
             case (commands.DELETE, 0, key, *rest):
                 if not self._holds(key, rest[0] if rest else commands.ANY):
                     return self._failed(key)
@@ -170,7 +169,7 @@ class Model:
     def _failed(self, key: bytes) -> Result:
         return (commands.PRECONDITION_FAILED, self.records[key][2] if key in self.records else 0)
 
-    def _put(self, key: bytes, value: bytes, expect: int, lease: int, ttl_ms: int) -> Result:
+    def _put(self, key: bytes, value: bytes, expect: int = commands.ANY, lease: int = 0, ttl_ms: int = 0) -> Result:
         if not self._holds(key, expect):
             return self._failed(key)
         if ttl_ms:
@@ -326,8 +325,8 @@ class Model:
         )
         ends = sorted((end, number) for number, (_, end, _) in self.leases.items() if end <= now)
         return [
-            *(lambda name=name, number=number: self._leave(name, number) for _, number, name in waits),  # type: ignore[misc]
-            *(lambda number=number: self._end(number) for _, number in ends),  # type: ignore[misc]
+            *(lambda name=name, number=number: self._leave(name, number) for _, number, name in waits),
+            *(lambda number=number: self._end(number) for _, number in ends),
         ]
 
     def _lock(self, name: bytes, lease: int, ttl_ms: int, wait_ms: int, key: bytes, value: bytes) -> Result:

@@ -155,7 +155,7 @@ class CompactionTests(SynchronousTestCase):
             apply(each, compact(each.revision - 10))
         while store.tidy(100):
             pass
-        self.assertGreater(len(twin._records._ghosts), 0)
+        self.assertGreater(len(twin._records.ghosts.revisions), 0)
         self.assertEqual((store.digest(), snapshot(store)), (twin.digest(), snapshot(twin)))
 
     def test_when_a_key_was_deleted_is_forgotten(self) -> None:
@@ -180,7 +180,7 @@ class CompactionTests(SynchronousTestCase):
         apply(store, put(b"a", b""), compact(store.revision + 1))
         while store.tidy(100):
             pass
-        self.assertEqual(store._records._ghosts, {})
+        self.assertEqual(store._records.ghosts.revisions, {})
 
     def test_one_large_revision_is_freed_in_slices(self) -> None:
         """The thousands of keys that one delete removed are let go of in portions too."""
@@ -188,10 +188,10 @@ class CompactionTests(SynchronousTestCase):
         apply(store, *(put(b"%04d" % n, b"") for n in range(3000)))
         apply(store, delete_range(b"", b""), put(b"a", b""))
         apply(store, compact(store.revision))
-        ghosts = [len(store._records._ghosts)]
+        ghosts = [len(store._records.ghosts.revisions)]
         while store.tidy(500):
-            ghosts.append(len(store._records._ghosts))
-        self.assertEqual(store._records._ghosts, {})
+            ghosts.append(len(store._records.ghosts.revisions))
+        self.assertEqual(store._records.ghosts.revisions, {})
         self.assertLessEqual(max(a - b for a, b in itertools.pairwise(ghosts)), 500)
 
     def test_freed_while_a_snapshot_is_taken(self) -> None:

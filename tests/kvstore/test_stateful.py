@@ -287,7 +287,7 @@ class StoreMachine(RuleBasedStateMachine):
         while self.store.tidy(2):
             pass
         if self.model.compact_revision == self.model.revision > 0:
-            assert not self.store._records._ghosts.keys() - set(self.model.order[self.model.revision])
+            assert not self.store._records.ghosts.revisions.keys() - set(self.model.order[self.model.revision])
 
 
 class StatefulTests(SynchronousTestCase):
