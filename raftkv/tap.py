@@ -59,7 +59,6 @@ from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource, TransferS
 from raftkv.protocols.warnings import RateLimitedLog
 from raftkv.server.assembly import Surroundings, assemble, assemble_repair
 from raftkv.server.beginning import Beginning, add_parts
-from raftkv.server.repairing import NotYet
 from raftkv.server.replica import Replica
 from raftkv.server.services import OrderedServices
 from raftkv.server.waiting import Waiting
@@ -196,15 +195,10 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
         made = assemble_repair(
             config, surroundings(), damage, repaired=lambda: reactor.callLater(0, start_repaired, parts)
         )
-        rpc = RpcService(
-            identity=made.identity,
-            endpoint=rpc_port,
-            clock=reactor,
-            key_value=NotYet(),
-            calls=made.repairing.calls(),
-            settings=_rpc_settings(config),
-        )
-        add_parts(parts, (made.transport, StopStep(others.stop_forwarding), made.repairing, rpc))
+        waiting = made.repairing.waiting
+        calls = {**node_calls(waiting), **made.repairing.calls()}
+        interfaces = _interfaces(config, reactor, (rpc_port, http_port), made.identity, waiting, calls)
+        add_parts(parts, (made.transport, StopStep(others.stop_forwarding), made.repairing, *interfaces))
         return parts
 
     def start_repaired(repair: OrderedServices) -> None:

@@ -12,7 +12,7 @@ with that leader. As long as fewer answer, somebody who has the entry may be amo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,19 +26,13 @@ from zope.interface import implementer
 
 from raftkv.errors import NoLeader, ProtocolViolation, RaftKVError, Removed
 from raftkv.interfaces import (
-    Command,
-    Consistency,
     EntriesAnswer,
     EntriesRequest,
     IForwarder,
-    IKeyValue,
     IPeerReceiver,
     IPeerTransport,
     IStorage,
-    Record,
-    Result,
 )
-from raftkv.kvstore import Store
 from raftkv.persistence.repair import LogRepair
 from raftkv.protocols.repairs import (
     LOG_ENTRIES,
@@ -54,6 +48,7 @@ from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import Entry, Message, SnapshotMeta
 from raftkv.raft.node import RaftNode
 from raftkv.raft.quorum import VoteResult, vote_result
+from raftkv.server.waiting import Waiting
 
 _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 4.0
@@ -118,6 +113,7 @@ class Repairing(Service):
     :param transport: learns where the others are.
     :param repaired: called once, when the log has been written anew.
     :param fatal: called in its place with the error that makes it impossible.
+    :ivar waiting: what the interfaces show meanwhile.
     """
 
     _log = Logger()
@@ -144,6 +140,10 @@ class Repairing(Service):
         self._repaired = repaired
         self._fatal = fatal
         self._asking: Deferred[None] | None = None
+        self.waiting = Waiting(node_id=node_id, role="repairing", reason=self._reason, seconds=clock.seconds)
+
+    def _reason(self) -> str:
+        return f"its log is damaged, and {len(self._repair.missing())} entries are asked of the other members"
 
     def startService(self) -> None:
         """Begin to ask."""
@@ -161,8 +161,8 @@ class Repairing(Service):
         return succeed(None)
 
     def calls(self) -> dict[str, Callable[[Mapping[str, Any]], object]]:
-        """Return what others can ask of a node in this state: what it has of its log."""
-        return {LOG_ENTRIES: self._answer}
+        """Return what others can ask of a node in this state: what it has of its log; all else of somebody else."""
+        return {**self.waiting.calls(), LOG_ENTRIES: self._answer}
 
     def _answer(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         request = decode_request(arguments)
@@ -282,51 +282,3 @@ class NoSnapshots:
 
     def abort(self) -> None:
         """See :class:`ISnapshotSink`."""
-
-
-@implementer(IKeyValue)
-class NotYet:
-    """The store of a node that has none yet: whoever asks is told to ask elsewhere."""
-
-    def __init__(self) -> None:
-        self._nothing = Store()
-
-    def write(
-        self,
-        commands: Sequence[Command],
-        done: Callable[[Sequence[Result] | RaftKVError], None],
-        *,
-        forwarded: bool = False,
-    ) -> None:
-        """See :class:`IKeyValue`."""
-        done(NoLeader())
-
-    def barrier(
-        self,
-        consistency: Consistency,
-        done: Callable[[RaftKVError | None], None],
-        *,
-        max_stale_seconds: float | None = None,
-    ) -> None:
-        """See :class:`IKeyValue`."""
-        done(NoLeader())
-
-    def staleness(self) -> float | None:
-        """See :class:`IKeyValue`."""
-        return None
-
-    def get(self, key: bytes) -> Record | None:
-        """See :class:`IKeyValue`; never called, as no barrier is passed."""
-        return None
-
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> Iterator[tuple[bytes, Record]]:
-        """See :class:`IKeyValue`; never called, as no barrier is passed."""
-        return iter(())
-
-    def revision(self) -> int:
-        """See :class:`IKeyValue`."""
-        return 0
-
-    def state(self) -> Store:
-        """See :class:`IKeyValue`; never called, as no barrier is passed."""
-        return self._nothing

@@ -1,4 +1,4 @@
-"""What the interfaces show of a node that is no member of its cluster yet: why, and nothing else."""
+"""What the interfaces show of a node that takes no part in its cluster yet: why, and nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CALLS: Final = (
 
 
 class NotBegun(NoLeader):
-    """The node is no member of the cluster yet, so nobody can be asked through it."""
+    """The node takes no part in the cluster yet, so nobody can be asked through it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -40,14 +40,18 @@ class NotBegun(NoLeader):
 
 @implementer(IKeyValue, INode)
 class Waiting:
-    """A node with an empty data directory, until it is known how it has to begin.
+    """A node with an empty data directory, until it is known how to begin; one with a damaged log, until it is whole.
 
+    :param role: what its status calls it.
     :param reason: returns what it waits for.
     :param seconds: a monotonic clock.
     """
 
-    def __init__(self, *, node_id: str, reason: Callable[[], str], seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, *, node_id: str, reason: Callable[[], str], seconds: Callable[[], float], role: str = "joining"
+    ) -> None:
         self._node_id = node_id
+        self._role = role
         self._reason = reason
         self._seconds = seconds
         self._began = seconds()
@@ -108,7 +112,7 @@ class Waiting:
         return {
             "node_id": self._node_id,
             "cluster_id": "",
-            "role": "joining",
+            "role": self._role,
             "term": 0,
             "leader": None,
             **dict.fromkeys(numbers, 0),

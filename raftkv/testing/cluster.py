@@ -31,7 +31,6 @@ from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, Write
 from raftkv.server.assembly import Assembled, Surroundings, assemble, assemble_repair, initial_configuration
 from raftkv.server.notes import NOTE_INTERVAL
-from raftkv.server.repairing import NotYet
 from raftkv.server.replica import Replica
 from raftkv.testing.beginning import Beginning, has_begun
 from raftkv.testing.checkers import Checkers, Violation
@@ -409,8 +408,9 @@ class SimulatedCluster:
             return
         if life.process is None:
             raise ValueError("the repair did not ask for a transport")
-        life.process.key_value = NotYet()
+        waiting = life.process.key_value = life.process.node = made.repairing.waiting
         life.process.calls = {
+            **node_calls(waiting),
             **made.repairing.calls(),
             "standing": lambda _: Standing(identity=made.identity, holds=True),
         }

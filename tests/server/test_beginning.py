@@ -169,3 +169,5 @@ class SameStatusTests(ReplicaTestCase):
         self.assertEqual(Waiting(node_id="n1", reason=str, seconds=float).calls().keys(), self.replica.calls().keys())
         self.assertEqual((waiting.keys(), waiting["digest"]), (running.keys(), running["digest"]))
         self.assertEqual(waiting["role"], "joining")
+        repairing = Waiting(node_id="n1", role="repairing", reason=str, seconds=float).status()
+        self.assertEqual(repairing["role"], "repairing")

@@ -197,7 +197,7 @@ class BrokenDiskTests(ClusterTestCase):
         all three vote again."""
         self.write(self.leader(), 6)
         self.cluster.clock.advance(1)
-        wiped, damaged = self.followers()
+        intact, (wiped, damaged) = self.leader(), self.followers()
         self.cluster.crash(damaged, power_loss=False)
         self.assertEqual(1, spoil_entry(self.cluster, damaged, random.Random(3)))
         self.cluster.lose_disk(wiped)
@@ -206,6 +206,8 @@ class BrokenDiskTests(ClusterTestCase):
         self.cluster.clock.advance(3)
         self.assertIsNone(self.cluster.nodes[wiped].raft)
         self.cluster.start(damaged)
+        # Whoever is asked by one that wants to be taken in, and does not know that question, turns it away for good.
+        self.assertLess(self.replica(intact).calls().keys(), self.cluster.network.processes[damaged].calls.keys())
 
         def is_voter_again() -> bool:
             member = self.cluster.committed_configuration().members.get(wiped)
