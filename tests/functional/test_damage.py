@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tests.functional.processes import FunctionalTestCase, Node
@@ -59,6 +60,28 @@ class DamageTests(FunctionalTestCase):
         for node in nodes:
             for number in (5, 6, 7):
                 self.assertEqual(node.get(f"key-{number}"), f"value-{number:04}")
+
+    def test_damaged_and_wiped(self) -> None:
+        """B41, B42: a node with a damaged log and one with an empty disk wait for the third; it supplies the one, and
+        with that one takes in the other."""
+        intact, damaged, wiped = nodes = self.make_cluster()
+        for number in range(10):
+            self.assertEqual(nodes[number % 3].set(f"key-{number}", f"value-{number:04}").status, 200)
+        for node in nodes:
+            node.stop()
+        self.damage(damaged, b"value-0005")
+        shutil.rmtree(wiped.data_dir)
+        damaged.start()
+        wiped.start()
+        told = f"127.0.0.1:{damaged.rpc_port}: "
+        self.wait_until(lambda: f"tries again: {told}" in wiped.log(), "the empty node to be told to ask again")
+        self.assertEqual([damaged.status()["role"], wiped.status()["role"]], ["repairing", "joining"])
+        self.assertIn("its log is damaged", damaged.request("GET", "/health/ready").json["error"]["message"])
+        self.assertEqual(damaged.set("key-5", "x").status, 503)
+        intact.start()
+        self.wait_ready(*nodes)
+        for node in nodes:
+            self.assertEqual(node.get("key-5", "stale"), "value-0005")
 
     def test_alone(self) -> None:
         """B41, B42: a node alone refuses to start, and says which file is damaged, and where."""
