@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from raftkv.config import Address, Limits, NodeConfig, cluster_id_of_peers, load_config
+from raftkv.config import Address, Limits, NodeConfig, load_config
 from raftkv.daemon.collector import Collector, freeze_long_lived
 from raftkv.daemon.logs import OBSERVER_NAME, LogChoice, choose
 from raftkv.daemon.pidfile import PidFile
@@ -39,13 +39,12 @@ from raftkv.daemon.process import (
 )
 from raftkv.daemon.steps import DirectoryLock, RecoveryProgress, StopStep
 from raftkv.errors import ConfigurationError, CorruptData, DamagedLog, StorageError
-from raftkv.interfaces import Identity, Joined, Standing
+from raftkv.interfaces import Identity, Standing
 from raftkv.kvstore.checking import CommandLimits
 from raftkv.membership import Founding, Joining, join_request
 from raftkv.persistence.disk import LocalDisk
 from raftkv.persistence.log import LogSettings
-from raftkv.persistence.membership import load_joined, refuse_removed, store_joined
-from raftkv.persistence.meta import load_meta
+from raftkv.persistence.membership import refuse_removed, store_joined
 from raftkv.persistence.worker import ThreadWorker
 from raftkv.protocols.asking import AnsweringPort, ask_standing
 from raftkv.protocols.command_rules import CommandRules
@@ -59,6 +58,7 @@ from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource, TransferS
 from raftkv.protocols.warnings import RateLimitedLog
 from raftkv.server.assembly import Surroundings, assemble, assemble_repair
 from raftkv.server.beginning import Beginning, add_parts
+from raftkv.server.origin import has_begun, identity_to_begin_with
 from raftkv.server.replica import Replica
 from raftkv.server.services import OrderedServices
 from raftkv.server.waiting import Waiting
@@ -170,7 +170,7 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
             snapshot_worker=ThreadWorker(reactor, "raftkv-snapshot"),
             transport=others.make_transport,
             forwarder=others.make_forwarder,
-            make_id=lambda: secrets.token_hex(16),
+            make_id=_make_id,
             fatal=supervisor.fatal,
             progress=RecoveryProgress(reactor.seconds),
             log_settings=LogSettings(),
@@ -212,7 +212,7 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
         stopped.addCallback(lambda _: add_parts(services, make_node())).addErrback(failed)
 
     add_parts(services, (supervisor, Collector(reactor), DirectoryLock(disk), *([PidFile(pidfile)] if pidfile else [])))
-    if config.is_alone or _has_begun(disk):
+    if config.is_alone or has_begun(disk):
         add_parts(services, make_node())
     else:
         beginning = Beginning(
@@ -222,7 +222,7 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
             make_node=make_node,
             fatal=supervisor.fatal,
         )
-        identity = _identity_to_begin_with(config, disk)
+        identity = identity_to_begin_with(config, disk, make_id=_make_id)
         waiting = Waiting(node_id=config.node_id, reason=lambda: beginning.reason, seconds=reactor.seconds)
         calls = {**node_calls(waiting), **waiting.calls()}
         beginning.wait_with(*_interfaces(config, reactor, (rpc_port, http_port), identity, waiting, calls))
@@ -302,31 +302,6 @@ def _ask(
     beginning.ask(founding)
 
 
-def _has_begun(disk: LocalDisk) -> bool:
-    """Tell whether it is known how the node began; whoever has no directory yet must ask."""
-    joined = load_joined(disk)
-    return load_meta(disk) is not None or (joined is not None and joined.configuration is not None)
-
-
-def _identity_to_begin_with(config: NodeConfig, disk: LocalDisk) -> Identity:
-    """Return who the node will be; its incarnation is on disk before anybody hears of it.
-
-    A node that dies between asking and hearing the answer asks again as the same one, and may be a member already.
-    """
-    joined = load_joined(disk)
-    if joined is None:
-        joined = Joined(incarnation=secrets.token_hex(16))
-        store_joined(disk, joined)
-    return Identity(
-        cluster_id="" if config.join else cluster_id_of_peers(config.initial_peers()),
-        node_id=config.node_id,
-        incarnation=joined.incarnation,
-        raft_addr=config.raft_advertised_addr,
-        rpc_addr=config.rpc_advertised_addr,
-        http_addr=config.http_advertised_addr,
-    )
-
-
 class _OtherNodes:
     """The ways to the other members and to the leader, made once it is known who we are."""
 
@@ -400,6 +375,11 @@ class _OtherNodes:
             if is_literal(target.host):
                 return endpoint(self._reactor, target.host, target.port, timeout=_DIAL_SECONDS)
         return HostnameEndpoint(self._reactor, target.host, target.port, timeout=_DIAL_SECONDS)
+
+
+def _make_id() -> str:
+    """Return an id that nothing else has, as hex."""
+    return secrets.token_hex(16)
 
 
 def _random() -> random.Random:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
-from raftkv.config import NodeConfig, cluster_id_of_peers
-from raftkv.errors import ConfigurationError, CorruptData, DamagedLog
+from raftkv.config import NodeConfig
+from raftkv.errors import CorruptData, DamagedLog
 from raftkv.interfaces import (
     IBatchWorker,
     Identity,
@@ -22,23 +21,19 @@ from raftkv.interfaces import (
     IForwarder,
     IPeerTransport,
     IStorage,
-    Joined,
-    Recovered,
 )
 from raftkv.kvstore import Store
 from raftkv.membership import Announcer, Directory, Membership, Promoter, RemovalWatch
 from raftkv.persistence.calls import BlockingCalls
-from raftkv.persistence.directory import open_directory
 from raftkv.persistence.fence import load_fence, remove_fence, store_fence
 from raftkv.persistence.log import LogSettings
-from raftkv.persistence.membership import RemovedNote, load_joined, refuse_removed, store_removed
-from raftkv.persistence.meta import Meta, check_meta
+from raftkv.persistence.membership import RemovedNote, refuse_removed, store_removed
 from raftkv.persistence.repair import LogRepair
 from raftkv.persistence.segment import log_identity
 from raftkv.persistence.storage import Storage
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
 from raftkv.raft import RaftNode, RaftSettings
-from raftkv.raft.configuration import Configuration, Member
+from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import SnapshotMeta
 from raftkv.server.clustertime import ClusterClock
 from raftkv.server.diskspace import SpaceWatch
@@ -47,6 +42,7 @@ from raftkv.server.fence import Fence
 from raftkv.server.freshness import Freshness
 from raftkv.server.housekeeping import Compaction, SessionExpiry, TenureExpiry
 from raftkv.server.notes import NOTE_INTERVAL
+from raftkv.server.origin import check_origin, identity_of, initial_configuration, joined_cluster, open_origin
 from raftkv.server.proposals import Proposals, WriteLimits
 from raftkv.server.reads import ReadLimits, Reads
 from raftkv.server.recovery import finish_founding
@@ -57,8 +53,6 @@ from raftkv.server.snapshotter import SnapshotSettings, Snapshotter
 from raftkv.server.statemachine import StateMachine
 from raftkv.server.transfers import SnapshotSink, SnapshotSource
 from raftkv.snapshot.files import SnapshotDirectory
-
-_log = Logger()
 
 TransportFactory = Callable[[Identity, ISnapshotSource, ISnapshotSink, Callable[[], int]], IPeerTransport]
 
@@ -128,11 +122,11 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     :raises raftkv.errors.CorruptData: what is on the disk cannot be trusted.
     """
     refuse_removed(world.disk)
-    joined = _joined(world.disk)
-    meta = _open(config, joined, world)
+    joined = joined_cluster(world.disk)
+    meta = open_origin(config, joined, world.disk, make_id=world.make_id, settings=world.log_settings)
     if meta.founding is not None:
         meta = finish_founding(world.disk, meta, world.log_settings)
-    identity = _identity(config, meta)
+    identity = identity_of(config, meta.cluster_id, meta.incarnation)
     snapshots = SnapshotDirectory(world.disk, cluster_id=meta.cluster_id, unreadable=world.unreadable)
     snapshots.clean()
     storage = world.watch(
@@ -147,7 +141,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         )
     )
     recovered = storage.recover()
-    _check_origin(config, joined, meta, recovered, root=world.disk.root)
+    check_origin(config, joined, meta, recovered, root=world.disk.root)
     node = RaftNode(
         node_id=config.node_id,
         incarnation=meta.incarnation,
@@ -397,8 +391,8 @@ def assemble_repair(
     :raises raftkv.errors.DamagedLog: there is nobody else, and something is missing.
     :raises raftkv.errors.CorruptData: more than the log is damaged.
     """
-    joined = _joined(world.disk)
-    meta = _open(config, joined, world)
+    joined = joined_cluster(world.disk)
+    meta = open_origin(config, joined, world.disk, make_id=world.make_id, settings=world.log_settings)
     snapshots = SnapshotDirectory(world.disk, cluster_id=meta.cluster_id, unreadable=world.unreadable)
     newest = snapshots.newest_meta()
     repair = LogRepair(
@@ -414,7 +408,7 @@ def assemble_repair(
     is_alone = known[-1].voters == {config.node_id}
     if (is_alone and repair.end_is_lost) or (not others and repair.missing()):
         raise damage
-    identity = _identity(config, meta)
+    identity = identity_of(config, meta.cluster_id, meta.incarnation)
     nothing = NoSnapshots()
     transport = world.transport(identity, nothing, nothing, lambda: repair.term)
     repairing = Repairing(
@@ -428,74 +422,6 @@ def assemble_repair(
         fatal=world.fatal,
     )
     return AssembledRepair(repairing=repairing, identity=identity, transport=transport)
-
-
-def _identity(config: NodeConfig, meta: Meta) -> Identity:
-    return Identity(
-        cluster_id=meta.cluster_id,
-        node_id=config.node_id,
-        incarnation=meta.incarnation,
-        raft_addr=config.raft_advertised_addr,
-        rpc_addr=config.rpc_advertised_addr,
-        http_addr=config.http_advertised_addr,
-    )
-
-
-def _joined(disk: IDisk) -> Joined | None:
-    joined = load_joined(disk)
-    return joined if joined is not None and joined.configuration is not None else None
-
-
-def _open(config: NodeConfig, joined: Joined | None, world: Surroundings) -> Meta:
-    def make_identity() -> tuple[str, str]:
-        if joined is not None:
-            return joined.cluster_id, joined.incarnation
-        if config.join:
-            raise ConfigurationError(f"raft.join: {config.node_id} has not been taken in yet; its directory is empty")
-        cluster_id = world.make_id() if config.is_alone else cluster_id_of_peers(config.initial_peers())
-        return cluster_id, world.make_id()
-
-    return open_directory(
-        world.disk,
-        node_id=config.node_id,
-        cluster_id=None,
-        make_identity=make_identity,
-        settings=world.log_settings,
-    )
-
-
-def _check_origin(config: NodeConfig, joined: Joined | None, meta: Meta, recovered: Recovered, *, root: str) -> None:
-    """Refuse to guess who is in the cluster: what the configuration says of its first members counts until the log
-    says who they are, and then not any more."""
-    knows = recovered.snapshot is not None or bool(recovered.configurations)
-    if config.join:
-        if joined is None and not knows:
-            raise ConfigurationError(
-                "raft.join: the data directory was made with raft.peers and names no members yet; expected raft.peers"
-            )
-        return
-    if config.is_alone or meta.former_cluster_id or (joined is not None and not joined.is_founder):
-        return
-    configured = cluster_id_of_peers(config.initial_peers())
-    if configured == meta.cluster_id:
-        return
-    if not knows:
-        check_meta(meta, root=root, node_id=config.node_id, cluster_id=configured)
-    _log.info(
-        "{node_id}: raft.peers is not what the cluster began with, and is ignored: the log says who the members are",
-        node_id=config.node_id,
-    )
-
-
-def initial_configuration(config: NodeConfig, joined: Joined | None = None) -> Configuration:
-    """Return the configuration that a node begins with (index 0): the same on each founder of a cluster, and what the
-    cluster said to one that joined."""
-    if joined is not None and joined.configuration is not None:
-        return joined.configuration
-    peers = config.initial_peers()
-    return Configuration(
-        members={name: Member(id=name, raft_addr=peers[name]) for name in sorted(peers)}, voters=frozenset(peers)
-    )
 
 
 def _removal_note(identity: Identity, index: int) -> RemovedNote:

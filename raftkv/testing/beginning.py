@@ -6,24 +6,17 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
-from raftkv.config import cluster_id_of_peers
 from raftkv.errors import StorageError
-from raftkv.interfaces import Identity, IDisk, Joined, Standing
+from raftkv.interfaces import Joined, Standing
 from raftkv.membership import Founding, Joining, join_request
-from raftkv.persistence.membership import load_joined, store_joined
-from raftkv.persistence.meta import META_FILE
+from raftkv.persistence.membership import store_joined
 from raftkv.protocols.rpc import node_calls
+from raftkv.server.origin import identity_to_begin_with
 from raftkv.server.waiting import Waiting
 from raftkv.testing.transport import SimulatedForwarder
 
 if TYPE_CHECKING:
     from raftkv.testing.cluster import Life, SimulatedCluster, SimulatedNode
-
-
-def has_begun(disk: IDisk) -> bool:
-    """Tell whether a disk says how its node began."""
-    joined = load_joined(disk)
-    return disk.exists(META_FILE) or (joined is not None and joined.configuration is not None)
 
 
 class Beginning:
@@ -37,7 +30,9 @@ class Beginning:
         self._node = node
         self._life = life
         self._config = cluster.config(node.name)
-        self._identity = self._make_identity()
+        self._identity = identity_to_begin_with(
+            self._config, node.disk, make_id=lambda: f"{node.random.getrandbits(128):032x}"
+        )
         process = life.process = cluster.network.join(self._identity, life.clock)
         waiting = Waiting(node_id=node.name, reason=lambda: "asking", seconds=life.clock.seconds)
         process.key_value = process.node = waiting
@@ -58,21 +53,6 @@ class Beginning:
             failed=self._failed,
         )
         life.clock.run(self._founding.startService)
-
-    def _make_identity(self) -> Identity:
-        config, node = self._config, self._node
-        joined = load_joined(node.disk)
-        if joined is None:
-            joined = Joined(incarnation=f"{node.random.getrandbits(128):032x}")
-            store_joined(node.disk, joined)
-        return Identity(
-            cluster_id=cluster_id_of_peers(config.initial_peers()),
-            node_id=node.name,
-            incarnation=joined.incarnation,
-            raft_addr=config.raft_advertised_addr,
-            rpc_addr=config.rpc_advertised_addr,
-            http_addr=config.http_advertised_addr,
-        )
 
     def _ask(self, peer: str, address: str) -> Deferred[Standing]:
         return self._forwarder.call(peer, "standing", {"asker": self._identity})

@@ -29,10 +29,11 @@ from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import Entry, EntryKind, Message, RequestVoteResponse
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, Write
-from raftkv.server.assembly import Assembled, Surroundings, assemble, assemble_repair, initial_configuration
+from raftkv.server.assembly import Assembled, Surroundings, assemble, assemble_repair
 from raftkv.server.notes import NOTE_INTERVAL
+from raftkv.server.origin import has_begun, initial_configuration
 from raftkv.server.replica import Replica
-from raftkv.testing.beginning import Beginning, has_begun
+from raftkv.testing.beginning import Beginning
 from raftkv.testing.checkers import Checkers, Violation
 from raftkv.testing.clock import NodeClock, VirtualClock
 from raftkv.testing.coverage import Coverage

@@ -10,7 +10,7 @@ PEER = "raftkv/protocols/peer.py"
 REMOVAL = "raftkv/membership/removal.py"
 REPLICATION = "raftkv/raft/replication.py"
 SERVICE = "raftkv/membership/service.py"
-ASSEMBLY = "raftkv/server/assembly.py"
+ORIGIN = "raftkv/server/origin.py"
 
 FOUNDING_TESTS = ("tests.membership.test_founding",)
 CLUSTER_TESTS = ("tests.membership.test_cluster",)
@@ -126,7 +126,7 @@ MUTANTS = (
         name="other-peers-before-the-log-knows",
         rule="Other founders than those of the beginning are refused until the log says who the members are.",
         reference="B26",
-        edits=(Edit(ASSEMBLY, "    if not knows:\n        check_meta(", "    if False:\n        check_meta("),),
+        edits=(Edit(ORIGIN, "    if not knows:\n        check_meta(", "    if False:\n        check_meta("),),
         hints=("tests.server.test_beginning",),
     ),
 )
