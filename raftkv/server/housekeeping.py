@@ -186,7 +186,10 @@ class Compaction:
         store = self._store()
         store.tidy(_TIDIED_AT_ONCE)
         self._ticks += 1
-        if self._ticks % self._ticks_between_looks or self._node.role is not Role.LEADER or self._under_way:
+        is_time = self._ticks % self._ticks_between_looks == 0
+        # Large values can make much of it between two looks.
+        is_large = self._max_bytes and store.history_bytes > self._max_bytes + self._max_bytes // 4
+        if not (is_time or is_large) or self._node.role is not Role.LEADER or self._under_way:
             return
         oldest = max(store.compact_revision, 1)
         target = self._target(store)

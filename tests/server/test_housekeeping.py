@@ -223,6 +223,10 @@ class CompactionTests(HousekeepingTestCase):
         for n in range(count):
             self.apply(put(b"a", b"%d" % n))
 
+    def store_much(self, count: int) -> None:
+        for _ in range(count):
+            self.apply(put(b"a", b"x" * 100_000))
+
     def test_by_number(self) -> None:
         """More revisions than are to be kept are compacted, but not one by one."""
         compaction = self.compaction(revisions=100)
@@ -237,11 +241,22 @@ class CompactionTests(HousekeepingTestCase):
     def test_by_size(self) -> None:
         """The oldest revisions are compacted until what is left is small enough."""
         compaction = self.compaction(size_bytes=3_000_000)
-        for _ in range(100):
-            self.apply(put(b"a", b"x" * 100_000))
+        self.store_much(100)
         self.look(compaction)
         self.carry_out()
         self.assertTrue(1_500_000 < self.store.history_bytes <= 3_000_000, self.store.history_bytes)
+
+    def test_much_at_once(self) -> None:
+        """What is far beyond the bound does not wait for the next look; what is a little beyond it does."""
+        compaction = self.compaction(size_bytes=3_000_000)
+        self.store_much(33)
+        compaction.tick()
+        self.assertEqual(self.submitted, [])
+        compaction = self.compaction(size_bytes=3_000_000)
+        self.store_much(33)
+        compaction.tick()
+        self.carry_out()
+        self.assertLessEqual(self.store.history_bytes, 3_000_000)
 
     def test_by_age(self) -> None:
         """Revisions that were over so long ago are compacted."""
