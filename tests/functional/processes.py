@@ -28,7 +28,22 @@ TWISTD = [sys.executable, "-c", "import sys; from twisted.scripts.twistd import 
 RAFTKV = [sys.executable, "-m", "raftkv.cli"]
 
 # Below the range that outgoing connections draw theirs from, so that no dialling node can take a chosen port first.
-_ports = itertools.cycle(random.SystemRandom().sample(range(20_000, 32_000), 12_000))
+_PORTS = range(20_000, 32_000)
+_PORTS_AT_ONCE = 400  # of one process that runs tests
+
+
+def _claim_ports() -> Iterator[int]:
+    """Yield ports for ever that no other process with tests chooses, even while nobody listens on them.
+
+    Listening on the first port of a block, for as long as the process lives, claims the others of it.
+    """
+    for first in random.SystemRandom().sample(_PORTS[::_PORTS_AT_ONCE], len(_PORTS) // _PORTS_AT_ONCE):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", first)):
+            yield from itertools.cycle(range(first + 1, first + _PORTS_AT_ONCE))
+    raise AssertionError(f"every block of {_PORTS} is claimed by another process; do so many run tests at once?")
+
+
+_ports = _claim_ports()
 
 
 def free_port() -> int:
@@ -214,7 +229,7 @@ class FunctionalTestCase(TestCase):
         if peers:
             raft["peers"] = dict(peers)
         for key, value in more.items():
-            (settings if key in ("rpcAddr", "httpAddr", "limits", "httpAccessLog") else raft)[key] = value
+            (settings if key in ("rpcAddr", "httpAddr", "limits", "history", "httpAccessLog") else raft)[key] = value
         node = Node(self.folder, name, settings, http_port)
         self.nodes.append(node)
         return node

@@ -13,7 +13,7 @@ WRITES = 400  # 100 MiB of log in all, of one key
 
 
 class MemoryTests(FunctionalTestCase):
-    """Three nodes that keep 1 MiB of log in memory, and take no snapshot."""
+    """Three nodes that keep 1 MiB of log and 1 MiB of past values in memory, and take no snapshot."""
 
     def memory(self, node: Node, what: str) -> int:
         """Return what a process takes of the machine's memory, or has taken at the most, in bytes."""
@@ -36,7 +36,7 @@ class MemoryTests(FunctionalTestCase):
         and restarted on that log it does not load it."""
         if not Path("/proc/self/status").exists():
             self.skipTest("this system does not tell what a process takes of memory")  # type: ignore[no-untyped-call]
-        nodes = self.make_cluster(logCacheBytes=MIB, snapshotThreshold=1 << 32)
+        nodes = self.make_cluster(logCacheBytes=MIB, snapshotThreshold=1 << 32, history={"maxBytes": MIB})
         leader = self.leader(nodes)
         follower = next(node for node in nodes if node is not leader)
         self.write(leader, 20)
