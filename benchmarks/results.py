@@ -23,7 +23,7 @@ HOME = "raftkv"
 class Line:
     """One contestant's figures of one measure of a work.
 
-    :ivar ratios: its figure as a multiple of each peer's best, for the home team only.
+    :ivar ratios: its figure as a multiple of each rival's best, for the home team only.
     :ivar must_met: whether the ratio that must be reached is; ``None`` where there is none, or nobody to compare with.
     """
 
@@ -158,10 +158,10 @@ class Session:
 
 
 def ratios_to_peers(medians: Mapping[Lane, float], ours: Lane, measure: Measure) -> dict[str, float]:
-    """Return our figure as a multiple of each peer's, of the better one where a peer has several interfaces."""
+    """Return our figure as a multiple of each rival's, of the better one where a peer has several interfaces."""
     ratios = {}
-    for peer in dict.fromkeys(lane.peer for lane in medians if lane.peer != ours.peer):
-        winner = best({lane: value for lane, value in medians.items() if lane.peer == peer}, measure.better)
+    for rival in dict.fromkeys(lane.rival for lane in medians if lane.peer != ours.peer):
+        winner = best({lane: value for lane, value in medians.items() if lane.rival == rival}, measure.better)
         if winner is not None:
-            ratios[peer] = ratio(medians[ours], medians[winner])
+            ratios[rival] = ratio(medians[ours], medians[winner])
     return ratios

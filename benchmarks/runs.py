@@ -41,6 +41,11 @@ class Lane:
     def __str__(self) -> str:
         return f"{self.peer} {self.door}".strip()
 
+    @property
+    def rival(self) -> str:
+        """As whom it is compared: a contestant has its best interface, but a retired one stands for itself."""
+        return str(self) if self.door.startswith("retired ") else self.peer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
@@ -200,7 +205,7 @@ def _http(peer: Peer, cluster: Cluster, work: Work, lane: Lane, lengths: Lengths
         seconds=lengths.seconds,
         door=lane.door,
     )
-    if work.preloaded and lane.door == "v2 API":
+    if work.preloaded and lane.door == "retired v2 API":
         filling = replace(load, generator="closed", operation="put", outstanding=64, connections=64, requests=work.keys)
         generate(filling, cluster.servers)
     return generate(load, cluster.servers)

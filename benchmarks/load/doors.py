@@ -52,7 +52,7 @@ def request(load: Load, key: bytes) -> Request:
             return Request(method="POST", path="/v3/kv/put", body=body, content_type="application/json")
         body = b'{"key":"%b"%b}' % (encoded, b',"serializable":true' if is_stale else b"")
         return Request(method="POST", path="/v3/kv/range", body=body, content_type="application/json")
-    if load.door == "v2 API":
+    if load.door == "retired v2 API":
         if is_put:
             form = "application/x-www-form-urlencoded"
             return Request(method="PUT", path=f"/v2/keys/{name}", body=f"value={text}".encode(), content_type=form)

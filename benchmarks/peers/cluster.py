@@ -70,7 +70,10 @@ class Peer(Protocol):
         """Return why it does not take part in a work; empty where it does."""
 
     def doors(self, work: Work) -> tuple[str, ...]:
-        """Return its HTTP interfaces for a work, each of which is measured."""
+        """Return its HTTP interfaces for a work, each of which is measured.
+
+        Against one that is named retired, which nobody would begin with today, the wanted ratios do not hold.
+        """
 
     def connections(self, work: Work) -> int:
         """Return over how many connections its own protocol is the fastest for so many outstanding."""

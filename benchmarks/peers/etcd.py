@@ -40,8 +40,8 @@ class Etcd:
         return ""
 
     def doors(self, work: Work) -> tuple[str, ...]:
-        """The JSON gateway of today, and the retired API, which was faster."""
-        return ("v3 gateway", "v2 API")
+        """The JSON gateway of today, and the API that it replaced, which was faster."""
+        return ("v3 gateway", "retired v2 API")
 
     def connections(self, work: Work) -> int:
         """Several where much is outstanding: a connection is read and written by one goroutine each."""
@@ -49,7 +49,7 @@ class Etcd:
 
     def cluster(self, folder: Path, work: Work, door: str) -> EtcdCluster:
         """Choose the ports."""
-        return EtcdCluster(folder, work.nodes, with_v2=door == "v2 API")
+        return EtcdCluster(folder, work.nodes, with_v2=door == "retired v2 API")
 
 
 class EtcdCluster:

@@ -59,6 +59,11 @@ class LineTests(SynchronousTestCase):
         lines = session({"raftkv a": [8.0], "raftkv b": [4.0], "etcd v3": [1.0], "etcd v2": [2.0]}).lines()
         self.assertEqual([line.ratios for line in lines[:2]], [{"etcd": 4.0}, {"etcd": 2.0}])
 
+    def test_retired_door(self) -> None:
+        """An interface that is retired is shown with its ratio, and decides nothing."""
+        ours, *_ = session({"raftkv": [6.0], "etcd v3": [1.0], "etcd retired v2": [8.0]}).lines()
+        self.assertEqual((ours.ratios, ours.must_met), ({"etcd": 6.0, "etcd retired v2": 0.75}, True))
+
     def test_times(self) -> None:
         """Of times the lower is better: the wanted ratio is an upper bound, and the faster interface is compared."""
         work = Work(
