@@ -8,6 +8,8 @@ From the outside in:
   bytes to requests, and that on :mod:`~raftkv.web.stream`, which knows when to send, to pause and to give up.
 - :mod:`~raftkv.web.framing` and :mod:`~raftkv.web.bodies`: the syntax of what comes; :mod:`~raftkv.web.heads`: the
   heads of answers; :mod:`~raftkv.web.request`: a request of ``twisted.web``, for what has no fast lane.
+- :mod:`~raftkv.web.streaming`: answers whose body comes in pieces, on either lane; :mod:`~raftkv.web.requestbody`
+  carries them on a request of ``twisted.web``.
 - :mod:`~raftkv.web.app`: :class:`Api`, where the routes are declared, and the Klein application made of them.
 - :mod:`~raftkv.web.operations` (keys) and :mod:`~raftkv.web.health` (the node): what each route does, given an
   :mod:`~raftkv.web.exchange`; :mod:`~raftkv.web.parameters` and :mod:`~raftkv.web.documents` check what came.

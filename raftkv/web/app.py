@@ -22,7 +22,7 @@ from werkzeug.routing import BaseConverter
 from raftkv.errors import MethodNotAllowed, NotFound
 from raftkv.interfaces import IKeyValue, INode
 from raftkv.web.bodies import body_too_large
-from raftkv.web.exchange import Answer, Exchange
+from raftkv.web.exchange import Answer, Exchange, Headers
 from raftkv.web.failures import fail
 from raftkv.web.heads import BODILESS, REASONS, CommonHeaders
 from raftkv.web.health import NodeOperations
@@ -30,7 +30,9 @@ from raftkv.web.members import MemberOperations
 from raftkv.web.metrics import RequestMetrics, make_registry
 from raftkv.web.operations import KEY_PREFIX, KeyValueOperations, Parameters
 from raftkv.web.parameters import check_origin, query_parameters, shown
+from raftkv.web.requestbody import RequestBody
 from raftkv.web.settings import SETTING_NAMES, WebSettings
+from raftkv.web.streaming import OpenBodies, Streamed
 
 if TYPE_CHECKING:
     from klein._app import KleinRenderable
@@ -155,6 +157,7 @@ class Api:
     :ivar metrics: counts of its requests.
     :ivar common_headers: what every answer bears.
     :ivar seconds: the reactor's clock.
+    :ivar open_bodies: answers that come in pieces and have not ended.
     """
 
     def __init__(
@@ -177,6 +180,7 @@ class Api:
         self._unquestioned_bytes = min(settings.max_value_bytes, settings.max_body_bytes)
         self.metrics = RequestMetrics(seconds)
         self.common_headers = CommonHeaders(node, wall_seconds)
+        self.open_bodies = OpenBodies()
         registry = make_registry(node, self.metrics, *collectors)
         self.routes = declare_routes(
             KeyValueOperations(key_value, settings), NodeOperations(node, registry), MemberOperations(node)
@@ -323,18 +327,27 @@ def _answered(request: IRequest, api: Api, serve: Callable[[Exchange], None]) ->
     :return: fires with the body, once status and headers stand in the request.
     """
     # Klein cancels it when the client goes away.
-    finished: Deferred[bytes] = Deferred(lambda _: exchange.abandon())
+    finished: Deferred[bytes] = Deferred(lambda _: abandon())
+    body = RequestBody(request, finished)
 
-    def send(answer: Answer) -> None:
-        _set_head(request, api, answer)
-        finished.callback(answer.body)
+    def abandon() -> None:
+        exchange.abandon()
+        body.lost()
+
+    def send(answer: Answer | Streamed) -> None:
+        if isinstance(answer, Streamed):
+            _set_head(request, api, answer.status, answer.headers, answer.length)
+            body.begin(answer, api.open_bodies)
+        else:
+            _set_head(request, api, answer.status, answer.headers, len(answer.body))
+            finished.callback(answer.body)
 
     exchange = _exchange_of(request, api, send)
     serve(exchange)
     return finished
 
 
-def _exchange_of(request: IRequest, api: Api, send: Callable[[Answer], None]) -> Exchange:
+def _exchange_of(request: IRequest, api: Api, send: Callable[[Answer | Streamed], None]) -> Exchange:
     path, _, query = request.uri.partition(b"?")
     headers = {name.lower(): b", ".join(values) for name, values in request.requestHeaders.getAllRawHeaders()}
     body = request.content.read()
@@ -342,12 +355,11 @@ def _exchange_of(request: IRequest, api: Api, send: Callable[[Answer], None]) ->
     return Exchange(request.method, path, query, headers, body, api.seconds(), send)
 
 
-def _set_head(request: IRequest, api: Api, answer: Answer) -> None:
+def _set_head(request: IRequest, api: Api, status: int, headers: Headers, length: int | None) -> None:
     """Put status and headers into a request of ``twisted.web``, in the order that the fast lane has."""
-    request.setResponseCode(answer.status, REASONS[answer.status])
+    request.setResponseCode(status, REASONS[status])
     request.defaultContentType = None  # type: ignore[attr-defined]  # of twisted.web.server.Request; not text/html
-    headers = request.responseHeaders
-    for name, value in (*api.common_headers.pairs(), *answer.headers):
-        headers.setRawHeaders(name, [value])
-    if answer.status not in BODILESS:
-        headers.setRawHeaders(b"Content-Length", [b"%d" % len(answer.body)])
+    for name, value in (*api.common_headers.pairs(), *headers):
+        request.responseHeaders.setRawHeaders(name, [value])
+    if length is not None and status not in BODILESS:
+        request.responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % length])

@@ -20,11 +20,13 @@ from twisted.python.failure import Failure
 
 from raftkv.errors import Overloaded, RaftKVError
 from raftkv.web.errors import SlowRequest, error_answer
-from raftkv.web.exchange import JSON, READING_METHODS, Answer, Exchange
+from raftkv.web.exchange import JSON, READING_METHODS, Answer, Exchange, Headers
 from raftkv.web.heads import BODILESS, STATUS_LINES, header_lines
 from raftkv.web.reading import CLOSE, RequestReader
 from raftkv.web.request import RequestChannel
 from raftkv.web.settings import SETTING_NAMES
+from raftkv.web.stream import MAX_UNSENT_BYTES
+from raftkv.web.streaming import OutgoingBody, Streamed
 
 if TYPE_CHECKING:
     from raftkv.web.site import ApiSite
@@ -45,6 +47,8 @@ class HttpConnection(RequestReader):
         self._next_turn: IDelayedCall | None = None
         self._exchange: Exchange | None = None
         self._channel: RequestChannel | None = None
+        self._outgoing: OutgoingBody | None = None
+        self._is_chunked = False
 
     # -- the transport ------------------------------------------------------------------------------------------------
 
@@ -67,14 +71,19 @@ class HttpConnection(RequestReader):
             self._next_turn.cancel()
             self._next_turn = None
         exchange, self._exchange = self._exchange, None
+        outgoing, self._outgoing = self._outgoing, None
         channel, self._channel = self._channel, None
         if exchange is not None:
             exchange.abandon()
+        if outgoing is not None:
+            outgoing.lost()
         if channel is not None:
             channel.connection_lost(reason)
         self._site.forget(self)
 
     def _stalled(self) -> None:
+        if self._outgoing is not None:
+            self._outgoing.pause()
         if self._channel is not None:
             self._channel.pause()
         if self.deadline is None or self._expired == self.close:
@@ -86,6 +95,8 @@ class HttpConnection(RequestReader):
             self.deadline = None
         elif self._read == self._read_head:
             self._wait(self._settings.idle_timeout_seconds, self.close)
+        if self._outgoing is not None:
+            self._outgoing.resume()
         if self._channel is not None:
             self._channel.resume()
         self._advance()
@@ -110,29 +121,85 @@ class HttpConnection(RequestReader):
         channel.request.receive(self._method, target, self._minor, self._head.headers, body)
         channel.request.render_with(site.resource)
 
-    def _answer(self, answer: Answer) -> None:
+    def _answer(self, answer: Answer | Streamed) -> None:
         """Write the answer of a request on the fast lane."""
         self._exchange = None
-        self._write_answer(answer)
-        self._finish()
+        if type(answer) is Answer:
+            self._write_answer(answer)
+            self._finish()
+        elif isinstance(answer, Streamed):  # for mypy, which draws nothing from the above
+            self._begin_body(answer)
 
     def _write_answer(self, answer: Answer) -> None:
         status, headers, body = answer
+        self._write_head(status, headers, b"" if status in BODILESS else b"Content-Length: %d\r\n" % len(body))
+        if self._method != b"HEAD":
+            self._out.append(body)
+            self._out_bytes += len(body)
+        if self._settings.access_log:
+            self._log_access(status, len(body))
+
+    def _write_head(self, status: int, headers: Headers, framing: bytes) -> None:
         if self._site.is_stopping:
             self._announce_close()
         out = self._out
         out.append(STATUS_LINES[status])
         out.append(self._site.api.common_headers.lines())
         out.append(_JSON_LINES if headers is JSON else header_lines(headers))
-        if status not in BODILESS:
-            out.append(b"Content-Length: %d\r\n" % len(body))
+        out.append(framing)
         out.append(self._connection_line)
         out.append(b"\r\n")
-        if self._method != b"HEAD":
-            out.append(body)
-            self._out_bytes += len(body)
-        if self._settings.access_log:
-            self._log_access(status, len(body))
+
+    # -- answers in pieces --------------------------------------------------------------------------------------------
+
+    def _begin_body(self, streamed: Streamed) -> None:
+        length, has_body = streamed.length, self._method != b"HEAD"
+        framing = b""
+        if length is not None:
+            framing = b"Content-Length: %d\r\n" % length
+        elif has_body:
+            framing = self._frame_body()
+        self._write_head(streamed.status, streamed.headers, framing)
+        body = OutgoingBody(streamed, self, self._site.api.open_bodies)
+        self._outgoing = body
+        if not has_body:
+            body.lost()
+            self.body_finished()
+            return
+        if not self._is_advancing:
+            self._flush()
+        if self._is_choked:
+            body.pause()
+        body.begin()
+
+    def _frame_body(self) -> bytes:
+        """Decide where a body of unknown length ends, and return the header that says so."""
+        if self._minor == b"1":
+            self._is_chunked = True
+            return b"Transfer-Encoding: chunked\r\n"
+        self._announce_close()
+        return b""
+
+    def write_piece(self, data: bytes) -> None:
+        """Write a piece of a body; see :class:`raftkv.web.streaming.BodyLane`."""
+        self.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+
+    def body_finished(self) -> None:
+        """All of a body has been written."""
+        if self._is_chunked:
+            self._is_chunked = False
+            self.write(b"0\r\n\r\n")
+        body, self._outgoing = self._outgoing, None
+        if self._settings.access_log and body is not None:
+            self._log_access(body.status, body.size_bytes)
+        self._finish()
+
+    def break_off(self) -> None:
+        """The rest of a body will not come."""
+        self._outgoing = None
+        self.abort()
+
+    # -- ends of answers ----------------------------------------------------------------------------------------------
 
     def _announce_close(self) -> None:
         self._keeps_open = False
@@ -140,6 +207,10 @@ class HttpConnection(RequestReader):
 
     def _finish(self) -> None:
         """The request has been answered: read the next one, or close."""
+        if self._site.is_stopping and self._keeps_open:
+            # The head of a long answer had left before: what came behind its request is not served any more.
+            self._announce_close()
+            self._await_answer()
         if self._keeps_open:
             self._next_request()
         elif self._has_dropped:
@@ -175,6 +246,10 @@ class HttpConnection(RequestReader):
         """Whether the client does not read its answers."""
         return self._is_choked
 
+    def end_with_answer(self) -> None:
+        """The end of the connection is to be that of the answer, whose length is not known."""
+        self._announce_close()
+
     def write_head(self, lines: list[bytes]) -> None:
         """Write status line and headers; they leave together with what follows them."""
         if self._site.is_stopping:
@@ -185,7 +260,8 @@ class HttpConnection(RequestReader):
         """Write a part of a body."""
         self._out.append(data)
         self._out_bytes += len(data)
-        if not self._is_advancing:
+        if not self._is_advancing or self._out_bytes > MAX_UNSENT_BYTES:
+            # The transport says here when it has enough, also to whoever writes a lot in the very call that served it.
             self._flush()
 
     def slow_lane_done(self, status: int, size_bytes: int) -> None:

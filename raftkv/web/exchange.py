@@ -7,9 +7,12 @@ that, each with a ``send`` of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from raftkv.web.streaming import Streamed
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -57,7 +60,7 @@ class Exchange:
         headers: Mapping[bytes, bytes],
         body: bytes,
         started: float,
-        send: Callable[[Answer], None],
+        send: Callable[[Answer | Streamed], None],
     ) -> None:
         # Positional, for one is made for each request and keywords cost a tenth of the fast lane's time.
         self.method = method
@@ -67,7 +70,7 @@ class Exchange:
         self.body = body
         self.started = started
         self.route = "other"
-        self._send: Callable[[Answer], None] | None = send
+        self._send: Callable[[Answer | Streamed], None] | None = send
         self._observe: Callable[[Exchange, int], object] | None = _unobserved
 
     @property
@@ -98,6 +101,22 @@ class Exchange:
         send, self._send = self._send, None
         if send is not None:
             send(answer)
+
+    def stream(self, streamed: Streamed) -> None:
+        """Send the head of an answer, and then what its source writes; in place of :meth:`answer`.
+
+        The source is told at once that nothing is wanted where the client has gone, or an answer was given before.
+        """
+        observe, self._observe = self._observe, None
+        send, self._send = self._send, None
+        if observe is None:
+            self._log.error("{route} was answered twice; the second answer is dropped", route=self.route)
+        else:
+            observe(self, streamed.status)
+            if send is not None:
+                send(streamed)
+                return
+        streamed.source.gone()
 
     def abandon(self) -> None:
         """The client has gone: whatever the answer will be, nobody waits for it."""

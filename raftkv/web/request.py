@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from raftkv.web.errors import internal_error
 from raftkv.web.exchange import READING_METHODS
+from raftkv.web.heads import BODILESS
 
 if TYPE_CHECKING:
     from raftkv.web.connection import HttpConnection
@@ -114,10 +115,15 @@ class RequestChannel:
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: TwistedHeaders) -> None:
         """Write the head of an answer; it leaves together with what follows it."""
+        if version == b"HTTP/1.0" and not headers.hasHeader(b"Content-Length") and self._has_body(code):
+            self._connection.end_with_answer()
         lines = [b"HTTP/1.1 %b %b\r\n" % (code, reason)]
         for name, values in headers.getAllRawHeaders():
             lines.extend([b"%b: %b\r\n" % (name, value) for value in values])
         self._connection.write_head(lines)
+
+    def _has_body(self, code: bytes) -> bool:
+        return self.request.method != b"HEAD" and int(code) not in BODILESS
 
     def write(self, data: bytes) -> None:
         """Write a part of a body."""
@@ -150,6 +156,7 @@ class RequestChannel:
         if not streaming or self._producer is not None:
             raise ValueError("one push producer at a time")
         self._producer = producer
+        self._connection.write(b"")  # the head: the first piece may be long in coming
         if self._connection.is_choked:
             producer.pauseProducing()
 

@@ -134,13 +134,16 @@ class ApiSite(Factory):
     def open(self) -> None:
         """Serve connections; again, after :meth:`drain`."""
         self.is_stopping = False
+        self.api.open_bodies.go_on()
 
     def drain(self) -> Deferred[None]:
-        """Close every connection after its next answer, and after a short while what is still idle.
+        """Close every connection after its present answer, and after a short while what is still idle. Answers without
+        an end come to one now.
 
         :return: fires once no connection is left: after the configured time at the latest.
         """
         self.is_stopping = True
+        self.api.open_bodies.stop()
         if not self._connections:
             return succeed(None)
         emptied: Deferred[None] = Deferred()
