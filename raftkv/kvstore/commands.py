@@ -105,6 +105,7 @@ MAX_DEPTH: Final = 16  # of transactions in transactions: part of the format
 # a command is proposed: a limit that differed between nodes would make their states differ.
 MAX_ARRAY_ELEMENTS: Final = 2**20  # commands of a batch, and elements of a command
 MAX_BIN_BYTES: Final = 2**30  # a key or a value
+_ENVELOPE_BYTES: Final = 32  # what stands in front of the commands of a batch, at most
 
 
 def put(key: bytes, value: bytes, expect: int = ANY, *, lease: int = NO_LEASE, ttl_ms: int = 0) -> Command:
@@ -283,3 +284,20 @@ def unpack_batch(payload: bytes) -> tuple[int, tuple[Command, ...]]:
     if type(cluster_time_ms) is not int or type(commands) is not tuple:
         raise ValueError("a batch holds a cluster time and a list of commands")
     return cluster_time_ms, commands
+
+
+def wall_time_ms(payload: bytes) -> int:
+    """Return the Unix time in milliseconds at which the leader packed a payload, without looking at its commands.
+
+    :raises ValueError: the bytes are no such payload, or of a format version that is not known here.
+    """
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(payload[:_ENVELOPE_BYTES])
+    try:
+        length, version = unpacker.read_array_header(), unpacker.unpack()
+        _, wall_ms = unpacker.unpack(), unpacker.unpack()
+    except Exception as error:  # as in unpack_batch
+        raise ValueError(f"not the beginning of a batch: {error!r}") from error
+    if length != 4 or version != FORMAT_VERSION or type(wall_ms) is not int:
+        raise ValueError(f"not a batch of format version {FORMAT_VERSION}: {payload[:_ENVELOPE_BYTES]!r}")
+    return wall_ms

@@ -98,6 +98,14 @@ class History:
         self._tail_bytes = 0
         self.note = tail.extend
 
+    @classmethod
+    def beginning_at(cls, revision: int) -> History:
+        """Return a history of one revision, which changed nothing."""
+        history = cls()
+        history._begin_tail(revision, [])
+        history.note_all([])
+        return history
+
     # -- reading -------------------------------------------------------------------------------------------------
 
     def previous(self, revision: int, key: bytes) -> Previous:

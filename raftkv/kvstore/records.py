@@ -335,6 +335,12 @@ class Records:
         self.history = history
         self.ghosts.restore(ghosts)
 
+    def begin_anew(self, revision: int) -> None:
+        """Let a later revision be the present one, which changed nothing, and forget all that was before it."""
+        self.revision = revision
+        self.history = History.beginning_at(revision)
+        self.ghosts = Ghosts()
+
     def discard(self, limit: int) -> bool:
         """Free about ``limit`` records of a state that is no longer used; return whether more are left."""
         by_key = self._by_key

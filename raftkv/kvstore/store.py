@@ -211,6 +211,51 @@ class Store(Reader):
         store._applied_index = header.applied_index
         return store
 
+    # -- another cluster ------------------------------------------------------------------------------------------
+
+    def begin_anew(self, margin: int) -> None:
+        """Go on as the state of another cluster: no revision, and no number, is one that the old cluster has given out.
+
+        The revision rises by the margin, and everything before is compacted: whoever watches from a revision of the old
+        cluster is told so, and cannot take other changes for those that it waits for (B61). Numbers of leases and
+        tickets rise likewise, so that nobody who had one of the old cluster after this state ends another's. What is
+        in the state stays: records with their revisions, leases with the time that they have left, locks, sessions.
+
+        :param margin: more than the old cluster has made of either since; at least 1.
+        :raises InvariantViolation: it is not, or a snapshot is being taken.
+        """
+        if margin < 1 or self._capture is not None:
+            raise InvariantViolation(f"a state cannot begin anew by {margin} revisions, or while it is being captured")
+        records = self._records
+        records.begin_anew(records.revision + margin)
+        self._tenures.last_number += margin
+        self._compact_revision = records.revision
+        self._revision_times = RevisionTimes()
+
+    def apply_up_to(self, index: int, payload: bytes, last_revision: int) -> bool:
+        """Apply the commands of an entry until a revision is reached, for a point in the past (never on a live node).
+
+        :param last_revision: no command is applied once there has been that revision.
+        :return: whether all of them were applied.
+        :raises InvariantViolation: as :meth:`apply`.
+        """
+        if index <= self._applied_index:
+            self._refuse_again(index)
+        done = 0
+        try:
+            cluster_time_ms, commands = unpack_batch(payload)
+            self._cluster_time_ms = max(self._cluster_time_ms, cluster_time_ms)
+            for command in commands:
+                if self.revision >= last_revision:
+                    break
+                self._execute(command)
+                done += 1
+        except (ValueError, TypeError, LookupError, OverflowError) as error:
+            raise InvariantViolation(f"entry {index} cannot be applied: {error!r}") from error
+        self._applied_index = index
+        self._end_entry(len(payload), done)
+        return done == len(commands)
+
     # -- commands ------------------------------------------------------------------------------------------------
 
     def _execute(self, command: Command) -> Result:
