@@ -9,6 +9,7 @@ from raftkv.kvstore import Store
 from raftkv.kvstore.commands import (
     LOCK_NOT_HELD,
     OK,
+    Command,
     delete,
     expire,
     fenced,
@@ -117,14 +118,13 @@ class UpToTests(SynchronousTestCase):
         """An entry that does not take the revision is applied like any other."""
         store, twin = Store(), Store()
         a_life(twin)
-        index = 0
-        for at_ms, commands in (
+        entries: tuple[tuple[int, list[Command]], ...] = (
             (5000, [put(b"a", b"1"), put(b"b", b"2"), put(b"gone", b"3")]),
             (6500, [put(b"a", b"4"), delete(b"gone"), grant(60_000)]),
             (7000, [put(b"c", b"5", lease=1), in_session(b"client", 7, put(b"d", b"6"))]),
             (9000, [lock(b"l", ttl_ms=60_000)]),
-        ):
-            index += 1
+        )
+        for index, (at_ms, commands) in enumerate(entries, 1):
             self.assertTrue(store.apply_up_to(index, pack_batch(at_ms, 0, commands), 99))
         self.assertEqual(snapshot(store), snapshot(twin))
 
