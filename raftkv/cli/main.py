@@ -9,6 +9,7 @@ from raftkv.cli.keys import delete, get, set_
 from raftkv.cli.local import cluster
 from raftkv.cli.members import member
 from raftkv.cli.recover import recover
+from raftkv.cli.snapshot import snapshot
 from raftkv.cli.status import status
 from raftkv.cli.wal import wal
 
@@ -22,5 +23,5 @@ def main() -> None:
     """
 
 
-for _command in (cluster, member, recover, wal, status, get, set_, delete):
+for _command in (cluster, member, recover, snapshot, wal, status, get, set_, delete):
     main.add_command(_command)

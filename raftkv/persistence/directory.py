@@ -46,14 +46,24 @@ def open_directory(
     _refuse_data_without_meta(disk)
     new_cluster_id, incarnation = make_identity()
     meta = Meta(cluster_id=new_cluster_id, node_id=node_id, incarnation=incarnation)
+    make_snapshot_folder(disk)
+    remove_temporary_files(disk, "")
+    complete_directory(disk, meta, settings)
+    return meta
+
+
+def make_snapshot_folder(disk: IDisk) -> None:
+    """Make the folder of snapshots. As soon as something is in it, nobody takes the directory for an empty one."""
     with storage_errors("create", f"{disk.root}/{SNAPSHOT_FOLDER}"):
         disk.make_folder(SNAPSHOT_FOLDER)
         disk.sync_folder("")
-    remove_temporary_files(disk, "")
+
+
+def complete_directory(disk: IDisk, meta: Meta, settings: LogSettings) -> None:
+    """Make what is missing of a directory: a hard state without a vote, an empty log, and last of all ``meta``."""
     create_hard_state(disk)
     create_log(disk, log_identity(meta.cluster_id, meta.incarnation), settings)
     store_meta(disk, meta)
-    return meta
 
 
 def _refuse_data_without_meta(disk: IDisk) -> None:

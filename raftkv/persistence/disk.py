@@ -125,13 +125,14 @@ class LocalDisk:
     """One directory of the file system.
 
     :param root: the directory; :meth:`prepare` makes it.
+    :param read_only: whether files are opened for reading only, so that they may belong to somebody else.
     :ivar root: the same as text, for messages.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self.root = os.path.abspath(root)
         self._lock_descriptor: int | None = None
-        self._open_flags = os.O_RDWR
+        self._open_flags = os.O_RDONLY if read_only else os.O_RDWR
 
     def prepare(self) -> None:
         """Make the directory where it is missing, and take the lock that keeps a second process out.
