@@ -407,6 +407,41 @@ class INode(Interface):
         """Return monotonic counts for the metrics, by name (such as ``proposals``, ``applied_commands``)."""
 
 
+class IBackup(Interface):
+    """A snapshot that is being read as a backup; it stays whole until it is closed, however old it gets."""
+
+    facts = Attribute("What it is: the JSON object that describes it, with index, term, revision, bytes, checksum.")
+
+    def read(offset: int, length: int) -> Deferred[bytes]:
+        """Fire with bytes of the file as it is, fewer only at its end; fails with a
+        :exc:`raftkv.errors.RaftKVError` where it is not to be given away any more."""
+
+    def close() -> None:
+        """Let go of it; closing twice is allowed."""
+
+
+class IBackups(Interface):
+    """The snapshots of one node, as operators take and fetch them."""
+
+    def take(consistency: Consistency) -> Deferred[dict[str, Any]]:
+        """Take a snapshot of this node's state, and fire with what it is once it is on disk and has been read back.
+
+        :param consistency: what the state must hold, as for a read. Where the newest snapshot holds as much, it is
+            looked through, and told in place of another one."""
+
+    def list() -> Deferred[list[dict[str, Any]]]:
+        """Fire with what each snapshot is, the newest first; their ends have been checked."""
+
+    def open(consistency: Consistency | None) -> Deferred[IBackup]:
+        """Fire with the newest snapshot, of which every byte has been checked.
+
+        :param consistency: take one of the present state first, as :meth:`take`; ``None`` for one that is there, and
+            only where there is none take one."""
+
+    def open_again(checksum: str) -> Deferred[IBackup | None]:
+        """Fire with a snapshot that was opened before, for the rest of it; ``None`` where it is gone."""
+
+
 class IForwarder(Interface):
     """Carries requests to another node's RPC port."""
 

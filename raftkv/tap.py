@@ -260,6 +260,7 @@ def _interfaces(
         seconds=reactor.seconds,
         wall_seconds=time.time,
         collectors=(ProcessCollector(registry=None),),
+        backups=node.backups,
     )
     yield HttpService(endpoint=http_port, site=ApiSite(reactor=reactor, api=api))
 

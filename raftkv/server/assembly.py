@@ -35,6 +35,7 @@ from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
 from raftkv.raft import RaftNode, RaftSettings
 from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import SnapshotMeta
+from raftkv.server.backups import Backups
 from raftkv.server.clustertime import ClusterClock
 from raftkv.server.diskspace import SpaceWatch
 from raftkv.server.driver import Driver
@@ -363,6 +364,15 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         fence=fence,
         resync=resync,
         forwarder=forwarder,
+        backups=Backups(
+            node=node,
+            store=lambda: state_machine.store,
+            barrier=lambda consistency, done: replica.barrier(consistency, done),
+            snapshotter=snapshotter,
+            directory=snapshots,
+            calls=calls,
+            may_give=is_trusted,
+        ),
         entries=EntriesSource(node=node, storage=storage, is_removed=lambda: removal.is_removed),
         recovered_snapshot=recovered.snapshot,
         tick_interval_seconds=config.tick_interval_seconds,

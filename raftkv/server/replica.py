@@ -20,6 +20,7 @@ from raftkv.errors import DigestTie, RaftKVError, Removed
 from raftkv.interfaces import (
     Command,
     Consistency,
+    IBackups,
     Identity,
     IForwarder,
     IKeyValue,
@@ -71,6 +72,7 @@ class Replica(Service):
         resync: Resync,
         forwarder: IForwarder,
         entries: EntriesSource,
+        backups: IBackups,
         recovered_snapshot: SnapshotMeta | None,
         tick_interval_seconds: float,
         election_timeout_seconds: float,
@@ -80,6 +82,7 @@ class Replica(Service):
         self.driver = driver
         self.state_machine = state_machine
         self.snapshotter = snapshotter
+        self.backups = backups
         self._clock = clock
         self._node = node
         self._proposals = proposals

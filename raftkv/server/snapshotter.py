@@ -98,6 +98,7 @@ class Snapshotter(Service):
         self._chores = Chores(clock)
         self._given_up = False
         self._waiting: tuple[Deferred[None], IDelayedCall] | None = None  # for our own disk, with a state captured
+        self._idle: list[Deferred[None]] = []
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -141,7 +142,7 @@ class Snapshotter(Service):
     def look(self) -> None:
         """Take a snapshot if one is due."""
         state_machine = self._state_machine()
-        if self._given_up or self._is_busy or state_machine.is_restoring or not self._is_trusted():
+        if self._given_up or self.is_busy or state_machine.is_restoring or not self._is_trusted():
             return
         due = snapshot_is_due(
             log_bytes=self._storage.log_bytes(),
@@ -153,15 +154,31 @@ class Snapshotter(Service):
             self._take_quietly()
 
     @property
-    def _is_busy(self) -> bool:
+    def is_busy(self) -> bool:
+        """Whether a snapshot is being taken."""
         return self._taker.is_busy or self._waiting is not None
+
+    def when_idle(self) -> Deferred[None]:
+        """Fire once no snapshot is being taken, whatever became of it."""
+        idle: Deferred[None] = Deferred()
+        if self.is_busy:
+            self._idle.append(idle)
+        else:
+            idle.callback(None)
+        return idle
+
+    def _ended(self, result: SnapshotInfo | Failure) -> SnapshotInfo | Failure:
+        idle, self._idle = self._idle, []
+        for waiter in idle:
+            waiter.callback(None)
+        return result
 
     def found(self, index: int) -> None:
         """Take another snapshot, of the same state if need be, where the newest one has rotted.
 
         :param index: of the newest one that checks out, 0 for none.
         """
-        if index < self._node.snapshot_index and not self._is_busy:
+        if index < self._node.snapshot_index and not self.is_busy:
             self._log.warn(
                 "{node_id}: the snapshot at index {index} has rotted; another is taken",
                 node_id=self._node.node_id,
@@ -196,7 +213,7 @@ class Snapshotter(Service):
         if not self._is_trusted():
             refused.errback(Fenced())
             return refused
-        if self._is_busy or self._state_machine().is_restoring:
+        if self.is_busy or self._state_machine().is_restoring:
             refused.errback(Conflict("a snapshot is being taken or restored already"))
             return refused
         newest = self._node.snapshot_index
@@ -217,7 +234,7 @@ class Snapshotter(Service):
             return failure
 
         taking: Deferred[SnapshotInfo] = self._when_stable(index).addCallbacks(write, give_up)
-        return taking.addCallback(self._took).addErrback(self._did_not_take)
+        return taking.addCallback(self._took).addErrback(self._did_not_take).addBoth(self._ended)
 
     def _when_stable(self, index: int) -> Deferred[None]:
         stable: Deferred[None] = Deferred()

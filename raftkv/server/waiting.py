@@ -13,6 +13,7 @@ from raftkv.errors import NoLeader, RaftKVError
 from raftkv.interfaces import Command, Consistency, IKeyValue, INode, Leadership, Record, Result
 from raftkv.kvstore import Store
 from raftkv.protocols.repairs import LOG_ENTRIES
+from raftkv.server.backups import NoBackups
 
 _CALLS: Final = (
     "change_members",
@@ -56,6 +57,7 @@ class Waiting:
         self._seconds = seconds
         self._began = seconds()
         self._nothing = Store()
+        self.backups = NoBackups(self._refusal)
 
     def _refusal(self) -> NotBegun:
         return NotBegun(self._reason())

@@ -1,11 +1,12 @@
 """The folder ``snapshots`` of a data directory: which files there are, which is the newest readable, which may go.
 
-Blocks; the callers run it in a worker, or before the reactor is busy.
+Blocks; the callers run it in a worker, all of them in the same one, or before the reactor is busy.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from raftkv.errors import CorruptData, InvariantViolation, StorageError
@@ -44,6 +45,7 @@ class SnapshotDirectory:
         self._disk = disk
         self._cluster_id = cluster_id
         self._unreadable = unreadable
+        self._pinned: Counter[str] = Counter()
 
     def clean(self) -> None:
         """Remove what a crash left half written; what a transfer left is kept, to be resumed."""
@@ -107,6 +109,28 @@ class SnapshotDirectory:
                 return reader
         return None
 
+    def open_pinned(self, digest: str | None = None) -> SnapshotReader | None:
+        """Open a snapshot that is to stay, name and all, until :meth:`unpin`; ``None`` where there is none.
+
+        :param digest: of one that was read before; ``None`` for the newest one of which every byte checks out.
+        """
+        if digest is None:
+            reader = self.open_newest()
+        else:
+            found = next((info for info in self.list() if info.digest == digest), None)
+            reader = None if found is None else self._open(found.name)
+        if reader is not None:
+            self._pinned[reader.info.name] += 1
+        return reader
+
+    def unpin(self, reader: SnapshotReader) -> None:
+        """Close a snapshot that :meth:`open_pinned` has opened; nobody minds any more if it goes."""
+        reader.close()
+        name = reader.info.name
+        self._pinned[name] -= 1
+        if not self._pinned[name]:
+            del self._pinned[name]
+
     def create(self, meta: SnapshotMeta, revision: int) -> SnapshotWriter:
         """Begin a snapshot of our own."""
         name = snapshot_name(meta.index, meta.term)
@@ -147,7 +171,7 @@ class SnapshotDirectory:
         """Remove old snapshots; return their names.
 
         Only files older than the ``keep`` newest readable ones go, readable or not: what is unreadable and newer stays
-        for people to look at.
+        for people to look at. What is being read as a backup stays until the next time.
 
         :param keep: at least 1.
         """
@@ -156,7 +180,7 @@ class SnapshotDirectory:
         kept = [info.name for info in self.list()[:keep]]
         if len(kept) < keep:
             return []
-        removed = [name for name in self._names() if name < kept[-1]]
+        removed = [name for name in self._names() if name < kept[-1] and name not in self._pinned]
         for name in removed:
             discard(self._disk, f"{SNAPSHOT_FOLDER}/{name}")
         if removed:

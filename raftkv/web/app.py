@@ -20,7 +20,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from raftkv.errors import MethodNotAllowed, NotFound
-from raftkv.interfaces import IKeyValue, INode
+from raftkv.interfaces import IBackups, IKeyValue, INode
 from raftkv.web.bodies import body_too_large
 from raftkv.web.exchange import Answer, Exchange, Headers
 from raftkv.web.failures import fail
@@ -32,6 +32,7 @@ from raftkv.web.operations import KEY_PREFIX, KeyValueOperations, Parameters
 from raftkv.web.parameters import check_origin, query_parameters, shown
 from raftkv.web.requestbody import RequestBody
 from raftkv.web.settings import SETTING_NAMES, WebSettings
+from raftkv.web.snapshots import SnapshotOperations
 from raftkv.web.streaming import OpenBodies, Streamed
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ class Route:
         return (*methods, "OPTIONS")
 
 
-def declare_routes(key_value: KeyValueOperations, node: NodeOperations, members: MemberOperations) -> tuple[Route, ...]:
+def declare_routes(
+    key_value: KeyValueOperations, node: NodeOperations, members: MemberOperations, snapshots: SnapshotOperations
+) -> tuple[Route, ...]:
     """Return every route of the API."""
     key = frozenset({"key"})
     consistency = frozenset({"consistency", "max_stale"})
@@ -134,6 +137,25 @@ def declare_routes(key_value: KeyValueOperations, node: NodeOperations, members:
             operations={b"POST": Operation(serve=members.transfer, summary="Hand leadership over", body="json")},
         ),
         Route(
+            template="/v1/snapshots",
+            operations={
+                b"GET": Operation(serve=snapshots.list, summary="The snapshots of this node"),
+                b"POST": Operation(
+                    serve=snapshots.take, summary="Take a snapshot now", query=frozenset({"consistency"})
+                ),
+            },
+        ),
+        Route(
+            template="/v1/snapshots/latest",
+            operations={
+                b"GET": Operation(
+                    serve=snapshots.latest,
+                    summary="A snapshot, as a backup",
+                    query=frozenset({"fresh", "consistency"}),
+                )
+            },
+        ),
+        Route(
             template="/health/live",
             operations={b"GET": Operation(serve=node.live, summary="Whether the process answers")},
         ),
@@ -169,11 +191,13 @@ class Api:
         seconds: Callable[[], float],
         wall_seconds: Callable[[], float],
         collectors: tuple[Collector, ...] = (),
+        backups: IBackups | None = None,
     ) -> None:
         """
         :param seconds: the reactor's clock, for how long requests take.
         :param wall_seconds: Unix time, for the ``Date`` of answers.
         :param collectors: more metrics, such as those of the process.
+        :param backups: the node's snapshots.
         """
         self.settings = settings
         self.seconds = seconds
@@ -183,7 +207,10 @@ class Api:
         self.open_bodies = OpenBodies()
         registry = make_registry(node, self.metrics, *collectors)
         self.routes = declare_routes(
-            KeyValueOperations(key_value, settings), NodeOperations(node, registry), MemberOperations(node)
+            KeyValueOperations(key_value, settings),
+            NodeOperations(node, registry),
+            MemberOperations(node),
+            SnapshotOperations(backups),
         )
         self._by_path = {r.template.encode("ascii"): r for r in self.routes}
         self._key_route = self._by_path.pop(KEY_PREFIX + b"{key}")

@@ -16,6 +16,7 @@ from raftkv.web.connection import HttpConnection
 from raftkv.web.settings import WebSettings
 from raftkv.web.site import ApiSite
 from tests.web.fakes import FakeKeyValue, FakeNode
+from tests.web.fakesnapshots import FakeBackups
 
 WALL_SECONDS = 1_700_000_000.0
 HOST = b"Host: localhost:8080\r\n"
@@ -97,12 +98,14 @@ class Lane:
         self.clock = Clock()
         self.key_value = FakeKeyValue()
         self.node = FakeNode()
+        self.backups = FakeBackups()
         self.api = Api(
             key_value=self.key_value,
             node=self.node,
             settings=settings,
             seconds=self.clock.seconds,
             wall_seconds=lambda: WALL_SECONDS,
+            backups=self.backups,
         )
         self.site = ApiSite(reactor=self.clock, api=self.api, has_fast_lane=has_fast_lane)
         self.connect()
