@@ -36,8 +36,10 @@ from raftkv.kvstore.commands import (
     transaction,
     unlock,
 )
+from raftkv.testing.plainstore import PlainStore
+from raftkv.testing.queries import Moment, Page, answer_of
+from raftkv.testing.sameness import difference
 from tests.kvstore.helpers import apply, restore, snapshot
-from tests.kvstore.model import Model
 
 KEYS = st.sampled_from([b"a", b"a/1", b"a/1/x", b"a/2", b"b", b"b/1", b"\xff"])
 VALUES = st.sampled_from([b"", b"1", b"-7", b"9223372036854775807", b"x"])
@@ -119,7 +121,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store, self.other, self.model = Store(), Store(), Model()
+        self.store, self.other, self.model = Store(), Store(), PlainStore()
         self.view: SnapshotView | None = None
         self.restorer: Restorer | None = None
         self.since: list[tuple[int, list[Command]]] = []
@@ -231,20 +233,26 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(prefix=st.sampled_from([b"", b"a/", b"a/1", b"b"]), limit=st.integers(1, 3), reverse=st.booleans())
     def read_folders(self, prefix: bytes, limit: int, reverse: bool) -> None:
-        revision = self.model.revision
-        if not revision:
-            return
+        revision, moment = self.model.revision, Moment.of(self.model)
         start, end = prefix, keys_module.prefix_end(prefix) or b""
-        found: list[bytes] = []
-        while True:
-            page = self.store.page(start, end, limit, revision=revision, reverse=reverse, prefix=prefix, delimiter=b"/")
-            level = sorted([key for key, _ in page.items] + page.folders, reverse=reverse)
-            assert len(level) <= limit
-            found += level
-            if page.next is None:
+        folders: list[bytes] = []
+        while revision:
+            page = Page(
+                start=start,
+                end=end,
+                limit=limit,
+                revision=revision,
+                reverse=reverse,
+                prefix=prefix,
+                delimiter=b"/",
+            )
+            items, more, following = answer_of(page, self.store)
+            assert (items, more, following) == answer_of(page, moment)
+            folders += more
+            if following is None:
                 break
-            start, end = (start, page.next) if reverse else (page.next, end)
-        assert found == sorted(self.model.folders(prefix, b"/", revision), reverse=reverse)
+            start, end = (start, following) if reverse else (following, end)
+        assert folders == sorted(set(folders), reverse=reverse)
 
     @rule(back=st.integers(0, 12), limit=st.integers(1, 20))
     def watch(self, back: int, limit: int) -> None:
@@ -264,24 +272,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def same_state(self) -> None:
-        model = self.model
         assert self.store.digest() == self.other.digest()
         for store in (self.store, self.other):
-            assert (store.revision, store.compact_revision) == (model.revision, model.compact_revision)
-            assert store.cluster_time_ms == model.cluster_time_ms
-            assert list(store.scan(b"", None, 999)) == model.range(b"", None)
-            assert store.count(b"", None) == len(model.records)
-            assert store.session_count == len(model.sessions)
-            leases = [(n, ttl, end, len(model.lease_keys(n))) for n, (ttl, end, _) in sorted(model.leases.items())]
-            assert store.leases(limit=99) == leases
-            for lease, *_ in leases:
-                assert store.lease_keys(lease, limit=99) == model.lease_keys(lease)
-            held = [(name, queue) for name, queue in sorted(model.queues.items()) if queue]
-            assert store.locks(limit=99) == [
-                (name, q[0]["token"], q[0]["lease"], q[0]["number"], len(q) - 1) for name, q in held
-            ]
-            assert store.ticket_count == sum(len(queue) for _, queue in held)
-            assert store.next_deadline_ms == model.next_deadline_ms()
+            assert not (found := difference(store, self.model)), found
 
     def teardown(self) -> None:
         while self.store.tidy(2):
@@ -296,6 +289,8 @@ class StatefulTests(SynchronousTestCase):
         self.patch(commands, "SESSION_WINDOW", 4)
         for module in ("sessions", "store"):
             self.patch(__import__(f"raftkv.kvstore.{module}", fromlist=["_"]), "SESSION_WINDOW", 4)
+        for module in ("commands", "sessions"):
+            self.patch(__import__(f"raftkv.kvstore.{module}", fromlist=["_"]), "MAX_KEPT_ANSWER_BYTES", 40)
         self.patch(keys_module, "BLOCK_KEYS", 4)
         self.patch(keys_module, "PENDING_LIMIT", 3)
         self.patch(history, "SEGMENT_REVISIONS", 3)
