@@ -190,7 +190,7 @@ MUTANTS = (
         name="needed-snapshot-pruned",
         rule="The snapshots that are to be kept are kept.",
         reference="our design, B45",
-        edits=(Edit(FILES, "if name < kept[-1]]", "if name <= kept[-1]]"),),
+        edits=(Edit(FILES, "if name < kept[-1] and", "if name <= kept[-1] and"),),
         hints=FILE_TESTS,
     ),
     Mutant(
