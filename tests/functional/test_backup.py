@@ -1,0 +1,128 @@
+"""A backup of a running cluster becomes another cluster."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from tests.functional.load import Load
+from tests.functional.processes import RAFTKV, Node, environment, free_port, sleep
+from tests.functional.test_cluster import ClusterTestCase
+
+MARGIN = 1_000_000_000
+
+
+class BackupTests(ClusterTestCase):
+    """``raftkv snapshot``."""
+
+    def run_command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end, on the reactor's thread or another."""
+        return subprocess.run(
+            [*RAFTKV, "snapshot", *arguments],
+            cwd=self.folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def facts(self, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+        """Return what a command has told as JSON."""
+        self.assertEqual(done.returncode, 0, done.stderr)
+        value: dict[str, Any] = json.loads(done.stdout)
+        return value
+
+    def save(self, node: Node, file: str) -> Deferred[subprocess.CompletedProcess[str]]:
+        """Fetch a backup while the reactor goes on."""
+        saved: Deferred[subprocess.CompletedProcess[str]] = deferToThread(
+            self.run_command, "save", file, "--address", node.url, "--json"
+        )
+        return saved
+
+    def make_other_cluster(self, *options: str) -> tuple[list[Node], list[dict[str, Any]]]:
+        """Restore into three more directories, and start a cluster on them."""
+        peers = {f"m{number}": f"127.0.0.1:{free_port()}" for number in (1, 2, 3)}
+        nodes = [self.make_node(name, peers=peers) for name in peers]
+        told = [
+            self.facts(self.run_command("restore", *options, "--config", node.path.name, "--json")) for node in nodes
+        ]
+        for node in nodes:
+            node.start()
+        self.wait_ready(*nodes)
+        return nodes, told
+
+    async def test_save_and_restore_under_load(self) -> None:
+        """B61: all that was acknowledged before the backup is in the new cluster, at revisions that the old one never
+        had; those of the old one are compacted, and its nodes are refused."""
+        nodes = self.make_cluster()
+        load = Load(nodes)
+        await sleep(1.5)
+        follower = next(node for node in nodes if node is not self.leader(nodes))
+        acknowledged = dict(load.acknowledged)
+        saved = self.facts(await self.save(follower, "backup"))
+        await sleep(0.5)
+        await load.stop()
+        self.assertGreater(len(load.acknowledged), len(acknowledged))
+        latest = max(node.status()["revision"] for node in nodes)
+        self.assertLess(saved["revision"], latest)
+
+        facts = self.facts(self.run_command("status", "backup", "--json"))
+        self.assertEqual(
+            {name: facts[name] for name in ("index", "revision", "checksum", "bytes")},
+            {name: saved[name] for name in ("index", "revision", "checksum", "bytes")},
+        )
+        others, told = self.make_other_cluster("backup")
+        self.assertEqual(len({each["cluster_id"] for each in told}), 1)
+        status = others[0].status()
+        self.assertEqual(
+            (status["cluster_id"], facts["cluster_id"]), (told[0]["cluster_id"], nodes[0].status()["cluster_id"])
+        )
+        self.assertNotEqual(status["cluster_id"], facts["cluster_id"])
+        self.assertEqual((status["revision"], status["compact_revision"]), (saved["revision"] + MARGIN,) * 2)
+        self.assertGreater(status["compact_revision"], latest)
+        self.assertEqual(status["keys"], facts["keys"])
+
+        load.acknowledged = acknowledged
+        for node in others:
+            await self.verify(node, load)
+        self.assertEqual(others[1].set("after", "1").json["revision"], saved["revision"] + MARGIN + 1)
+        self.assert_same_state(others)
+        for node in others:
+            self.assertEqual(node.stop(), 0)
+        for node in others:
+            node.start()
+        self.wait_ready(*others)
+        await self.verify(others[2], load)
+        print(
+            f"\n      {saved['bytes']} bytes saved under load, {len(acknowledged)} acknowledged writes all there, "
+            f"revision {saved['revision']} goes on at {status['revision']} ",
+            end="",
+        )
+
+    def test_over_http(self) -> None:
+        """Snapshots are taken, listed, and fetched in parts, with any client."""
+        (node,) = self.make_cluster(1)
+        node.set("k", "v")
+        taken = node.request("POST", "/v1/snapshots").json
+        self.assertEqual(node.request("GET", "/v1/snapshots").json, {"snapshots": [taken]})
+        self.assertEqual(node.request("POST", "/v1/snapshots").json, taken)
+        whole = node.request("GET", "/v1/snapshots/latest")
+        self.assertEqual((whole.status, len(whole.body)), (200, taken["bytes"]))
+        self.assertEqual(whole.headers["x-raft-snapshot-checksum"], taken["checksum"])
+        rest = node.request(
+            "GET", "/v1/snapshots/latest", headers={"Range": "bytes=100-", "If-Range": whole.headers["etag"]}
+        )
+        self.assertEqual((rest.status, rest.body), (206, whole.body[100:]))
+        node.set("k", "w")
+        fresh = node.request("GET", "/v1/snapshots/latest?fresh=true")
+        self.assertEqual(int(fresh.headers["x-raft-snapshot-revision"]), taken["revision"] + 1)
+        (self.folder / "copy").write_bytes(fresh.body)
+        self.assertEqual(self.facts(self.run_command("status", "copy", "--json"))["keys"], 1)
+        self.assertEqual(sorted(path.name for path in Path(self.folder).glob("copy*")), ["copy"])
