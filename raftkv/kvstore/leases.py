@@ -10,7 +10,7 @@ keys are not part of that: each record names its lease.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from raftkv.kvstore import digest
@@ -93,6 +93,10 @@ class Leases:
     def keys(self, number: int) -> list[bytes]:
         """Return the keys of a lease, in order."""
         return sorted(self._keys.get(number, ()))
+
+    def unordered_keys(self, number: int) -> Collection[bytes]:
+        """Likewise, in no order: to sort them all would be a pause for who wants the first few of a million."""
+        return self._keys.get(number, ())
 
     def key_count(self, number: int) -> int:
         """Return how many keys a lease has."""

@@ -65,9 +65,9 @@ class Locks:
         """Return a ticket."""
         return self._by_number.get(number)
 
-    def names(self) -> list[bytes]:
-        """Return the names of all locks that are held, in order."""
-        return sorted(self._by_name)
+    def names(self) -> Iterable[bytes]:
+        """Return the names of all locks that are held, in no order."""
+        return self._by_name
 
     def first(self, name: bytes) -> tuple[int, Ticket] | None:
         """Return the ticket that holds a lock, or is to hold it; ``None`` where nobody asks for it."""

@@ -27,19 +27,24 @@ def items(
 
     :param revision: 0 for now, the changes of a transaction under way included.
     """
+    for key, record in _looks(records, start, end, revision, reverse=reverse):
+        if record is not None:
+            yield key, record
+
+
+def _looks(
+    records: Records, start: bytes, end: bytes | None, revision: int, *, reverse: bool
+) -> Iterator[tuple[bytes, Record | None]]:
+    """Likewise, and also the keys that there are at other times, with ``None``: each of them costs a look."""
     keys = records.keys(start, end, reverse=reverse)
     if not revision:
         for key in keys:
-            record = records.get(key)
-            if record is not None:
-                yield key, record
+            yield key, records.get(key)
         return
     if records.ghosts.count(start, end):
         keys = heapq.merge(keys, records.ghosts.keys(start, end, reverse=reverse), reverse=reverse)
     for key in keys:
-        record = records.get_at(key, revision)
-        if record is not None:
-            yield key, record
+        yield key, records.get_at(key, revision)
 
 
 def scan(records: Records, start: bytes, end: bytes | None, limit: int) -> Iterator[tuple[bytes, Record]]:
@@ -56,15 +61,24 @@ def page(
     revision: int = 0,
     reverse: bool = False,
     max_bytes: int | None = None,
+    max_looks: int | None = None,
 ) -> Page:
-    """Return the first ``limit`` records of a range, or fewer once they are ``max_bytes`` of keys and values."""
+    """Return the first ``limit`` records of a range, or fewer once they are ``max_bytes`` of keys and values.
+
+    :param max_looks: how many keys to look at, be they there at the revision or not; ``None`` for as many as it takes.
+    """
     found: list[tuple[bytes, Record]] = []
     size_bytes = 0
-    for key, record in items(records, start, end, revision, reverse=reverse):
-        if len(found) >= limit or (max_bytes is not None and size_bytes >= max_bytes):
-            return Page(found, [], found[-1][0] if reverse else key)
-        found.append((key, record))
-        size_bytes += len(key) + len(record[0])
+    last = b""
+    for looks, (key, record) in enumerate(_looks(records, start, end, revision, reverse=reverse)):
+        if looks == max_looks:
+            return Page(found, [], last if reverse else key)
+        if record is not None:
+            if len(found) >= limit or (max_bytes is not None and size_bytes >= max_bytes):
+                return Page(found, [], last if reverse else key)
+            found.append((key, record))
+            size_bytes += len(key) + len(record[0])
+        last = key
     return Page(found, [], None)
 
 
@@ -78,20 +92,31 @@ def folder_page(
     delimiter: bytes,
     revision: int = 0,
     reverse: bool = False,
+    max_bytes: int | None = None,
+    max_looks: int | None = None,
 ) -> Page:
     """Return the first ``limit`` records and folders of a range: one level below a prefix.
 
     A folder is told once, however many keys it has, and costs one look.
+
+    :param max_bytes: as for :func:`page`, which it counts folders for too; likewise ``max_looks``.
     """
     found: list[tuple[bytes, Record]] = []
     folders: list[bytes] = []
     low, high = start, end
+    size_bytes = looks = 0
     while True:
         folder = None
-        for key, record in items(records, low, high, revision, reverse=reverse):
-            folder = _folder_of(key, prefix, delimiter)
-            if len(found) + len(folders) >= limit:
+        for key, record in _looks(records, low, high, revision, reverse=reverse):
+            if looks == max_looks:
                 return Page(found, folders, key + _AFTER if reverse else key)
+            looks += 1
+            if record is None:
+                continue
+            folder = _folder_of(key, prefix, delimiter)
+            if len(found) + len(folders) >= limit or (max_bytes is not None and size_bytes >= max_bytes):
+                return Page(found, folders, key + _AFTER if reverse else key)
+            size_bytes += len(folder or key) + (0 if folder else len(record[0]))
             if folder is not None:
                 folders.append(folder)
                 break
@@ -119,13 +144,28 @@ def count(records: Records, start: bytes, end: bytes | None, revision: int = 0) 
 
     It costs what has changed since then, or what the range holds, whichever is less.
     """
+    found = quick_count(records, start, end, revision, max_looks=None)
+    assert found is not None  # for mypy: there is no bound
+    return found
+
+
+def quick_count(
+    records: Records, start: bytes, end: bytes | None, revision: int, *, max_looks: int | None
+) -> int | None:
+    """Likewise, or ``None`` where that takes more than about ``max_looks`` looks at a key."""
     present = records.count(start, end)
     if not revision or revision >= records.revision + bool(records.open_slots):
         return present
-    if present + records.ghosts.count(start, end) < records.revision - revision:
+    looks = present + records.ghosts.count(start, end)
+    if looks < records.revision - revision:
+        if max_looks is not None and looks > max_looks:
+            return None
         return sum(1 for _ in items(records, start, end, revision, reverse=False))
-    changed = set(records.open_slots).union(records.history.changed_keys(revision))
-    for key in changed:
+    behind = records.history.changed_keys(revision)
+    changed = list(behind if max_looks is None else islice(behind, max_looks + 1))
+    if max_looks is not None and len(changed) > max_looks:
+        return None
+    for key in set(records.open_slots).union(changed):
         if key >= start and (end is None or key < end):
             present += (records.get_at(key, revision) is not None) - (records.get(key) is not None)
     return present

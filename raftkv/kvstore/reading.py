@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from heapq import nsmallest
 
 from raftkv.errors import Compacted, FutureRevision
 from raftkv.kvstore import digest, ranges
@@ -128,14 +129,18 @@ class Reader:
         prefix: bytes = b"",
         delimiter: bytes = b"",
         max_bytes: int | None = None,
+        max_looks: int | None = None,
     ) -> Page:
         """Return the beginning of a range; it costs about a microsecond a record, however large the range is.
+
+        Of the past it costs as much for each key that was not there then, unless ``max_looks`` says that it is enough.
 
         :param limit: how many records and folders at most, from 1.
         :param revision: as of which; 0 for now.
         :param reverse: begin with the last key.
         :param delimiter: tell keys that have it behind ``prefix`` as one folder; ``b""`` for no folders.
-        :param max_bytes: end the page once keys and values are so many bytes; it has no effect on folders.
+        :param max_bytes: end the page once keys, values and folders are so many bytes.
+        :param max_looks: end it, maybe with nothing, once so many keys were looked at, whether they were there or not.
         :raises Compacted: the revision is no longer kept; likewise :exc:`FutureRevision`.
         """
         if revision:
@@ -152,9 +157,18 @@ class Reader:
                 delimiter=delimiter,
                 revision=revision,
                 reverse=reverse,
+                max_bytes=max_bytes,
+                max_looks=max_looks,
             )
         return ranges.page(
-            self._records, start, end or None, limit, revision=revision, reverse=reverse, max_bytes=max_bytes
+            self._records,
+            start,
+            end or None,
+            limit,
+            revision=revision,
+            reverse=reverse,
+            max_bytes=max_bytes,
+            max_looks=max_looks,
         )
 
     def count(self, start: bytes, end: bytes | None, revision: int = 0) -> int:
@@ -165,6 +179,15 @@ class Reader:
         if revision:
             self._check_revision(revision)
         return ranges.count(self._records, start, end or None, revision)
+
+    def quick_count(self, start: bytes, end: bytes | None, revision: int, *, max_looks: int) -> int | None:
+        """Likewise, or ``None`` where that would take more than about ``max_looks`` looks at a key: page by page then.
+
+        :raises Compacted: as :meth:`count`; likewise :exc:`FutureRevision`.
+        """
+        if revision:
+            self._check_revision(revision)
+        return ranges.quick_count(self._records, start, end or None, revision, max_looks=max_looks)
 
     def _check_revision(self, revision: int) -> None:
         if revision > self._records.revision:
@@ -232,9 +255,12 @@ class Reader:
 
     def lease_keys(self, lease: int, after: bytes = b"", *, limit: int) -> list[bytes]:
         """Return up to ``limit`` keys of a lease that are above ``after``, in order."""
-        keys = self._tenures.leases.keys(lease)
-        place = bisect_right(keys, after)
-        return keys[place : place + limit]
+        return nsmallest(limit, (key for key in self._tenures.leases.unordered_keys(lease) if key > after))
+
+    @property
+    def last_number(self) -> int:
+        """The last number that a lease or a ticket got: a larger one is yet to be, a smaller one may have ended."""
+        return self._tenures.last_number
 
     @property
     def ticket_count(self) -> int:
@@ -252,9 +278,8 @@ class Reader:
 
     def locks(self, after: bytes = b"", *, limit: int) -> list[LockView]:
         """Return up to ``limit`` locks that are held and whose name is above ``after``, in order."""
-        names = self._tenures.locks.names()
-        place = bisect_right(names, after)
-        return [view for name in names[place : place + limit] if (view := self.lock(name)) is not None]
+        names = nsmallest(limit, (name for name in self._tenures.locks.names() if name > after))
+        return [view for name in names if (view := self.lock(name)) is not None]
 
     def ticket(self, ticket: int) -> TicketView | None:
         """Return who holds a lock or waits for it, ``None`` where that has ended or never was."""

@@ -235,3 +235,48 @@ class CompactionTests(SynchronousTestCase):
             self.assertEqual([each.revision_at(at) for at in (-1, 0, 999, 1000, 2400, 9999)], [0, 1, 1, 3, 5, 9])
         apply(store, compact(4))
         self.assertEqual([store.revision_at(at) for at in (0, 1500, 2000)], [0, 0, 5])
+
+
+class BoundedTests(SynchronousTestCase):
+    """What keeps a look at the past short, however much there was since."""
+
+    def setUp(self) -> None:
+        self.store = Store()
+        apply(self.store, put(b"a", b""), put(b"m", b""), put(b"z", b""))
+        apply(self.store, *(put(b"f%03d" % n, b"x" * 50) for n in range(100)), delete(b"m"))
+
+    def pages(self, *, reverse: bool, delimiter: bytes = b"") -> list[tuple[int, list[bytes]]]:
+        """Return all pages of at most seven looks, each with what it found."""
+        pages = []
+        start, end = b"", b""
+        while True:
+            page = self.store.page(start, end, 9, revision=3, reverse=reverse, delimiter=delimiter, max_looks=7)
+            pages.append((len(page.items), [*(key for key, _ in page.items), *page.folders]))
+            if page.next is None:
+                return pages
+            start, end = (start, page.next) if reverse else (page.next, end)
+
+    def test_looks(self) -> None:
+        """Keys that were not there then count as looks; the pages together have all that was, whichever way."""
+        for reverse in (False, True):
+            for delimiter in (b"", b"/"):
+                pages = self.pages(reverse=reverse, delimiter=delimiter)
+                self.assertGreaterEqual(len(pages), 103 // 7)
+                found = [key for _, keys in pages for key in keys]
+                self.assertEqual(found, [b"z", b"m", b"a"] if reverse else [b"a", b"m", b"z"])
+
+    def test_quick_count(self) -> None:
+        """Where too much would have to be looked at there is no quick answer, and where there is one it is right."""
+        self.assertEqual(self.store.quick_count(b"", b"", 0, max_looks=1), 102)
+        self.assertEqual(self.store.quick_count(b"", b"", self.store.revision, max_looks=1), 102)
+        self.assertEqual(self.store.quick_count(b"", b"", 103, max_looks=1), 103)
+        self.assertIsNone(self.store.quick_count(b"", b"", 3, max_looks=20))
+        self.assertEqual(self.store.quick_count(b"", b"", 3, max_looks=200), 3)
+        self.assertEqual(self.store.quick_count(b"g", b"", 3, max_looks=20), 2)
+
+    def test_size_of_folders(self) -> None:
+        """Folders count towards the size of a page."""
+        page = self.store.page(b"f", b"g", 999, prefix=b"f0", delimiter=b"1", max_bytes=120)
+        self.assertEqual(
+            ([key for key, _ in page.items], page.folders, page.next), ([b"f000", b"f002", b"f003"], [b"f001"], b"f004")
+        )
