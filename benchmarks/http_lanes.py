@@ -24,7 +24,7 @@ from zope.interface import implementer
 from raftkv.errors import RaftKVError
 from raftkv.interfaces import Command, Consistency, IKeyValue, INode, Leadership, Record, Result
 from raftkv.kvstore import Store
-from raftkv.kvstore.commands import OK
+from raftkv.kvstore.commands import OK, pack_batch, put
 from raftkv.web import Api, ApiSite, WebSettings
 
 LEADERSHIP = Leadership(
@@ -36,6 +36,8 @@ LEADERSHIP = Leadership(
     is_leader=True,
 )
 VALUE = b"v" * 256
+STATE = Store()
+STATE.apply(1, pack_batch(0, 0, [put(b"key-000123", VALUE)]))
 
 
 @implementer(IKeyValue)
@@ -50,6 +52,10 @@ class InstantKeyValue:
         forwarded: bool = False,
     ) -> None:
         done([(OK, 1, True)])
+
+    def acquire(self, command: Command, done: Callable[[Result | RaftKVError], None]) -> Callable[[], None]:
+        done((OK, 1, 1, 1))
+        return lambda: None
 
     def barrier(
         self,
@@ -73,7 +79,7 @@ class InstantKeyValue:
         return 1
 
     def state(self) -> Store:
-        return Store()
+        return STATE
 
 
 @implementer(INode)

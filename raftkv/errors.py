@@ -188,7 +188,7 @@ class LockHeld(RaftKVError):
     """Somebody else holds the lock, and did so for as long as the caller would wait.
 
     :ivar name: of the lock.
-    :ivar token: the holder's.
+    :ivar token: the holder's; 0 where the lock is free, and it was the wait that ended before its time.
     """
 
     code = "lock_held"
@@ -199,7 +199,10 @@ class LockHeld(RaftKVError):
         self.token = token
 
     def __str__(self) -> str:
-        return f"the lock {self.name.decode('utf-8', 'backslashreplace')!r} is held, with token {self.token}"
+        name = self.name.decode("utf-8", "backslashreplace")
+        if not self.token:
+            return f"the wait for the lock {name!r} has ended, and nobody holds it"
+        return f"the lock {name!r} is held, with token {self.token}"
 
 
 class LockNotHeld(RaftKVError):

@@ -322,6 +322,16 @@ class IKeyValue(Interface):
         :param forwarded: another node sent this here; it is never forwarded a second time (B64).
         """
 
+    def acquire(command: Command, done: Callable[[Result | RaftKVError], None]) -> Callable[[], None]:
+        """Have a lock taken, waiting in its queue for as long as the command says.
+
+        :param command: a ``LOCK``: alone or in a session, fenced or not.
+        :param done: gets its answer, which is never that it waits: ``(OK, token, lease, ticket)``, ``(LOCK_HELD,
+            token)`` once the wait is over, and what else it may be; or the error that befell it.
+        :return: to be called if nobody is there any more to be answered. The place in the queue is given up then, or
+            the lock, unless a repeat of the request in its session could still hear of it; ``done`` is not called.
+        """
+
     def barrier(
         consistency: Consistency,
         done: Callable[[RaftKVError | None], None],

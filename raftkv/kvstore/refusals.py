@@ -33,7 +33,7 @@ def refusal_of(command: Command, result: Result) -> errors.RaftKVError | None:
     if status == commands.OUT_OF_RANGE:
         return errors.Conflict("the sum would not fit into 64 bits")
     if status == commands.LOCK_HELD:
-        return errors.LockHeld(_lock_of(command), result[1])
+        return errors.LockHeld(_innermost(command)[2], result[1])
     if status == commands.LOCK_NOT_HELD:
         return errors.LockNotHeld(_lock_of(command), result[1])
     if status == commands.ANSWER_NOT_KEPT:
@@ -47,3 +47,9 @@ def _lock_of(command: Command) -> bytes:
     inner = command[4] if command[0] == SESSION else command
     name: bytes = inner[2] if inner[0] in (FENCED, LOCK, UNLOCK) else b""
     return name
+
+
+def _innermost(command: Command) -> Command:
+    while command[0] in (SESSION, FENCED):
+        command = command[4]
+    return command

@@ -52,6 +52,7 @@ from raftkv.server.replica import Replica
 from raftkv.server.resync import Resync
 from raftkv.server.snapshotter import SnapshotSettings, Snapshotter
 from raftkv.server.statemachine import StateMachine
+from raftkv.server.tickets import Tickets
 from raftkv.server.transfers import SnapshotSink, SnapshotSource
 from raftkv.snapshot.files import SnapshotDirectory
 
@@ -242,8 +243,16 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         limits=_read_limits(config),
         first_context=world.random.getrandbits(48),
     )
+    tickets = Tickets(
+        store=lambda: state_machine.store,
+        submit=proposals.submit,
+        barrier=reads.barrier,
+        seconds=world.clock.seconds,
+        patience_seconds=config.limits.request_timeout_seconds,
+    )
     driver.add_participant(proposals)
     driver.add_participant(reads)
+    driver.add_participant(tickets)
     driver.add_participant(
         Announcer(node=node, directory=directory, wake=driver.wake, settle_ticks=config.election_ticks)
     )
@@ -344,6 +353,8 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     driver.deliver_reads_to(reads.resolved)
     state_machine.on_applied(proposals.applied)
     state_machine.on_restored(proposals.restored)
+    state_machine.on_applied(tickets.applied)
+    state_machine.on_restored(tickets.restored)
     state_machine.when_caught_up(driver.wake)
     state_machine.on_restored(lambda index: snapshotter.tidy())
     state_machine.on_noted(fence.note)
@@ -357,6 +368,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         state_machine=state_machine,
         proposals=proposals,
         reads=reads,
+        tickets=tickets,
         snapshotter=snapshotter,
         directory=directory,
         membership=membership,

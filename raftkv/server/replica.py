@@ -42,6 +42,7 @@ from raftkv.server.repairing import EntriesSource
 from raftkv.server.resync import Resync
 from raftkv.server.snapshotter import Snapshotter
 from raftkv.server.statemachine import StateMachine
+from raftkv.server.tickets import Tickets
 
 
 @implementer(IKeyValue, INode)
@@ -64,6 +65,7 @@ class Replica(Service):
         state_machine: StateMachine,
         proposals: Proposals,
         reads: Reads,
+        tickets: Tickets,
         snapshotter: Snapshotter,
         directory: Directory,
         membership: Membership,
@@ -87,6 +89,7 @@ class Replica(Service):
         self._node = node
         self._proposals = proposals
         self._reads = reads
+        self._tickets = tickets
         self._directory = directory
         self._membership = membership
         self._removal = removal
@@ -118,6 +121,7 @@ class Replica(Service):
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
+        self._tickets.refuse()
         finished = self._proposals.refuse()
         self._reads.refuse()
         self._membership.stop()
@@ -126,6 +130,7 @@ class Replica(Service):
             await self._until(lambda: finished.called, self._stop_wait_seconds)
             await self._hand_over()  # should leadership have come back
         self._proposals.abandon()
+        self._tickets.interrupt("the node stopped")
         # First nothing may begin any more (a leader may send a snapshot at any moment), then a restore ends while its
         # worker still runs, then the worker, and last the disk that both use.
         self.driver.take_nothing_more()
@@ -136,6 +141,7 @@ class Replica(Service):
     def _give_up(self) -> None:
         """Answer everybody who waits: nothing moves any more, and nothing here is to be read."""
         self._proposals.abandon()
+        self._tickets.interrupt("the node stopped")
         self._reads.refuse()
         self.state_machine.stop()
         self.snapshotter.give_up()
@@ -147,6 +153,7 @@ class Replica(Service):
         then go to the successor. Fires once it is known, and the others had time to hear of it: a write that reaches an
         interface that has closed has an unknown outcome.
         """
+        self._tickets.refuse()
         return ensureDeferred(self._hand_over())
 
     async def _hand_over(self) -> None:
@@ -179,12 +186,14 @@ class Replica(Service):
         """Fall silent: this node was removed, and its disk says so. Whoever asks it hears that."""
         self.driver.fall_silent()
         self._proposals.abandon(Removed)
+        self._tickets.interrupt("the node was removed from the cluster")
         self._reads.refuse(Removed)
 
     def interrupt(self, reason: type[RaftKVError]) -> None:
         """Answer everybody who waits: what would be read here, or computed, is not to be trusted."""
         self._proposals.interrupt(reason)
         self._reads.interrupt(reason)
+        self._tickets.interrupt("the node had to stop serving")
         if not issubclass(reason, DigestTie):
             self.snapshotter.cancel()
 
@@ -203,14 +212,22 @@ class Replica(Service):
         forwarded: bool = False,
     ) -> None:
         """See :class:`IKeyValue`."""
-        if self._removal.is_removed:
-            done(Removed())
+        refusal = self._refusal()
+        if refusal is not None:
+            done(refusal)
         else:
-            refusal = self.fence.refusal()
-            if refusal is not None:
-                done(refusal)
-            else:
-                self._proposals.submit(commands, done, forwarded=forwarded)
+            self._proposals.submit(commands, done, forwarded=forwarded)
+
+    def acquire(self, command: Command, done: Callable[[Result | RaftKVError], None]) -> Callable[[], None]:
+        """See :class:`IKeyValue`."""
+        refusal = self._refusal()
+        if refusal is None:
+            return self._tickets.acquire(command, done)
+        done(refusal)
+        return lambda: None
+
+    def _refusal(self) -> RaftKVError | None:
+        return Removed() if self._removal.is_removed else self.fence.refusal()
 
     def barrier(
         self,

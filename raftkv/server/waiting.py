@@ -72,6 +72,11 @@ class Waiting:
         """See :class:`IKeyValue`."""
         done(self._refusal())
 
+    def acquire(self, command: Command, done: Callable[[Result | RaftKVError], None]) -> Callable[[], None]:
+        """See :class:`IKeyValue`."""
+        done(self._refusal())
+        return lambda: None
+
     def barrier(
         self,
         consistency: Consistency,

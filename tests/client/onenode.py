@@ -64,6 +64,10 @@ class OneNode:
             happening()
         done(self.refusals.pop(0) if self.refusals else results)
 
+    def acquire(self, command: Command, done: Callable[[Result | errors.RaftKVError], None]) -> Callable[[], None]:
+        self.write([command], lambda outcome: done(outcome if isinstance(outcome, errors.RaftKVError) else outcome[0]))
+        return lambda: None
+
     def release(self) -> None:
         """Apply and answer what is held."""
         held, self._held, holding = self._held, [], self.hold

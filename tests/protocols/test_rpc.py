@@ -74,6 +74,9 @@ class FakeKeyValue:
     def get(self, key: bytes) -> Any:
         return self.records.get(key)
 
+    def acquire(self, command: Command, done: Any) -> Any:
+        raise NotImplementedError("nobody takes locks here")
+
     def scan(self, start: bytes, end: bytes | None, limit: int) -> Any:
         return iter(())
 

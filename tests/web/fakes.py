@@ -11,7 +11,9 @@ from zope.interface import implementer
 from raftkv.errors import RaftKVError
 from raftkv.interfaces import Command, Consistency, IKeyValue, INode, Leadership, Record, Result
 from raftkv.kvstore import Store
-from raftkv.kvstore.commands import pack_batch
+from raftkv.kvstore.commands import expire, pack_batch
+from raftkv.raft.messages import Entry, EntryKind
+from raftkv.server.tickets import Tickets
 
 
 @implementer(IKeyValue)
@@ -22,6 +24,9 @@ class FakeKeyValue:
     :ivar refusal: what every call is answered with, where it is not ``None``.
     :ivar commands: all that were written.
     :ivar consistencies: those of all barriers.
+    :ivar now_ms: the cluster's time.
+    :ivar now_seconds: this node's own clock.
+    :ivar tickets: those who wait for locks.
     """
 
     def __init__(self) -> None:
@@ -34,6 +39,15 @@ class FakeKeyValue:
         self.bounds: list[float | None] = []
         self.age: float | None = None
         self.results: Sequence[Result] | None = None
+        self.now_ms = 0
+        self.now_seconds = 0.0
+        self.tickets = Tickets(
+            store=lambda: self.store,
+            submit=self.write,
+            barrier=self.barrier,
+            seconds=lambda: self.now_seconds,
+            patience_seconds=5.0,
+        )
 
     def write(
         self,
@@ -50,9 +64,31 @@ class FakeKeyValue:
             elif self.results is not None:
                 done(self.results)
             else:
-                done(self.store.apply(self.store.applied_index + 1, pack_batch(0, 0, commands)))
+                done(self.apply(*commands))
 
         self._call(apply)
+
+    def apply(self, *commands: Command) -> Sequence[Result]:
+        """Apply an entry, now."""
+        entry = Entry(
+            index=self.store.applied_index + 1,
+            term=1,
+            kind=EntryKind.COMMANDS,
+            payload=pack_batch(self.now_ms, 0, commands),
+        )
+        results = self.store.apply(entry.index, entry.payload)
+        self.tickets.applied(entry, results)
+        return results
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time go by, and what has come to its end be ended."""
+        self.now_ms += round(seconds * 1000)
+        self.now_seconds += seconds
+        self.apply(expire(1000))
+        self.tickets.tick()
+
+    def acquire(self, command: Command, done: Callable[[Result | RaftKVError], None]) -> Callable[[], None]:
+        return self.tickets.acquire(command, done)
 
     def barrier(
         self,
@@ -115,6 +151,7 @@ class FakeNode:
         )
         self.ready = (True, "")
         self.alarms: list[str] = []
+        self.cluster_id = "c0ffee"
         self.cluster_result: Deferred[dict[str, Any]] | None = None
         self.requests: list[tuple[str, Mapping[str, Any]]] = []
 
@@ -124,6 +161,7 @@ class FakeNode:
     def status(self) -> dict[str, Any]:
         return {
             "node_id": "node1",
+            "cluster_id": self.cluster_id,
             "role": "follower",
             "term": 7,
             "leader": "node2",
