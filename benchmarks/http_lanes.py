@@ -110,7 +110,7 @@ def serve(pipe: Connection, has_fast_lane: bool, profile: bool) -> None:
         key_value=InstantKeyValue(),
         node=QuietNode(),
         settings=WebSettings(),
-        seconds=time.monotonic,
+        clock=reactor,
         wall_seconds=time.time,
     )
     port = reactor.listenTCP(0, ApiSite(reactor=reactor, api=api, has_fast_lane=has_fast_lane), interface="127.0.0.1")
@@ -252,7 +252,7 @@ def measure_in_memory(has_fast_lane: bool, message: bytes, arguments: argparse.N
         key_value=InstantKeyValue(),
         node=QuietNode(),
         settings=WebSettings(),
-        seconds=time.monotonic,
+        clock=clock,
         wall_seconds=time.time,
     )
     connection = ApiSite(reactor=clock, api=api, has_fast_lane=has_fast_lane).buildProtocol(None)

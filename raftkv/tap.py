@@ -257,7 +257,7 @@ def _interfaces(
         key_value=node,
         node=node,
         settings=_web_settings(config),
-        seconds=reactor.seconds,
+        clock=reactor,
         wall_seconds=time.time,
         collectors=(ProcessCollector(registry=None),),
         backups=node.backups,
@@ -442,6 +442,7 @@ def _web_settings(config: NodeConfig) -> WebSettings:
         max_buffered_body_bytes=limits.max_buffered_body_bytes,
         max_unread_bytes=limits.max_unread_bytes,
         access_log=config.http_access_log,
+        commands=command_limits(limits),
     )
 
 

@@ -19,6 +19,8 @@ from typing import Any, Final
 
 import msgpack
 
+from raftkv.kvstore.keys import prefix_end
+
 Command = tuple[Any, ...]
 Result = tuple[Any, ...]
 Operation = tuple[Any, ...]  #: what a transaction does: a PUT, DELETE, DELETE_RANGE or TXN as below, a GET or a RANGE
@@ -129,6 +131,11 @@ def delete(key: bytes, expect: int = ANY) -> Command:
 def delete_range(start: bytes, end: bytes) -> Command:
     """Make a command that deletes all keys of a range, in one revision."""
     return (DELETE_RANGE, 0, start, end)
+
+
+def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
+    """Return the range of everything that starts with ``prefix``."""
+    return prefix, prefix_end(prefix) or b""
 
 
 def increment(key: bytes, by: int) -> Command:

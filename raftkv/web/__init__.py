@@ -10,9 +10,15 @@ From the outside in:
   heads of answers; :mod:`~raftkv.web.request`: a request of ``twisted.web``, for what has no fast lane.
 - :mod:`~raftkv.web.streaming`: answers whose body comes in pieces, on either lane; :mod:`~raftkv.web.requestbody`
   carries them on a request of ``twisted.web``.
-- :mod:`~raftkv.web.app`: :class:`Api`, where the routes are declared, and the Klein application made of them.
-- :mod:`~raftkv.web.operations` (keys) and :mod:`~raftkv.web.health` (the node): what each route does, given an
-  :mod:`~raftkv.web.exchange`; :mod:`~raftkv.web.parameters` and :mod:`~raftkv.web.documents` check what came.
+- :mod:`~raftkv.web.app`: :class:`Api`, the whole of it, and the Klein application; :mod:`~raftkv.web.routes`, where
+  the routes are declared.
+- What the routes do, given an :mod:`~raftkv.web.exchange`: :mod:`~raftkv.web.operations` (single keys),
+  :mod:`~raftkv.web.ranges` with :mod:`~raftkv.web.rangereading`, :mod:`~raftkv.web.transactions`,
+  :mod:`~raftkv.web.leases`, :mod:`~raftkv.web.locks`, :mod:`~raftkv.web.elections`, :mod:`~raftkv.web.health` (the
+  node) and :mod:`~raftkv.web.members`. All of the store goes through :mod:`~raftkv.web.access`.
+- What came, checked: :mod:`~raftkv.web.parameters` (headers, keys), :mod:`~raftkv.web.queries`,
+  :mod:`~raftkv.web.documents` (JSON, both ways), :mod:`~raftkv.web.tokens` and :mod:`~raftkv.web.pages` (``continue``).
+- :mod:`~raftkv.web.streaming`: answers in pieces; :mod:`~raftkv.web.requestbody`: the same for ``twisted.web``.
 - :mod:`~raftkv.web.errors`: the one table from exceptions to status codes; :mod:`~raftkv.web.failures` applies it.
 - :mod:`~raftkv.web.metrics`, :mod:`~raftkv.web.settings`.
 """

@@ -1,19 +1,19 @@
-"""The one place where the HTTP API's routes are declared, and the Klein application made of them.
+"""The whole API of a node: what serves each topic, what holds for every request, and the Klein application.
 
-A route is data: its path, its methods, what each takes. Klein serves all of them; those marked ``fast`` are also
-served by :mod:`raftkv.web.connection` before any routing, through the same :meth:`Api.serve`.
+The routes are declared in :mod:`raftkv.web.routes`. Klein serves all of them; those marked ``fast`` are also served by
+:mod:`raftkv.web.connection` before any routing, through the same :meth:`Api.serve`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from klein import Klein
 from klein.resource import KleinResource
 from prometheus_client.registry import Collector
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
@@ -21,153 +21,30 @@ from werkzeug.routing import BaseConverter
 
 from raftkv.errors import MethodNotAllowed, NotFound
 from raftkv.interfaces import IBackups, IKeyValue, INode
+from raftkv.web.access import Access
 from raftkv.web.bodies import body_too_large
+from raftkv.web.elections import ElectionOperations
 from raftkv.web.exchange import Answer, Exchange, Headers
 from raftkv.web.failures import fail
 from raftkv.web.heads import BODILESS, REASONS, CommonHeaders
 from raftkv.web.health import NodeOperations
+from raftkv.web.leases import LeaseOperations
+from raftkv.web.locks import LockOperations
 from raftkv.web.members import MemberOperations
 from raftkv.web.metrics import RequestMetrics, make_registry
-from raftkv.web.operations import KEY_PREFIX, KeyValueOperations, Parameters
+from raftkv.web.operations import KEY_PREFIX, KeyValueOperations
 from raftkv.web.parameters import check_origin, query_parameters, shown
+from raftkv.web.ranges import RangeOperations
 from raftkv.web.requestbody import RequestBody
+from raftkv.web.routes import Operation, Operations, Route, declare_routes
 from raftkv.web.settings import SETTING_NAMES, WebSettings
 from raftkv.web.snapshots import SnapshotOperations
 from raftkv.web.streaming import OpenBodies, Streamed
+from raftkv.web.tokens import ContinueTokens
+from raftkv.web.transactions import TransactionOperations
 
 if TYPE_CHECKING:
     from klein._app import KleinRenderable
-
-Serve = Callable[[Exchange, Parameters], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One method of one route.
-
-    :ivar serve: answers the exchange, now or later, or raises what the answer shall tell.
-    :ivar summary: what it does, for the description of the API.
-    :ivar query: names of the query parameters that it takes.
-    :ivar body: what it reads: nothing, a JSON document, or raw bytes that are a value.
-    """
-
-    serve: Serve
-    summary: str
-    query: frozenset[str] = frozenset()
-    body: Literal["none", "json", "value"] = "none"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One path and all that can be done with it.
-
-    :ivar template: the path; ``{key}`` stands for everything that follows, ``{id}`` for what has no slash.
-    :ivar operations: by method. HEAD and OPTIONS come by themselves.
-    :ivar fast: whether it has the fast lane.
-    """
-
-    template: str
-    operations: Mapping[bytes, Operation]
-    fast: bool = False
-
-    def allowed(self) -> tuple[str, ...]:
-        """Return the methods, as ``Allow`` lists them."""
-        methods = [method.decode("ascii") for method in self.operations]
-        if "GET" in methods:
-            methods.insert(methods.index("GET") + 1, "HEAD")
-        return (*methods, "OPTIONS")
-
-
-def declare_routes(
-    key_value: KeyValueOperations, node: NodeOperations, members: MemberOperations, snapshots: SnapshotOperations
-) -> tuple[Route, ...]:
-    """Return every route of the API."""
-    key = frozenset({"key"})
-    consistency = frozenset({"consistency", "max_stale"})
-    force = frozenset({"force"})
-    return (
-        Route(
-            template="/get",
-            fast=True,
-            operations={b"GET": Operation(serve=key_value.get, summary="Read a key", query=key | consistency)},
-        ),
-        Route(
-            template="/set",
-            fast=True,
-            operations={b"POST": Operation(serve=key_value.set, summary="Set a key", body="json")},
-        ),
-        Route(
-            template="/delete",
-            fast=True,
-            operations={b"DELETE": Operation(serve=key_value.delete, summary="Delete a key", query=key)},
-        ),
-        Route(
-            template="/v1/kv/{key}",
-            fast=True,
-            operations={
-                b"GET": Operation(serve=key_value.get_key, summary="Read a key", query=consistency),
-                b"PUT": Operation(serve=key_value.put_key, summary="Set a key to the body", body="value"),
-                b"DELETE": Operation(serve=key_value.delete_key, summary="Delete a key"),
-            },
-        ),
-        Route(
-            template="/v1/status",
-            operations={b"GET": Operation(serve=node.status, summary="This node's state")},
-        ),
-        Route(
-            template="/v1/cluster",
-            operations={b"GET": Operation(serve=node.cluster, summary="The members of the cluster")},
-        ),
-        Route(
-            template="/v1/cluster/members",
-            operations={
-                b"POST": Operation(serve=members.change, summary="Add, remove, promote or demote members", body="json")
-            },
-        ),
-        Route(
-            template="/v1/cluster/members/{id}",
-            operations={b"DELETE": Operation(serve=members.remove, summary="Remove a member", query=force)},
-        ),
-        Route(
-            template="/v1/cluster/members/{id}/promote",
-            operations={b"POST": Operation(serve=members.promote, summary="Make a learner a voter", query=force)},
-        ),
-        Route(
-            template="/v1/cluster/transfer-leadership",
-            operations={b"POST": Operation(serve=members.transfer, summary="Hand leadership over", body="json")},
-        ),
-        Route(
-            template="/v1/snapshots",
-            operations={
-                b"GET": Operation(serve=snapshots.list, summary="The snapshots of this node"),
-                b"POST": Operation(
-                    serve=snapshots.take, summary="Take a snapshot now", query=frozenset({"consistency"})
-                ),
-            },
-        ),
-        Route(
-            template="/v1/snapshots/latest",
-            operations={
-                b"GET": Operation(
-                    serve=snapshots.latest,
-                    summary="A snapshot, as a backup",
-                    query=frozenset({"fresh", "consistency"}),
-                )
-            },
-        ),
-        Route(
-            template="/health/live",
-            operations={b"GET": Operation(serve=node.live, summary="Whether the process answers")},
-        ),
-        Route(
-            template="/health/ready",
-            operations={b"GET": Operation(serve=node.ready, summary="Whether to send requests here")},
-        ),
-        Route(
-            template="/metrics",
-            operations={b"GET": Operation(serve=node.metrics, summary="Metrics for Prometheus")},
-        ),
-    )
 
 
 class Api:
@@ -188,29 +65,38 @@ class Api:
         key_value: IKeyValue,
         node: INode,
         settings: WebSettings,
-        seconds: Callable[[], float],
+        clock: IReactorTime,
         wall_seconds: Callable[[], float],
         collectors: tuple[Collector, ...] = (),
         backups: IBackups | None = None,
     ) -> None:
         """
-        :param seconds: the reactor's clock, for how long requests take.
+        :param clock: the reactor, for how long requests take, and for answers that are made over several turns.
         :param wall_seconds: Unix time, for the ``Date`` of answers.
         :param collectors: more metrics, such as those of the process.
         :param backups: the node's snapshots.
         """
         self.settings = settings
-        self.seconds = seconds
+        self.seconds = clock.seconds
         self._unquestioned_bytes = min(settings.max_value_bytes, settings.max_body_bytes)
-        self.metrics = RequestMetrics(seconds)
+        self.metrics = RequestMetrics(clock.seconds)
         self.common_headers = CommonHeaders(node, wall_seconds)
         self.open_bodies = OpenBodies()
         registry = make_registry(node, self.metrics, *collectors)
+        access = Access(key_value, settings)
+        tokens = ContinueTokens(lambda: str(node.status()["cluster_id"]))
         self.routes = declare_routes(
-            KeyValueOperations(key_value, settings),
-            NodeOperations(node, registry),
-            MemberOperations(node),
-            SnapshotOperations(backups),
+            Operations(
+                keys=KeyValueOperations(access),
+                ranges=RangeOperations(access, tokens, lambda call: clock.callLater(0, call)),
+                transactions=TransactionOperations(access, tokens),
+                leases=LeaseOperations(access, tokens),
+                locks=LockOperations(access, tokens),
+                elections=ElectionOperations(access),
+                node=NodeOperations(node, registry),
+                members=MemberOperations(node),
+                snapshots=SnapshotOperations(backups),
+            )
         )
         self._by_path = {r.template.encode("ascii"): r for r in self.routes}
         self._key_route = self._by_path.pop(KEY_PREFIX + b"{key}")
@@ -326,7 +212,11 @@ def _make_app(api: Api) -> ApiKlein:
     app = ApiKlein()
     app.url_map.converters["rest"] = _Rest
     for route in api.routes:
-        rule = route.template.replace("{key}", "<rest:key>").replace("{id}", "<string:id>")
+        rule = (
+            route.template.replace("{key}", "<rest:key>")
+            .replace("{name}", "<rest:name>")
+            .replace("{id}", "<string:id>")
+        )
         app.route(rule, endpoint=route.template)(_handler(api, route))
 
     @app.handle_errors(HTTPException)

@@ -48,7 +48,7 @@ class Exchange:
     :ivar started: when it had arrived, on the reactor's clock.
     """
 
-    __slots__ = ("_observe", "_send", "body", "headers", "method", "path", "query", "route", "started")
+    __slots__ = ("_abandoned", "_observe", "_send", "body", "headers", "method", "path", "query", "route", "started")
 
     _log: Logger = Logger()
 
@@ -72,6 +72,7 @@ class Exchange:
         self.route = "other"
         self._send: Callable[[Answer | Streamed], None] | None = send
         self._observe: Callable[[Exchange, int], object] | None = _unobserved
+        self._abandoned: Callable[[], object] | None = None
 
     @property
     def is_write(self) -> bool:
@@ -118,9 +119,21 @@ class Exchange:
                 return
         streamed.source.gone()
 
+    def when_abandoned(self, call: Callable[[], object]) -> None:
+        """Have something called if the client goes away before its answer; at once where it has gone already."""
+        if self._observe is None:
+            return
+        if self._send is None:
+            call()
+        else:
+            self._abandoned = call
+
     def abandon(self) -> None:
         """The client has gone: whatever the answer will be, nobody waits for it."""
         self._send = None
+        abandoned, self._abandoned = self._abandoned, None
+        if abandoned is not None and self._observe is not None:
+            abandoned()
 
 
 def _unobserved(exchange: Exchange, status: int) -> None:

@@ -13,7 +13,7 @@ from raftkv.interfaces import INode
 from raftkv.web.documents import json_bytes
 from raftkv.web.exchange import JSON, Answer, Exchange, Headers
 from raftkv.web.failures import fail
-from raftkv.web.operations import Parameters
+from raftkv.web.queries import Parameters
 
 _METRICS: Headers = ((b"Content-Type", CONTENT_TYPE_PLAIN_0_0_4.encode("ascii")),)
 

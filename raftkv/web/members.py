@@ -16,15 +16,14 @@ from raftkv.interfaces import INode
 from raftkv.web.documents import json_bytes, json_object
 from raftkv.web.exchange import JSON, Answer, Exchange
 from raftkv.web.failures import fail
-from raftkv.web.operations import Parameters
-from raftkv.web.parameters import check_json_type, percent_decoded, shown
+from raftkv.web.parameters import check_json_type, percent_decoded, refuse_lock, shown
+from raftkv.web.queries import Parameters, flag_of
 
 MEMBERS_PATH: Final = b"/v1/cluster/members/"
 
 _CHANGE_FIELDS: Final = frozenset(
     ("id", "raft_addr", "rpc_addr", "http_addr", "role", "add", "remove", "promote", "demote", "force")
 )
-_FLAGS: Final = {b"true": True, b"1": True, b"false": False, b"0": False}
 
 
 class MemberOperations:
@@ -35,21 +34,25 @@ class MemberOperations:
 
     def change(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``POST /v1/cluster/members``."""
+        refuse_lock(exchange.headers)
         check_json_type(exchange.headers)
         _answer_when_done(exchange, self._node.change_members(json_object(exchange.body, _CHANGE_FIELDS)))
 
     def remove(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``DELETE /v1/cluster/members/{id}``."""
-        document = {"remove": [_member_of_path(exchange)], "force": _flag(parameters, "force")}
+        refuse_lock(exchange.headers)
+        document = {"remove": [_member_of_path(exchange)], "force": flag_of(parameters, "force")}
         _answer_when_done(exchange, self._node.change_members(document))
 
     def promote(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``POST /v1/cluster/members/{id}/promote``."""
-        document = {"promote": [_member_of_path(exchange)], "force": _flag(parameters, "force")}
+        refuse_lock(exchange.headers)
+        document = {"promote": [_member_of_path(exchange)], "force": flag_of(parameters, "force")}
         _answer_when_done(exchange, self._node.change_members(document))
 
     def transfer(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``POST /v1/cluster/transfer-leadership``; the body may be missing."""
+        refuse_lock(exchange.headers)
         check_json_type(exchange.headers)
         document = json_object(exchange.body, ("to",)) if exchange.body else {}
         _answer_when_done(exchange, self._node.transfer_leadership(document))
@@ -61,15 +64,6 @@ def _member_of_path(exchange: Exchange) -> str:
         return percent_decoded("id", raw).decode("utf-8")
     except UnicodeDecodeError:
         raise BadRequest(f"id: not valid UTF-8: {shown(raw)}") from None
-
-
-def _flag(parameters: Parameters, name: str) -> bool:
-    raw = parameters.get(name)
-    if raw is None:
-        return False
-    if raw not in _FLAGS:
-        raise BadRequest(f"{name}: expected true or false, found {shown(raw)}")
-    return _FLAGS[raw]
 
 
 def _answer_when_done(exchange: Exchange, done: Deferred[dict[str, Any]]) -> None:

@@ -1,62 +1,63 @@
-"""The key-value operations of the HTTP API: a request in, its answer out, the same for both lanes.
+"""The operations on single keys: a request in, its answer out, the same for both lanes.
 
-Callback style: no Deferred and no coroutine for each request. Knows the store through
-:class:`raftkv.interfaces.IKeyValue`; leaves to others how requests are read, routed and answered.
+Knows the store through :class:`raftkv.web.access.Access`; leaves to others how requests are read, routed and answered.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from raftkv.errors import (
-    BadRequest,
-    InvariantViolation,
-    KeyNotFound,
-    PreconditionFailed,
-    RaftKVError,
-    SequenceReused,
-    SequenceTooOld,
-)
-from raftkv.interfaces import Command, IKeyValue, Record, Result
+from raftkv.errors import BadRequest, KeyNotFound, PreconditionFailed
+from raftkv.interfaces import Command, Record, Result
 from raftkv.kvstore import commands
-from raftkv.web.documents import LINE, check_value, json_object, record_document, text_field, value_field
+from raftkv.web.access import Access
+from raftkv.web.documents import (
+    LINE,
+    check_value,
+    json_object,
+    milliseconds_field,
+    number_field,
+    record_document,
+    text_field,
+    value_field,
+)
 from raftkv.web.exchange import JSON, Answer, Exchange, Headers
-from raftkv.web.failures import fail
 from raftkv.web.parameters import (
     check_encoding,
     check_json_type,
     checked_key,
-    consistency_of,
     entity_tag,
     expectation_of,
-    max_stale_of,
     percent_decoded,
     refuse_conditions,
-    session_of,
     tag_is_listed,
     wants_raw_bytes,
 )
-from raftkv.web.settings import WebSettings
+from raftkv.web.queries import Parameters, milliseconds_of, number_of
+
+if TYPE_CHECKING:
+    from raftkv.kvstore.reading import Reader
 
 KEY_PREFIX: Final = b"/v1/kv/"
-
-Parameters = Mapping[str, bytes]
+TTL_SETTINGS: Final = "limits.minLeaseTTL and limits.maxLeaseTTL"
 
 _RAW: Final[Headers] = ((b"Content-Type", b"application/octet-stream"), (b"X-Content-Type-Options", b"nosniff"))
-_SET_FIELDS: Final = frozenset({"key", "value", "value_base64"})
+_SET_FIELDS: Final = frozenset({"key", "value", "value_base64", "lease", "ttl"})
+_INCREMENT_FIELDS: Final = frozenset({"key", "by"})
+_LOWEST_INTEGER: Final = -(2**63)
 
 
 class KeyValueOperations:
     """Reads and writes of single keys."""
 
-    def __init__(self, key_value: IKeyValue, settings: WebSettings) -> None:
-        self._key_value = key_value
-        self._max_key_bytes = settings.max_key_bytes
-        self._max_value_bytes = settings.max_value_bytes
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._max_key_bytes = access.settings.max_key_bytes
+        self._max_value_bytes = access.settings.max_value_bytes
 
     # -- the endpoints ----------------------------------------------------------------------------------------------
 
@@ -74,13 +75,15 @@ class KeyValueOperations:
         text = text_field(document, "key")
         key, _ = checked_key(text.encode("utf-8"), self._max_key_bytes)
         value = value_field(document, self._max_value_bytes)
-        self._write(exchange, text, commands.put(key, value), _set_answer)
+        lease, ttl_ms = self._tenure_of(document) if len(document) > 2 else (0, 0)
+        command = commands.put(key, value, lease=lease, ttl_ms=ttl_ms)
+        self._access.write_checked(exchange, command, partial(_set_answer, text))
 
     def delete(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``DELETE /delete?key=K``."""
         refuse_conditions(exchange.headers)
         key, text = self._key_parameter(parameters)
-        self._write(exchange, text, commands.delete(key), _delete_answer)
+        self._access.write_checked(exchange, commands.delete(key), partial(_delete_answer, text))
 
     def get_key(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``GET /v1/kv/{key}``."""
@@ -93,7 +96,9 @@ class KeyValueOperations:
         check_encoding(exchange.headers)
         check_value(exchange.body, self._max_value_bytes)
         command = commands.put(key, exchange.body, expectation_of(exchange.headers))
-        self._write(exchange, text, command, _set_answer)
+        if parameters:
+            command = self._with_tenure(command, parameters)
+        self._access.write_checked(exchange, command, partial(_set_answer, text))
 
     def delete_key(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``DELETE /v1/kv/{key}``."""
@@ -101,7 +106,16 @@ class KeyValueOperations:
         if b"if-none-match" in exchange.headers:
             raise BadRequest("If-None-Match: has no meaning for a DELETE; use If-Match")
         command = commands.delete(key, expectation_of(exchange.headers))
-        self._write(exchange, text, command, _delete_answer)
+        self._access.write_checked(exchange, command, partial(_delete_answer, text))
+
+    def increment(self, exchange: Exchange, parameters: Parameters) -> None:
+        """Serve ``POST /v1/increment``."""
+        check_json_type(exchange.headers)
+        document = json_object(exchange.body, _INCREMENT_FIELDS)
+        text = text_field(document, "key")
+        key, _ = checked_key(text.encode("utf-8"), self._max_key_bytes)
+        by = number_field(document, "by", lowest=_LOWEST_INTEGER, default=1)
+        self._access.write(exchange, commands.increment(key, by), partial(_increment_answer, text))
 
     # -- what they share --------------------------------------------------------------------------------------------
 
@@ -115,6 +129,26 @@ class KeyValueOperations:
         # From the raw path: routers merge slashes and cannot tell a%2Fb from a/b.
         return checked_key(percent_decoded("key", exchange.path[len(KEY_PREFIX) :]), self._max_key_bytes)
 
+    def _tenure_of(self, document: dict[str, Any]) -> tuple[int, int]:
+        """Return the lease of a put and its time to live, 0 where there is none."""
+        if "lease" in document and "ttl" in document:
+            raise BadRequest("ttl: a key has either a lease or a time to live of its own")
+        if "ttl" not in document:
+            return number_field(document, "lease", lowest=0, default=0), 0
+        limits = self._access.limits
+        lowest, highest = limits.min_lease_ttl_seconds, limits.max_lease_ttl_seconds
+        return 0, milliseconds_field(document, "ttl", lowest=lowest, highest=highest, settings=TTL_SETTINGS)
+
+    def _with_tenure(self, command: Command, parameters: Parameters) -> Command:
+        if len(parameters) > 1:
+            raise BadRequest("ttl: a key has either a lease or a time to live of its own")
+        limits = self._access.limits
+        lowest, highest = limits.min_lease_ttl_seconds, limits.max_lease_ttl_seconds
+        ttl_ms = milliseconds_of(parameters, "ttl", lowest=lowest, highest=highest, settings=TTL_SETTINGS)
+        lease = number_of(parameters, "lease", lowest=0)
+        _, _, key, value, *expect = command
+        return commands.put(key, value, *expect, lease=lease, ttl_ms=ttl_ms)
+
     def _read(
         self,
         exchange: Exchange,
@@ -123,56 +157,19 @@ class KeyValueOperations:
         parameters: Parameters,
         render: Callable[[Exchange, str, Record], Answer],
     ) -> None:
-        consistency = consistency_of(parameters)
-        max_stale = max_stale_of(parameters, consistency)
+        revision = number_of(parameters, "revision") if "revision" in parameters else 0
 
-        def readable(error: RaftKVError | None) -> None:
-            staleness: Headers = ()
-            # Whatever goes wrong here is this request's matter, not that of whoever called us back.
-            try:
-                if error is not None:
-                    raise error
-                if consistency == "stale":
-                    staleness = _staleness_header(self._key_value.staleness())
-                record = self._key_value.get(key)
-                if record is None:
-                    raise KeyNotFound(key)
-                answer = render(exchange, text, record)
-                exchange.answer(answer._replace(headers=answer.headers + staleness) if staleness else answer)
-            except Exception as problem:
-                fail(exchange, problem, staleness)
+        def serve(state: Reader) -> Answer:
+            record = state.get(key, revision)
+            if record is None:
+                raise KeyNotFound(key)
+            return render(exchange, text, record)
 
-        self._key_value.barrier(consistency, readable, max_stale_seconds=max_stale)
-
-    def _write(self, exchange: Exchange, text: str, command: Command, render: Callable[[str, Result], Answer]) -> None:
-        session = session_of(exchange.headers)
-        if session is not None:
-            command = commands.in_session(session[0], session[1], command)
-
-        exchange.body = b""  # the command has what it needs of it
-
-        def written(outcome: Sequence[Result] | RaftKVError) -> None:
-            try:
-                if isinstance(outcome, RaftKVError):
-                    raise outcome
-                (result,) = outcome
-                if result[0] != commands.OK:
-                    raise _refusal(result)
-                exchange.answer(render(text, result))
-            except Exception as problem:
-                fail(exchange, problem)
-
-        self._key_value.write((command,), written)
-
-
-def _staleness_header(seconds: float | None) -> Headers:
-    """Return the header that says how old the state is that was read; rounded up, for it is a bound."""
-    value = b"unknown" if seconds is None else b"%.3f" % (math.ceil(seconds * 1000) / 1000)
-    return ((b"X-Raft-Staleness", value),)
+        self._access.read(exchange, parameters, serve)
 
 
 def _plain_answer(exchange: Exchange, text: str, record: Record) -> Answer:
-    return Answer(200, JSON, record_document(text, record))
+    return Answer(200, JSON, orjson.dumps(record_document(text, record), None, LINE))
 
 
 def _tagged_answer(exchange: Exchange, text: str, record: Record) -> Answer:
@@ -186,23 +183,19 @@ def _tagged_answer(exchange: Exchange, text: str, record: Record) -> Answer:
         return Answer(304, validators, b"")
     if b"accept" in headers and wants_raw_bytes(headers):
         return Answer(200, _RAW + validators, record[0])
-    return Answer(200, JSON + validators, record_document(text, record))
+    return Answer(200, JSON + validators, orjson.dumps(record_document(text, record), None, LINE))
 
 
 def _set_answer(text: str, result: Result) -> Answer:
-    return Answer(200, JSON, orjson.dumps({"key": text, "revision": result[1]}, None, LINE))
+    document = {"key": text, "revision": result[1]}
+    if len(result) > 2:
+        document["lease"] = result[2]  # the one that was made for this key
+    return Answer(200, JSON, orjson.dumps(document, None, LINE))
 
 
 def _delete_answer(text: str, result: Result) -> Answer:
     return Answer(200, JSON, orjson.dumps({"key": text, "deleted": bool(result[2]), "revision": result[1]}, None, LINE))
 
 
-def _refusal(result: Result) -> Exception:
-    """Return the error that an answer of the state machine stands for."""
-    if result[0] == commands.PRECONDITION_FAILED:
-        return PreconditionFailed(result[1])
-    if result[0] == commands.SEQUENCE_TOO_OLD:
-        return SequenceTooOld()
-    if result[0] == commands.SEQUENCE_REUSED:
-        return SequenceReused()
-    return InvariantViolation(f"the state machine answered a write of a key with {result!r}")
+def _increment_answer(text: str, result: Result) -> Answer:
+    return Answer(200, JSON, orjson.dumps({"key": text, "value": result[2], "revision": result[1]}, None, LINE))

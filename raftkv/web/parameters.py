@@ -17,13 +17,14 @@ from raftkv.kvstore import commands
 from raftkv.web.settings import SETTING_NAMES
 
 CONSISTENCIES: Final[tuple[Consistency, ...]] = ("linearizable", "lease", "stale")
-LARGEST_INTEGER: Final = 2**63 - 1  #: of revisions and sequence numbers
+LARGEST_INTEGER: Final = 2**63 - 1  #: of revisions, leases, tokens and sequence numbers
 MAX_CLIENT_ID_BYTES: Final = 128
 MAX_STALE_SECONDS: Final = 31_536_000  #: a year, which nobody means
 
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CLIENT_ID: Final = re.compile(rb"[!-+\--~]{1,%d}" % MAX_CLIENT_ID_BYTES)  # visible ASCII but for the comma
 _ENTITY_TAG: Final = re.compile(rb'"(0|[1-9][0-9]{0,18})"')
+_FENCE: Final = re.compile(rb"([^,\s]+)=([0-9]{1,19})")
 _DECIMAL: Final = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 _NUMBER: Final = re.compile(rb"[0-9]{1,19}")
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
@@ -80,20 +81,21 @@ def query_parameters(query: bytes, allowed: Collection[str]) -> dict[str, bytes]
     return parameters
 
 
-def checked_key(key: bytes, max_key_bytes: int) -> tuple[bytes, str]:
-    """Return a key as the store compares it and as JSON shows it.
+def checked_key(key: bytes, max_key_bytes: int, field: str = "key") -> tuple[bytes, str]:
+    """Return a key, or a name, as the store compares it and as JSON shows it.
 
+    :param field: what it is, for the message.
     :raises BadRequest: it is empty or not UTF-8.
     :raises TooLarge: it is longer than ``max_key_bytes``.
     """
     if not key:
-        raise BadRequest("key: must not be empty")
+        raise BadRequest(f"{field}: must not be empty")
     if len(key) > max_key_bytes:
-        raise TooLarge(f"key: {len(key)} bytes; {SETTING_NAMES['max_key_bytes']} allows {max_key_bytes}")
+        raise TooLarge(f"{field}: {len(key)} bytes; {SETTING_NAMES['max_key_bytes']} allows {max_key_bytes}")
     try:
         return key, key.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadRequest(f"key: not valid UTF-8 at byte {error.start}: {shown(key)}") from None
+        raise BadRequest(f"{field}: not valid UTF-8 at byte {error.start}: {shown(key)}") from None
 
 
 def consistency_of(parameters: Mapping[str, bytes]) -> Consistency:
@@ -213,6 +215,28 @@ def session_of(headers: Mapping[bytes, bytes]) -> tuple[bytes, int] | None:
     if _NUMBER.fullmatch(sequence) is None or int(sequence) > LARGEST_INTEGER:
         raise BadRequest(f"X-Request-Seq: expected a number from 0 to {LARGEST_INTEGER}, found {shown(sequence)}")
     return client_id, int(sequence)
+
+
+def lock_of(headers: Mapping[bytes, bytes], max_key_bytes: int) -> tuple[bytes, int]:
+    """Return name and token of the lock that a write with ``X-Lock`` depends on.
+
+    :raises BadRequest: it is malformed: to ignore it would be to write without holding the lock.
+    :raises TooLarge: the name is longer than ``max_key_bytes``.
+    """
+    fence = headers[b"x-lock"]
+    found = _FENCE.fullmatch(fence)
+    if found is None or not 0 < int(found[2]) <= LARGEST_INTEGER:
+        raise BadRequest(f"X-Lock: expected name=token, the name percent-encoded, found {shown(fence)}")
+    return checked_key(percent_decoded("X-Lock", found[1]), max_key_bytes, "X-Lock")[0], int(found[2])
+
+
+def refuse_lock(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse a lock where nothing can depend on one.
+
+    :raises BadRequest: the request names one.
+    """
+    if b"x-lock" in headers:
+        raise BadRequest("X-Lock: only writes of keys, leases and locks can depend on a lock")
 
 
 # -- conditions -------------------------------------------------------------------------------------------------------

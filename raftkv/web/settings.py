@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from raftkv.kvstore.checking import CommandLimits
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -32,6 +34,7 @@ class WebSettings:
         is answered, and told that it was the last.
     :ivar stop_timeout_seconds: how long a stopping server waits for the requests in flight.
     :ivar access_log: whether each request is logged.
+    :ivar commands: the bounds of transactions, leases and locks; those of keys and values are the two above.
     """
 
     max_key_bytes: int = 4 * KIB
@@ -48,6 +51,7 @@ class WebSettings:
     farewell_seconds: float = 0.2
     stop_timeout_seconds: float = 10.0
     access_log: bool = False
+    commands: CommandLimits = field(default_factory=CommandLimits)
 
 
 SETTING_NAMES: Final = {

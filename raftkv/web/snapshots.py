@@ -18,13 +18,13 @@ from raftkv.interfaces import IBackup, IBackups
 from raftkv.web.documents import json_bytes
 from raftkv.web.exchange import JSON, Answer, Exchange, Headers
 from raftkv.web.failures import fail
-from raftkv.web.parameters import consistency_of, shown
+from raftkv.web.parameters import consistency_of
+from raftkv.web.queries import Parameters, flag_of
 from raftkv.web.streaming import PieceSource, Streamed
 
 PIECE_BYTES: Final = 64 * 1024
 
 _RANGE: Final = re.compile(rb"bytes=([0-9]{1,18})-([0-9]{1,18})?")
-_FLAGS: Final = {b"true": True, b"1": True, b"false": False, b"0": False}
 
 
 class SnapshotOperations:
@@ -36,18 +36,18 @@ class SnapshotOperations:
     def __init__(self, backups: IBackups | None) -> None:
         self._backups = backups
 
-    def take(self, exchange: Exchange, parameters: Mapping[str, bytes]) -> None:
+    def take(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``POST /v1/snapshots``."""
         _when_done(exchange, self._there().take(consistency_of(parameters)), lambda facts: _tell(exchange, facts))
 
-    def list(self, exchange: Exchange, parameters: Mapping[str, bytes]) -> None:
+    def list(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``GET /v1/snapshots``."""
         _when_done(exchange, self._there().list(), lambda found: _tell(exchange, {"snapshots": found}))
 
-    def latest(self, exchange: Exchange, parameters: Mapping[str, bytes]) -> None:
+    def latest(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``GET /v1/snapshots/latest``."""
         backups = self._there()
-        is_fresh = _flag(parameters, "fresh")
+        is_fresh = flag_of(parameters, "fresh")
         if not is_fresh and "consistency" in parameters:
             raise BadRequest("consistency: only for fresh=true")
         consistency = consistency_of(parameters) if is_fresh else None
@@ -75,13 +75,6 @@ def _known_checksum(exchange: Exchange) -> str:
     """Return the checksum of the snapshot of which the client has a part, empty where it has none."""
     tag = exchange.headers.get(b"if-range", b"")
     return tag.strip(b'"').decode("ascii", "replace") if b"range" in exchange.headers else ""
-
-
-def _flag(parameters: Mapping[str, bytes], name: str) -> bool:
-    raw = parameters.get(name, b"false")
-    if raw not in _FLAGS:
-        raise BadRequest(f"{name}: expected true or false, found {shown(raw)}")
-    return _FLAGS[raw]
 
 
 def _tell(exchange: Exchange, document: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ class OneNode:
 
     def treq(self, clock: Clock) -> StubTreq:
         """Return a treq client whose requests all come here."""
-        api = Api(key_value=self, node=self, settings=WebSettings(), seconds=clock.seconds, wall_seconds=clock.seconds)
+        api = Api(key_value=self, node=self, settings=WebSettings(), clock=clock, wall_seconds=clock.seconds)
         return StubTreq(api.app.resource())
 
     def write(

@@ -103,7 +103,7 @@ class Lane:
             key_value=self.key_value,
             node=self.node,
             settings=settings,
-            seconds=self.clock.seconds,
+            clock=self.clock,
             wall_seconds=lambda: WALL_SECONDS,
             backups=self.backups,
         )

@@ -102,7 +102,7 @@ class RoutingErrorTests(LaneTestCase):
         for path in (
             "/",
             "/nope",
-            "/v1/kv",
+            "/v1/kvs",
             "/v1",
             "/get/",
             "/get/x",
@@ -244,7 +244,7 @@ class DocumentErrorTests(LaneTestCase):
             (b'{"key":"a","value_base64":"Yg==Yg=="}', "value_base64"),
             (b'{"key":"a","value_base64":"Y-_="}', "value_base64"),
             (b'{"key":"a","value_base64":"\xc3\xa9"}', "value_base64"),
-            (b'{"key":"a","value":"b","ttl":"3"}', "'ttl'", "key, value, value_base64"),
+            (b'{"key":"a","value":"b","tll":3}', "'tll'", "key, lease, ttl, value, value_base64"),
             (b'{"key":"a","value":"b","":""}', "''"),
             (b'{"key":"","value":"b"}', "key", "empty"),
             (b'{"key":"a","key":"b","value":"c"}', "'key'", "more than once"),

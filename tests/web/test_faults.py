@@ -80,7 +80,7 @@ class InternalErrorTests(LaneTestCase):
             self.each(lambda lane: setattr(lane.key_value, "holds", True))
             self.send(GET)
             for lane in self.lanes:
-                lane.key_value.get = broken(error)  # type: ignore[method-assign]
+                lane.key_value.state = broken(error)  # type: ignore[method-assign]
                 with self.assertRaises(type(error)):
                     lane.key_value.let_through()
             self.assertIn(b"500 Internal Server Error", self.received())

@@ -40,6 +40,22 @@ PATHS = (
     b"/v1/kv/",
     b"/v1/kv/" + b"k" * 31,
     b"/v1/kv/a?consistency=maybe",
+    b"/v1/kv",
+    b"/v1/kv?prefix=a&limit=1",
+    b"/v1/kv?revision=1&delimiter=%2F",
+    b"/v1/kv?continue=AAAA",
+    b"/v1/txn",
+    b"/v1/increment",
+    b"/v1/compact",
+    b"/v1/leases",
+    b"/v1/leases/1",
+    b"/v1/leases/1/keepalive",
+    b"/v1/leases/%31",
+    b"/v1/locks",
+    b"/v1/locks/a%2Fb",
+    b"/v1/locks/a//b?token=1",
+    b"/v1/elections/a/b",
+    b"/v1/elections/e?token=1",
     b"/v1/status",
     b"/v1//status",
     b"/v1/status/",
@@ -77,6 +93,8 @@ FIELDS = (
     b'If-Match: "1"',
     b"If-None-Match: *",
     b'If-None-Match: W/"1"',
+    b"X-Lock: a%2Fb=1",
+    b"X-Lock: a",
     b"X-Client-Id: c",
     b"X-Request-Seq: 1",
     b"X-Request-Seq: -1",
@@ -101,7 +119,20 @@ FIELDS = (
     b"no colon",
     b"",
 )
-BODIES = (b"", b"abc", b'{"key":"a","value":"b"}', b'{"key":"a","key":"b","value":""}', b"{", b"\xff" * 40, b"v" * 301)
+BODIES = (
+    b"",
+    b"abc",
+    b'{"key":"a","value":"b"}',
+    b'{"key":"a","value":"b","ttl":5}',
+    b'{"key":"a","key":"b","value":""}',
+    b'{"key":"n","by":-2}',
+    b'{"ttl":5}',
+    b'{"revision":1}',
+    b'{"success":[{"op":"put","key":"a","value":"b"},{"op":"range","limit":1}]}',
+    b"{",
+    b"\xff" * 40,
+    b"v" * 301,
+)
 
 
 def make_request(chance: random.Random) -> bytes:

@@ -175,7 +175,7 @@ class RegistryTests(SynchronousTestCase):
                 key_value=FakeKeyValue(),
                 node=FakeNode(),
                 settings=WebSettings(),
-                seconds=clock.seconds,
+                clock=clock,
                 wall_seconds=clock.seconds,
                 collectors=(More(),),
             )

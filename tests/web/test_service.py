@@ -73,7 +73,7 @@ class ServiceTestCase(SynchronousTestCase):
             key_value=self.key_value,
             node=self.node,
             settings=WebSettings(),
-            seconds=self.clock.seconds,
+            clock=self.clock,
             wall_seconds=self.clock.seconds,
         )
         self.site = ApiSite(reactor=self.clock, api=api)

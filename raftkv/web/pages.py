@@ -1,0 +1,43 @@
+"""Lists that come in pages of the present state: leases, locks. Each page is of its own moment.
+
+That is unlike ranges of keys, which are read at one revision: there is no past of who held what.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raftkv.errors import BadRequest
+from raftkv.web.queries import Parameters, number_of
+from raftkv.web.tokens import ContinueTokens
+
+LISTED: Final = 1_000  #: where no limit is given
+MAX_LISTED: Final = 10_000  #: some ten milliseconds' worth
+
+
+def limit_of(parameters: Parameters) -> int:
+    """Return how many to list.
+
+    :raises BadRequest: it is no such number.
+    """
+    return number_of(parameters, "limit", highest=MAX_LISTED, default=LISTED)
+
+
+def after_of(parameters: Parameters, tokens: ContinueTokens, what: str) -> bytes | int | None:
+    """Return behind what to go on, ``None`` for the beginning.
+
+    :param what: is listed: a token for something else is refused.
+    :raises BadRequest: the token was not made here, or for another list.
+    """
+    token = parameters.get("continue")
+    if token is None:
+        return None
+    (after,) = tokens.open((what,), token)
+    if not isinstance(after, (bytes, int)):
+        raise BadRequest("continue: it was not made here, or for another request")
+    return after
+
+
+def next_of(found: int, limit: int, last: bytes | int, tokens: ContinueTokens, what: str) -> str | None:
+    """Return the token for the page behind ``last``; ``None`` where this one was not full."""
+    return tokens.seal((what,), (last,)) if found == limit else None

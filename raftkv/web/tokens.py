@@ -1,0 +1,62 @@
+"""What ``continue`` says: where the next page begins, sealed.
+
+A token is made by any node of the cluster and understood by each of them: they have nothing in common but the id of
+their cluster. That is no secret, so the seal keeps nobody out; it finds what was cut, altered, or made for another
+request or another cluster, which must not be read as a place in this range.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgpack
+
+from raftkv.errors import BadRequest
+from raftkv.web.parameters import shown
+
+_SEAL_BYTES: Final = 12
+
+Position = tuple[Any, ...]
+
+
+class ContinueTokens:
+    """Seals and opens tokens.
+
+    :param cluster_id: returns the id of the cluster; called for each token.
+    """
+
+    def __init__(self, cluster_id: Callable[[], str]) -> None:
+        self._cluster_id = cluster_id
+
+    def seal(self, request: Position, position: Position) -> str:
+        """Return the token for a place.
+
+        :param request: what must be the same in the next request, as a tuple that msgpack can carry; likewise
+        :param position: what to know of the place.
+        """
+        payload = msgpack.packb(position)
+        return urlsafe_b64encode(self._seal_of(request, payload) + payload).rstrip(b"=").decode("ascii")
+
+    def open(self, request: Position, token: bytes) -> Position:
+        """Return the place that a token was made for.
+
+        :raises BadRequest: it was not made here, or for another request.
+        """
+        try:
+            sealed = urlsafe_b64decode(token + b"=" * (-len(token) % 4))
+        except (Error, ValueError):
+            sealed = b""
+        seal, payload = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
+        # The decoder skips what is no Base64, so that the token could have been altered without it: hence the way back.
+        if seal == self._seal_of(request, payload) and urlsafe_b64encode(sealed).rstrip(b"=") == token:
+            position: Position = msgpack.unpackb(payload, use_list=False)
+            return position
+        raise BadRequest(f"continue: it was not made here, or for another request: {shown(token)}")
+
+    def _seal_of(self, request: Position, payload: bytes) -> bytes:
+        sealed = msgpack.packb((self._cluster_id(), request, payload))
+        return blake2b(sealed, digest_size=_SEAL_BYTES, person=b"raftkv continue").digest()
