@@ -116,6 +116,9 @@ class NodeConfig:
     max_snapshots: int = 5
     snapshot_rate_bytes: int = 64 * MIB
     log_cache_bytes: int = 32 * MIB
+    archive_dir: str = ""
+    archive_interval_seconds: float = 60.0
+    archive_max_lag_bytes: int = GIB
     history_max_revisions: int = 100_000
     history_max_bytes: int = 64 * MIB
     history_max_age_seconds: float = 0.0
@@ -288,6 +291,29 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         unit="bytes",
         doc="How much of the log's end is kept in memory, beside entries that are not on the disk or not committed "
         "yet. A member that is further behind is served from the disk, and a start loads no more than this.",
+    ),
+    Setting(
+        key="raft.archiveDir",
+        field="archive_dir",
+        kind=Text("the path of a directory"),
+        derived="none: nothing is archived",
+        doc="Directory to which committed entries of the log are written, so that a backup can be brought forward to "
+        "any revision or time. It must exist. Each node has a folder of its own there, so that all may share one.",
+    ),
+    Setting(
+        key="raft.archiveInterval",
+        field="archive_interval_seconds",
+        kind=Seconds(0.1, 86_400),
+        unit="seconds",
+        doc="Time after which a committed entry is in the archive: what may be lost with a node and its disk.",
+    ),
+    Setting(
+        key="raft.archiveMaxLag",
+        field="archive_max_lag_bytes",
+        kind=Whole(0, 2**50),
+        unit="bytes",
+        doc="Size of the log that waits for an archive which cannot be written, before it is compacted all the same. "
+        "What is missing in the archive then is replaced by a snapshot.",
     ),
     Setting(
         key="raft.peers",

@@ -265,6 +265,9 @@ class IStorage(Interface):
     def log_bytes() -> int:
         """Return the bytes of log behind the newest snapshot, as queued (not as synced)."""
 
+    def log_bytes_behind(index: int) -> int:
+        """Return the bytes of log behind an entry, likewise; of what the log still holds."""
+
     def stop() -> Deferred[None]:
         """Fire once everything queued is durable and the files are closed."""
 
@@ -450,6 +453,9 @@ class IBackups(Interface):
 
     def open_again(checksum: str) -> Deferred[IBackup | None]:
         """Fire with a snapshot that was opened before, for the rest of it; ``None`` where it is gone."""
+
+    def archive() -> Deferred[dict[str, Any]]:
+        """Archive everything that is committed now; fires with how far the archive is once that is done."""
 
 
 class IForwarder(Interface):

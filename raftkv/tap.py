@@ -56,6 +56,7 @@ from raftkv.protocols.rpc import RpcService, RpcSettings, node_calls
 from raftkv.protocols.rpc_frames import RPC_LIMITS
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource, TransferSettings
 from raftkv.protocols.warnings import RateLimitedLog
+from raftkv.server.archiving import ArchiveSurroundings
 from raftkv.server.assembly import Surroundings, assemble, assemble_repair
 from raftkv.server.beginning import Beginning, add_parts
 from raftkv.server.origin import has_begun, identity_to_begin_with
@@ -95,7 +96,8 @@ class Options(usage.Options):
         except ConfigurationError as error:
             raise SystemExit(f"raftkv: {error}") from None
         # twistd may change its working directory (--rundir) before anything is started.
-        self.config = replace(config, data_dir=os.path.abspath(config.data_dir))
+        archive_dir = config.archive_dir and os.path.abspath(config.archive_dir)
+        self.config = replace(config, data_dir=os.path.abspath(config.data_dir), archive_dir=archive_dir)
         if self.parent is None:
             raise SystemExit("raftkv: these options belong to twistd; expected: twistd -n raftkv --config node.yaml")
         is_daemon = not (self.parent["nodaemon"] or self.parent["debug"])
@@ -175,6 +177,7 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
             progress=RecoveryProgress(reactor.seconds),
             log_settings=LogSettings(),
             unreadable=_say_unreadable,
+            archive=_archive(config, reactor),
         )
 
     def make_node() -> Iterator[Any]:
@@ -386,6 +389,12 @@ def _make_id() -> str:
 def _random() -> random.Random:
     """Return a source of chance that no other node has."""
     return random.Random(secrets.randbits(64))
+
+
+def _archive(config: NodeConfig, reactor: Any) -> ArchiveSurroundings | None:
+    if not config.archive_dir:
+        return None
+    return ArchiveSurroundings(disk=LocalDisk(config.archive_dir), worker=ThreadWorker(reactor, "raftkv-archive"))
 
 
 def _listeners(config: NodeConfig) -> dict[str, Address]:

@@ -65,7 +65,11 @@ class LogSizes:
 
     def behind_snapshot(self) -> int:
         """Return the bytes of the entries behind ``snapshot_index``."""
-        place = min(max(self.snapshot_index - self._base_index, 0), len(self._totals) - 1)
+        return self.behind(self.snapshot_index)
+
+    def behind(self, index: int) -> int:
+        """Return the bytes of the entries behind an index."""
+        place = min(max(index - self._base_index, 0), len(self._totals) - 1)
         return self._totals[-1] - self._totals[place]
 
 

@@ -211,6 +211,10 @@ class Storage:
         """See :meth:`raftkv.interfaces.IStorage.log_bytes`."""
         return self._sizes.behind_snapshot()
 
+    def log_bytes_behind(self, index: int) -> int:
+        """See :meth:`raftkv.interfaces.IStorage.log_bytes_behind`."""
+        return self._sizes.behind(index)
+
     def stop(self) -> Deferred[None]:
         """See :meth:`raftkv.interfaces.IStorage.stop`."""
         if self._running:

@@ -35,6 +35,7 @@ from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
 from raftkv.raft import RaftNode, RaftSettings
 from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import SnapshotMeta
+from raftkv.server.archiving import Archiver, ArchiveSettings, ArchiveSurroundings
 from raftkv.server.backups import Backups
 from raftkv.server.clustertime import ClusterClock
 from raftkv.server.diskspace import SpaceWatch
@@ -84,6 +85,7 @@ class Surroundings:
     :ivar raft_bounds: bounds of :class:`~raftkv.raft.RaftSettings` that differ from their defaults; small in tests.
     :ivar unreadable: told of each snapshot file that does not check out.
     :ivar watch: returns what the driver is to use for the storage: itself, or a test's onlooker around it.
+    :ivar archive: where committed entries go, for an operator to keep; ``None`` for nowhere.
     """
 
     clock: IReactorTime
@@ -105,6 +107,7 @@ class Surroundings:
     note_interval: int = NOTE_INTERVAL
     raft_bounds: Mapping[str, int] = field(default_factory=dict)
     watch: Callable[[IStorage], IStorage] = lambda storage: storage
+    archive: ArchiveSurroundings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +203,24 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         ),
         fatal=lambda error: driver.fail(error),
         is_trusted=is_trusted,
+        may_forget=lambda index: index if archiver is None else archiver.may_forget(index),
     )
+    archiver: Archiver | None = None
+    if world.archive is not None:
+        archiver = Archiver(
+            node=node,
+            storage=storage,
+            archive=world.archive,
+            cluster_id=meta.cluster_id,
+            directory=snapshots,
+            snapshot_calls=calls,
+            clock=world.clock,
+            settings=ArchiveSettings(
+                interval_seconds=config.archive_interval_seconds, max_lag_bytes=config.archive_max_lag_bytes
+            ),
+            may_copy=is_trusted,
+            caught_up=snapshotter.tidy,
+        )
     state_machine = StateMachine(
         store=Store(),
         clock=world.clock,
@@ -384,7 +404,9 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
             directory=snapshots,
             calls=calls,
             may_give=is_trusted,
+            archiver=archiver,
         ),
+        archiver=archiver,
         entries=EntriesSource(node=node, storage=storage, is_removed=lambda: removal.is_removed),
         recovered_snapshot=recovered.snapshot,
         tick_interval_seconds=config.tick_interval_seconds,

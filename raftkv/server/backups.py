@@ -11,15 +11,15 @@ from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, fail
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from raftkv.errors import Conflict, CorruptData, Fenced, RaftKVError, ShuttingDown, StorageError
+from raftkv.errors import Conflict, CorruptData, Fenced, NotFound, RaftKVError, ShuttingDown, StorageError
 from raftkv.interfaces import Consistency, IBackup, IBackups
 from raftkv.kvstore import Store
 from raftkv.persistence.calls import BlockingCalls
 from raftkv.raft.node import RaftNode
+from raftkv.server.archiving import Archiver
 from raftkv.server.snapshotter import Snapshotter
 from raftkv.snapshot.files import SnapshotDirectory
 from raftkv.snapshot.reading import SnapshotInfo, SnapshotReader
@@ -80,9 +80,8 @@ class Backups:
     :param store: returns its state.
     :param barrier: waits until the state may be read.
     :param may_give: tells whether the state, and so its snapshots, are known to be right.
+    :param archiver: of the log; ``None`` where it is not archived.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -94,7 +93,9 @@ class Backups:
         directory: SnapshotDirectory,
         calls: BlockingCalls,
         may_give: Callable[[], bool],
+        archiver: Archiver | None = None,
     ) -> None:
+        self._archiver = archiver
         self._node = node
         self._store = store
         self._barrier = barrier
@@ -120,6 +121,12 @@ class Backups:
         """See :class:`IBackups`."""
         opening: Deferred[Any] = self._run(partial(self._directory.open_pinned, checksum))
         return opening.addCallback(lambda reader: reader and self._opened(reader)).addErrback(_refusal)
+
+    def archive(self) -> Deferred[dict[str, Any]]:
+        """See :class:`IBackups`."""
+        if self._archiver is None:
+            return fail(NotFound("raft.archiveDir is not set: this node archives nothing"))
+        return self._archiver.archive_now()
 
     async def _take(self, consistency: Consistency) -> SnapshotInfo:
         await self._until_readable(consistency)
@@ -189,6 +196,10 @@ class NoBackups:
         return fail(self._refusal())
 
     def open_again(self, checksum: str) -> Deferred[IBackup | None]:
+        """See :class:`IBackups`."""
+        return fail(self._refusal())
+
+    def archive(self) -> Deferred[dict[str, Any]]:
         """See :class:`IBackups`."""
         return fail(self._refusal())
 

@@ -34,6 +34,7 @@ from raftkv.membership import Directory, Membership, RemovalWatch
 from raftkv.raft.messages import SnapshotMeta
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role
+from raftkv.server.archiving import Archiver
 from raftkv.server.driver import Driver
 from raftkv.server.fence import Fence
 from raftkv.server.proposals import Proposals
@@ -75,6 +76,7 @@ class Replica(Service):
         forwarder: IForwarder,
         entries: EntriesSource,
         backups: IBackups,
+        archiver: Archiver | None,
         recovered_snapshot: SnapshotMeta | None,
         tick_interval_seconds: float,
         election_timeout_seconds: float,
@@ -85,6 +87,7 @@ class Replica(Service):
         self.state_machine = state_machine
         self.snapshotter = snapshotter
         self.backups = backups
+        self.archiver = archiver
         self._clock = clock
         self._node = node
         self._proposals = proposals
@@ -114,6 +117,8 @@ class Replica(Service):
         if self._recovered_snapshot is not None:
             self.state_machine.restore(self._recovered_snapshot)
         self.driver.startService()
+        if self.archiver is not None:
+            self.archiver.startService()
 
     def stopService(self) -> Deferred[None]:
         """Finish what was taken, hand leadership over, and close; fires once all is on disk."""
@@ -135,6 +140,8 @@ class Replica(Service):
         # worker still runs, then the worker, and last the disk that both use.
         self.driver.take_nothing_more()
         self.state_machine.stop()
+        if self.archiver is not None:
+            await self.archiver.stopService()
         await self.snapshotter.stopService()
         await self.driver.stopService()
 
@@ -302,6 +309,7 @@ class Replica(Service):
             "uptime": round(self._clock.seconds() - self._started, 3),
             "version": __version__,
             "alarms": self._alarms(),
+            **({} if self.archiver is None else {"archived_index": self.archiver.position or 0}),
         }
 
     def _alarms(self) -> list[str]:
@@ -311,7 +319,8 @@ class Replica(Service):
             "disk_nearly_full": node.disk_lacks_room,
             "log_incomplete": node.may_lack_entries,
         }
-        return [*(name for name, is_raised in raised.items() if is_raised), *self.fence.alarms()]
+        of_archive = self.archiver.alarms() if self.archiver is not None else ()
+        return [*(name for name, is_raised in raised.items() if is_raised), *self.fence.alarms(), *of_archive]
 
     def _role(self) -> str:
         node = self._node
@@ -439,6 +448,7 @@ class Replica(Service):
             "messages_received": self.driver.messages_received,
             "snapshots_taken": self.snapshotter.taken,
             "snapshots_failed": self.snapshotter.failed,
+            **(self.archiver.counters() if self.archiver is not None else {}),
             "states_noted": self.fence.noted,
             "states_diverged": self.fence.closed,
             "states_fetched": self._resync.fetched,

@@ -59,6 +59,7 @@ class Snapshotter(Service):
     :param calls: runs what blocks on the folder of snapshots; started and stopped here.
     :param fatal: called with an error that makes it unsafe to go on.
     :param is_trusted: tells whether the state is fit to be kept. While it is not, the log stays as it is too.
+    :param may_forget: returns up to where the log may go at most, given up to where it is needed for nothing else.
     :ivar taken: how many snapshots were taken since the start; ``failed`` likewise.
     """
 
@@ -76,6 +77,7 @@ class Snapshotter(Service):
         settings: SnapshotSettings,
         fatal: Callable[[BaseException], None],
         is_trusted: Callable[[], bool] = lambda: True,
+        may_forget: Callable[[int], int] = lambda index: index,
         slices: SliceSettings | None = None,
     ) -> None:
         self.taken = 0
@@ -89,6 +91,7 @@ class Snapshotter(Service):
         self._settings = settings
         self._fatal = fatal
         self._is_trusted = is_trusted
+        self._may_forget = may_forget
         self._compacted_index = 0  # of the log on the disk; in memory it may follow a little later
         self._taker = SnapshotTaker(clock, calls, directory, slices or SliceSettings())
         self._restorer = SnapshotRestorer(clock, calls, directory, slices or SliceSettings())
@@ -297,6 +300,7 @@ class Snapshotter(Service):
             previous_snapshot_index=previous,
             trailing_entries=self._settings.trailing_entries,
         )
+        index = self._may_forget(index)
         if index >= self._node.first_index:
             self._compacted_index = max(self._compacted_index, index)
             self._storage.compact(index)

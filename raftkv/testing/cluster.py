@@ -159,6 +159,10 @@ class WatchedStorage:
         """See :class:`IStorage`."""
         return self._inner.log_bytes()
 
+    def log_bytes_behind(self, index: int) -> int:
+        """See :class:`IStorage`."""
+        return self._inner.log_bytes_behind(index)
+
     def stop(self) -> Deferred[None]:
         """See :class:`IStorage`."""
         return self._inner.stop()

@@ -32,11 +32,20 @@ _GAUGES: Final = {
     "revision": "the revision of this node's store",
     "compact_revision": "revisions below this one can no longer be read",
     "keys": "keys in this node's store",
+    "archived_index": "the last index that is in the archive of this node's log",
     "uptime": "seconds since the node was started",
 }
 
 #: What a node may raise in ``alarms`` of its status: each is shown, raised or not, so that a rule can be made of it.
-_ALARMS: Final = ("digest_tie", "disk_nearly_full", "disk_stalled", "fenced")
+_ALARMS: Final = (
+    "archive_behind",
+    "archive_failed",
+    "archive_gap",
+    "digest_tie",
+    "disk_nearly_full",
+    "disk_stalled",
+    "fenced",
+)
 
 #: Anything else is counted as ``other``: a method is any word that a client likes, and each label costs memory.
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS"})

@@ -289,4 +289,8 @@ def _snapshot_routes(snapshots: SnapshotOperations) -> tuple[Route, ...]:
                 )
             },
         ),
+        Route(
+            template="/v1/archive",
+            operations={b"POST": Operation(serve=snapshots.archive, summary="Archive what is committed now")},
+        ),
     )

@@ -65,6 +65,10 @@ class SnapshotOperations:
         else:
             _when_done(exchange, backups.open(consistency), lambda backup: _send(exchange, backup))
 
+    def archive(self, exchange: Exchange, parameters: Mapping[str, bytes]) -> None:
+        """Serve ``POST /v1/archive``."""
+        _when_done(exchange, self._there().archive(), lambda facts: _tell(exchange, facts))
+
     def _there(self) -> IBackups:
         if self._backups is None:
             raise NotFound("this node has no snapshots")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +128,50 @@ class BackupTests(ClusterTestCase):
         (self.folder / "copy").write_bytes(fresh.body)
         self.assertEqual(self.facts(self.run_command("status", "copy", "--json"))["keys"], 1)
         self.assertEqual(sorted(path.name for path in Path(self.folder).glob("copy*")), ["copy"])
+
+    def test_point_in_time(self) -> None:
+        """A cluster whose nodes are all lost is made anew from their archive alone, up to a revision or a time."""
+        archive = self.folder / "archive"
+        archive.mkdir()
+        nodes = self.make_cluster(
+            archiveDir="archive", archiveInterval=0.5, snapshotInterval=0.2, snapshotThreshold=20_000, maxSnapshots=1
+        )
+        for number in range(150):
+            self.assertEqual(nodes[number % 3].set(f"k{number % 10}", f"{number} " + "x" * 1000).status, 200)
+        before = datetime.now(UTC)
+        revision = nodes[0].status()["revision"]
+        time.sleep(0.05)
+        for number in range(10):
+            self.assertEqual(nodes[0].request("DELETE", f"/delete?key=k{number}").status, 200)
+        archived = nodes[0].request("POST", "/v1/archive").json
+        self.assertGreaterEqual(archived["archived_index"], 160)
+        self.assertEqual(nodes[0].status()["alarms"], [])
+        for node in nodes:
+            node.kill()
+        lost = self.run_command("restore", "--archive", "archive", "--config", nodes[0].path.name)
+        self.assertIn("is not empty", lost.stderr)
+
+        options = ("--archive", "archive", "--to-revision", str(revision - 3))
+        others, told = self.make_other_cluster(*options)
+        self.assertEqual({each["restored_revision"] for each in told}, {revision - 3})
+        self.assertEqual(len({each["cluster_id"] for each in told}), 1)
+        for number in range(10):
+            newest = 140 + number - (10 if number > 6 else 0)
+            self.assertEqual(others[number % 3].get(f"k{number}"), f"{newest} " + "x" * 1000)
+        for node in others:
+            node.kill()
+
+        alone = self.make_node("m9")
+        made = self.facts(
+            self.run_command(
+                "restore", *options[:2], "--to-time", before.isoformat(), "--config", alone.path.name, "--json"
+            )
+        )
+        self.assertEqual((made["restored_revision"], made["keys"]), (revision, 10))
+        gone = sorted(archive.rglob("*.entries"))
+        for path in gone:
+            path.write_bytes(path.read_bytes()[:-1] + b"?")
+        damaged = self.run_command("restore", *options, "--config", self.make_node("m8").path.name)
+        self.assertEqual((damaged.returncode, len(damaged.stderr.splitlines())), (1, 1), damaged.stderr)
+        self.assertIn("at offset", damaged.stderr)
+        print(f"\n      {len(gone)} files of entries in the archive, {made['replayed_entries']} replayed ", end="")

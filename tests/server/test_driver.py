@@ -107,6 +107,9 @@ class NotedStorage:
     def log_bytes(self) -> int:
         return 0
 
+    def log_bytes_behind(self, index: int) -> int:
+        return 0
+
     def stop(self) -> Deferred[None]:
         return succeed(None)
 

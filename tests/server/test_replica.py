@@ -88,10 +88,15 @@ class ReplicaTestCase(SynchronousTestCase):
                 progress=lambda done, total: None,
                 log_settings=LogSettings(segment_bytes=4096),
                 unreadable=lambda error: None,
+                **self.more_surroundings(),
             ),
         )
         self.replica = self.node.replica
         self.replica.startService()
+
+    def more_surroundings(self) -> dict[str, Any]:
+        """Return what else the node meets, in a life that begins."""
+        return {}
 
     def crash(self) -> None:
         """End a life as a power failure does: what was not synced is lost."""

@@ -61,6 +61,10 @@ class TracedStorage:
         size: int = self._inner.log_bytes()
         return size
 
+    def log_bytes_behind(self, index: int) -> int:
+        size: int = self._inner.log_bytes_behind(index)
+        return size
+
     def stop(self) -> Deferred[None]:
         stopped: Deferred[None] = self._inner.stop()
         return stopped

@@ -63,6 +63,9 @@ class LyingStorage:
     def log_bytes(self) -> int:
         return self.inner.log_bytes()
 
+    def log_bytes_behind(self, index: int) -> int:
+        return self.inner.log_bytes_behind(index)
+
     def stop(self) -> Deferred[None]:
         return self.inner.stop()
 

@@ -73,6 +73,9 @@ class FakeBackups:
         found = self.backup if checksum == self.backup.facts["checksum"] else None
         return self._answer(("again", checksum), found)
 
+    def archive(self) -> Deferred[dict[str, Any]]:
+        return self._answer(("archive",), {"archived_index": 12, "lag_bytes": 0, "failure": None})
+
     def _answer(self, asked: tuple[Any, ...], value: Any) -> Deferred[Any]:
         self.asked.append(asked)
         return succeed(value) if self.refusal is None else fail(self.refusal)

@@ -33,6 +33,12 @@ class ControlTests(SnapshotsTestCase):
         self.assertEqual(self.ask_json("GET", "/v1/snapshots"), {"snapshots": [self.fast.backups.backup.facts]})
         self.assertEqual(self.asked(), [("list",)])
 
+    def test_archive(self) -> None:
+        """The log is archived, and how far it is told."""
+        self.assertEqual(self.ask_json("POST", "/v1/archive")["archived_index"], 12)
+        self.assertEqual(self.ask("GET", "/v1/archive").status, 405)
+        self.assertEqual(self.asked(), [("archive",)])
+
     def test_refusals(self) -> None:
         """What is no such request is refused before the node hears of it."""
         for method, target, status in (
