@@ -116,6 +116,8 @@ class NodeConfig:
     max_snapshots: int = 5
     snapshot_rate_bytes: int = 64 * MIB
     log_cache_bytes: int = 32 * MIB
+    log_segment_bytes: int = 64 * MIB
+    disk_reserve_bytes: int = 128 * MIB
     archive_dir: str = ""
     archive_interval_seconds: float = 60.0
     archive_max_lag_bytes: int = GIB
@@ -291,6 +293,24 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         unit="bytes",
         doc="How much of the log's end is kept in memory, beside entries that are not on the disk or not committed "
         "yet. A member that is further behind is served from the disk, and a start loads no more than this.",
+    ),
+    Setting(
+        key="raft.logSegmentBytes",
+        field="log_segment_bytes",
+        kind=Whole(64 * KIB, 4 * GIB),
+        unit="bytes",
+        doc="Size of the files that the log is written to. Each is allocated whole, and removed once a snapshot covers "
+        "all of it.",
+    ),
+    Setting(
+        key="raft.diskReserve",
+        field="disk_reserve_bytes",
+        kind=Whole(0, 2**50),
+        unit="bytes",
+        doc="Room on the disk that is kept in reserve, in a file of the data directory. When the log has to draw on it "
+        "the disk counts as full: the node goes on, and takes no more writes that need room, until all of it can be "
+        "set aside again. At least twice `raft.logSegmentBytes`; 0 for none: the node then stops when the disk is "
+        "full.",
     ),
     Setting(
         key="raft.archiveDir",
@@ -726,6 +746,12 @@ def _check_proportions(config: NodeConfig, document: _Document) -> None:
             "raft.electionTimeout" if document.has("raft.electionTimeout") else "raft.heartbeatInterval",
             f"raft.electionTimeout ({config.election_timeout_seconds:g}) to be at least {HEARTBEATS_PER_ELECTION} "
             f"times raft.heartbeatInterval ({config.heartbeat_interval_seconds:g})",
+        )
+    if 0 < config.disk_reserve_bytes < 2 * config.log_segment_bytes:
+        document.complain(
+            "raft.diskReserve" if document.has("raft.diskReserve") else "raft.logSegmentBytes",
+            f"raft.diskReserve ({config.disk_reserve_bytes}) to be 0, or at least twice raft.logSegmentBytes "
+            f"({config.log_segment_bytes})",
         )
     limits = config.limits
     if limits.leader_wait_seconds > limits.request_timeout_seconds:

@@ -136,6 +136,35 @@ class Overloaded(RaftKVError):
     retry_after_seconds = 1.0
 
 
+class DiskFull(RaftKVError):
+    """The disks of so many nodes are full that a write which needs room would not be safe, or not be committed.
+
+    Reads are served, and writes that free something are taken.
+    """
+
+    code = "disk_full"
+    retry_after_seconds = 5.0
+
+    def __str__(self) -> str:
+        return "there is no room on the disk of the leader, or of too many others; what frees room is still taken"
+
+
+class SnapshotFailed(RaftKVError):
+    """There is no room for a snapshot. Nothing is left of it, and the node goes on with the one before and its log.
+
+    :ivar reason: what the disk said.
+    """
+
+    code = "snapshot_failed"
+
+    def __init__(self, reason: StorageError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the snapshot could not be written: {self.reason}"
+
+
 class Compacted(RaftKVError):
     """The revision asked for is no longer kept.
 
@@ -366,6 +395,10 @@ class StorageError(Exception):
 
     def __str__(self) -> str:
         return f"{self.operation} of {self.path} failed: {self.reason}"
+
+
+class NoRoom(StorageError):
+    """There is no room on the disk. What was to be written is in doubt, as with every failed write."""
 
 
 class CorruptData(StorageError):

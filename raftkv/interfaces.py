@@ -263,7 +263,10 @@ class IStorage(Interface):
         :meth:`compact` does that, usually up to a smaller index."""
 
     def log_bytes() -> int:
-        """Return the bytes of log behind the newest snapshot, as queued (not as synced)."""
+        """Return the bytes of log behind the newest snapshot, as queued (not as synced), or a little more."""
+
+    def room_bytes() -> int:
+        """Return how much the log can take without more of the disk than it has. May be called by any thread."""
 
     def log_bytes_behind(index: int) -> int:
         """Return the bytes of log behind an entry, likewise; of what the log still holds."""

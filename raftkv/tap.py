@@ -175,7 +175,7 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
             make_id=_make_id,
             fatal=supervisor.fatal,
             progress=RecoveryProgress(reactor.seconds),
-            log_settings=LogSettings(),
+            log_settings=LogSettings.sized(config.log_segment_bytes),
             unreadable=_say_unreadable,
             archive=_archive(config, reactor),
         )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from types import TracebackType
+from typing import Final
 
-from raftkv.errors import StorageError
+from raftkv.errors import NoRoom, StorageError
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class storage_errors:
@@ -29,4 +33,5 @@ class storage_errors:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, OSError):
-            raise StorageError(self._operation, self._path, error.strerror or str(error)) from error
+            cls = NoRoom if error.errno in _NO_ROOM else StorageError
+            raise cls(self._operation, self._path, error.strerror or str(error)) from error

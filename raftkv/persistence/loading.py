@@ -7,61 +7,87 @@ front only the configurations, and how much room each takes.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections import deque
+from collections.abc import Sequence
+from typing import Final
 
 from raftkv.errors import InvariantViolation
 from raftkv.persistence.record import HEADER_BYTES, aligned
 from raftkv.raft.log import entry_size
 from raftkv.raft.messages import Entry, EntryKind
 
+STRETCH_BYTES: Final = 64 * 1024
+
 
 class LogSizes:
     """How many bytes of log lie behind an index, as queued; lives in the reactor's thread.
 
-    Eight bytes for each entry, which takes 48 on the disk and more.
+    Sixteen bytes for each stretch of the log that is at least so long, however many entries that is: what is told is
+    too much by less than one stretch.
 
+    :param stretch_bytes: length of a stretch.
     :ivar snapshot_index: from where :meth:`behind_snapshot` counts.
+    :ivar last_index: index of the last entry counted.
     """
 
-    def __init__(self, base_index: int) -> None:
-        self._base_index = base_index
-        self._totals = array("Q", [0])  # bytes through base_index, base_index + 1, …
+    def __init__(self, base_index: int, *, stretch_bytes: int = STRETCH_BYTES) -> None:
+        self._stretch_bytes = stretch_bytes
         self.snapshot_index = base_index
+        self.last_index = base_index
+        self._total = 0
+        self._indexes = array("Q", [base_index])  # where the marks stand
+        self._totals = array("Q", [0])  # bytes through each of them
 
-    def append(self, entries: tuple[Entry, ...]) -> None:
-        """Count entries; what was there from the first of them on no longer counts."""
-        kept = entries[0].index - self._base_index
-        if not 0 < kept <= len(self._totals):
-            raise InvariantViolation(f"entry {entries[0].index} does not follow entry {self.last_index}")
-        del self._totals[kept:]
-        total = self._totals[-1]
+    def append(self, entries: Sequence[Entry]) -> int:
+        """Count entries; what was there from the first of them on no longer counts.
+
+        :return: their bytes.
+        """
+        first = entries[0].index
+        if not self._indexes[0] < first <= self.last_index + 1:
+            raise InvariantViolation(f"entry {first} does not follow entry {self.last_index}")
+        if first <= self.last_index:
+            self.cut_behind(first - 1)
+        size = bytes_of(entries)
+        if self._total + size - self._totals[-1] < self._stretch_bytes:
+            self._total += size
+        else:
+            self._mark(entries)
+        self.last_index = entries[-1].index
+        return size
+
+    def _mark(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            total += aligned(HEADER_BYTES + len(entry.payload))
-            self._totals.append(total)
-
-    @property
-    def last_index(self) -> int:
-        """Index of the last entry counted."""
-        return self._base_index + len(self._totals) - 1
+            self._total += aligned(HEADER_BYTES + len(entry.payload))
+            if self._total - self._totals[-1] >= self._stretch_bytes:
+                self._indexes.append(entry.index)
+                self._totals.append(self._total)
 
     def begin_behind(self, index: int) -> None:
         """The log is empty; the next entry is ``index + 1``."""
-        self._base_index = index
-        self._totals = array("Q", [0])
+        self.last_index = index
+        self._total = 0
+        self._indexes, self._totals = array("Q", [index]), array("Q", [0])
 
     def cut_behind(self, index: int) -> None:
         """What lies behind ``index`` no longer counts; before the first entry there is nothing to cut."""
-        if index < self._base_index:
+        if index < self._indexes[0]:
             self.begin_behind(index)
-        else:
-            del self._totals[index + 1 - self._base_index :]
+        elif index < self.last_index:
+            # How much of the stretch is left is not known: as if it were all of it.
+            place = bisect_left(self._indexes, index)
+            self._total = self._totals[place] if place < len(self._totals) else self._total
+            while self._indexes[-1] > index:
+                self._indexes.pop()
+                self._totals.pop()
+            self.last_index = index
 
     def forget_through(self, index: int) -> None:
         """Nobody will ask for what lies at or before ``index``."""
-        dropped = min(index, self.last_index) - self._base_index
+        dropped = bisect_right(self._indexes, index) - 1
         if dropped > 0:
-            del self._totals[:dropped]
-            self._base_index += dropped
+            del self._indexes[:dropped], self._totals[:dropped]
 
     def behind_snapshot(self) -> int:
         """Return the bytes of the entries behind ``snapshot_index``."""
@@ -69,23 +95,31 @@ class LogSizes:
 
     def behind(self, index: int) -> int:
         """Return the bytes of the entries behind an index."""
-        place = min(max(index - self._base_index, 0), len(self._totals) - 1)
-        return self._totals[-1] - self._totals[place]
+        if index >= self.last_index:
+            return 0
+        place = max(bisect_right(self._indexes, index) - 1, 0)
+        return self._total - self._totals[place]
+
+
+def bytes_of(entries: Sequence[Entry]) -> int:
+    """Return what entries take in the log, about."""
+    return sum(aligned(HEADER_BYTES + len(entry.payload)) for entry in entries)
 
 
 class LoadedLog:
     """What was loaded of a log; each step of its history is told in order.
 
     :param cache_bytes: what the loaded entries may take.
+    :param stretch_bytes: see :class:`LogSizes`.
     :ivar entries: the last ones, contiguous; those that a truncation left may be few, or none.
     :ivar configurations: all entries of the log that hold a configuration.
     :ivar sizes: of all entries.
     """
 
-    def __init__(self, cache_bytes: int) -> None:
+    def __init__(self, cache_bytes: int, *, stretch_bytes: int = STRETCH_BYTES) -> None:
         self.entries: deque[Entry] = deque()
         self.configurations: list[Entry] = []
-        self.sizes = LogSizes(0)
+        self.sizes = LogSizes(0, stretch_bytes=stretch_bytes)
         self._cache_bytes = cache_bytes
         self._bytes = 0
 

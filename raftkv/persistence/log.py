@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from raftkv.errors import DamagedLog, InvariantViolation, StorageError
+from raftkv.errors import DamagedLog, InvariantViolation, NoRoom, StorageError
 from raftkv.interfaces import IDisk, IFile
 from raftkv.persistence.faults import storage_errors
 from raftkv.persistence.files import TEMPORARY_SUFFIX, read_whole, remove_temporary_files
-from raftkv.persistence.loading import LoadedLog
+from raftkv.persistence.loading import STRETCH_BYTES, LoadedLog
 from raftkv.persistence.reading import EntryMap, EntryReader
 from raftkv.persistence.record import HEADER_BYTES as RECORD_HEADER_BYTES
 from raftkv.persistence.record import Record, RecordType, aligned, encode_record, map_bytes
@@ -57,6 +57,11 @@ class LogSettings:
     zero_ahead_bytes: int = MIB // 4
     cache_bytes: int = 32 * MIB
 
+    @classmethod
+    def sized(cls, segment_bytes: int) -> LogSettings:
+        """Return settings for segments of a size; a sync covers no more than a part of one."""
+        return cls(segment_bytes=segment_bytes, max_batch_bytes=min(8 * MIB, segment_bytes // 4))
+
 
 @dataclass(slots=True, kw_only=True)
 class _Segment:
@@ -72,6 +77,10 @@ class _Segment:
 
     def __post_init__(self) -> None:
         self.file = f"{LOG_FOLDER}/{segment_name(self.sequence)}"
+
+
+class NoRoomForFile(NoRoom):
+    """There is no room for a new file. Nothing of it is left, and nothing else is in doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +117,24 @@ class SegmentedLog:
     :param disk: the data directory.
     :param identity: whose log it is; a segment of another's is refused.
     :param settings: see there.
+    :param make_room: called where there is no room for another segment; gives some of the disk back that was kept for
+        this, and returns whether there was any.
     :ivar terms: of the entries that the segments hold, staged ones included.
     :ivar reader: reads entries back, in whatever thread.
     :ivar last_batch: number of the last batch that is on the medium.
     :ivar lost_term: see :class:`~raftkv.persistence.segment.SegmentHeader`.
     """
 
-    def __init__(self, disk: IDisk, identity: bytes, settings: LogSettings) -> None:
+    def __init__(
+        self,
+        disk: IDisk,
+        identity: bytes,
+        settings: LogSettings,
+        *,
+        make_room: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._disk = disk
+        self._make_room = make_room
         self._identity = identity
         self._salt = log_salt(identity)
         self._settings = settings
@@ -154,6 +173,11 @@ class SegmentedLog:
         """See the class."""
         return self._end.next_batch - 1
 
+    @property
+    def room_bytes(self) -> int:
+        """What fits into the newest segment; may be asked by any thread."""
+        return max(0, self._capacity - self._end.offset)
+
     def term_at(self, index: int) -> int | None:
         """Return the term of an entry, also of that before the first; ``None`` where the log does not reach."""
         return self.terms.term_at(index)
@@ -175,7 +199,9 @@ class SegmentedLog:
         if not names:
             raise DamagedLog(folder, 0, "the log is gone: there is not one segment in its folder")
         names = names[self._void_segments(names) :]
-        loaded = LoadedLog(self._settings.cache_bytes)
+        loaded = LoadedLog(
+            self._settings.cache_bytes, stretch_bytes=min(STRETCH_BYTES, self._settings.segment_bytes // 64)
+        )
         sizes = [self._size_of(name) for name in names]
         end: SegmentEnd | None = None
         header: SegmentHeader | None = None
@@ -414,7 +440,7 @@ class SegmentedLog:
             identity=self._identity,
             lost_term=self.lost_term if self._written_term <= self.lost_term else 0,
         )
-        file = _create_segment(self._disk, header)
+        file = self._create(header)
         self.close()
         self._file = file
         self._path = f"{self._disk.root}/{LOG_FOLDER}/{segment_name(header.sequence)}"
@@ -428,6 +454,18 @@ class SegmentedLog:
             torn_bytes=0,
         )
         self._segments.append(_Segment(sequence=header.sequence))
+
+    def _create(self, header: SegmentHeader) -> IFile:
+        """Make a segment, if need be with what was kept in reserve.
+
+        That is no repetition of a write that failed: of the first attempt nothing is left, not even its file.
+        """
+        try:
+            return _create_segment(self._disk, header)
+        except NoRoomForFile:
+            if not self._make_room():
+                raise
+        return _create_segment(self._disk, header)
 
     # -- compaction --------------------------------------------------------------------------------------------------
 
@@ -478,12 +516,30 @@ def _size_bound(record: _Staged) -> int:
 def _create_segment(disk: IDisk, header: SegmentHeader) -> IFile:
     """Make a segment with nothing in it, safe on the medium under its name, and return it open."""
     name = f"{LOG_FOLDER}/{segment_name(header.sequence)}"
+    file = _allocated(disk, name + TEMPORARY_SUFFIX, header.capacity)
     with storage_errors("create", f"{disk.root}/{name}"):
-        file: IFile = disk.open(name + TEMPORARY_SUFFIX, create=True)
-        file.truncate(0)
-        file.allocate(header.capacity)
         file.write_at(0, encode_segment_header(header))
         file.sync()
         disk.rename(name + TEMPORARY_SUFFIX, name)
         disk.sync_folder(LOG_FOLDER)
+    return file
+
+
+def _allocated(disk: IDisk, name: str, size_bytes: int) -> IFile:
+    """Return a new file that has its room on the disk.
+
+    :raises NoRoomForFile: there is none; nothing of the file is left.
+    """
+    path = f"{disk.root}/{name}"
+    with storage_errors("create", path):
+        file: IFile = disk.open(name, create=True)
+        file.truncate(0)
+    try:
+        with storage_errors("allocate", path):
+            file.allocate(size_bytes)
+    except NoRoom as error:
+        file.close()
+        with storage_errors("remove", path):
+            disk.remove(name)
+        raise NoRoomForFile(error.operation, error.path, error.reason) from error
     return file

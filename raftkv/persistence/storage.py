@@ -21,7 +21,7 @@ from zope.interface import implementer
 from raftkv.errors import CorruptData, DamagedLog, InvariantViolation
 from raftkv.interfaces import IBatchWorker, IDisk, IStorage, Recovered
 from raftkv.persistence.hardstate import HARD_STATE_FILE, HardStateFile
-from raftkv.persistence.loading import LoadedLog, LogSizes
+from raftkv.persistence.loading import LoadedLog, LogSizes, bytes_of
 from raftkv.persistence.log import LOG_FOLDER, LogSettings, Progress, SegmentedLog
 from raftkv.persistence.meta import Meta
 from raftkv.persistence.segment import log_identity
@@ -65,6 +65,7 @@ class Storage:
         :meth:`recover` only.
     :param settings: of the log.
     :param progress: called while recovering with bytes read and bytes in all.
+    :param make_room: see :class:`~raftkv.persistence.log.SegmentedLog`.
     """
 
     def __init__(
@@ -77,8 +78,11 @@ class Storage:
         newest_snapshot: Callable[[], SnapshotMeta | None],
         settings: LogSettings,
         progress: Progress,
+        make_room: Callable[[], bool] = lambda: False,
     ) -> None:
         self._disk = disk
+        self._make_room = make_room
+        self._queued_bytes = 0  # of entries that the worker was given and has not reported
         self._worker = worker
         self._reader = reader
         self._identity = log_identity(meta.log_cluster_id or meta.cluster_id, meta.log_incarnation or meta.incarnation)
@@ -107,7 +111,7 @@ class Storage:
 
     def _recover(self) -> Recovered:
         self._hard_state = HardStateFile(self._disk)
-        self._log = log = SegmentedLog(self._disk, self._identity, self._settings)
+        self._log = log = SegmentedLog(self._disk, self._identity, self._settings, make_room=self._make_room)
         loaded = log.recover(self._progress, durable_batch=self._hard_state.newest.log_batch)
         self._check_hard_state(self._hard_state, log)
         snapshot = self._newest_snapshot()
@@ -189,7 +193,7 @@ class Storage:
             if write.snapshot.index > self._sizes.last_index:
                 self._sizes.begin_behind(write.snapshot.index)
         if write.entries:
-            self._sizes.append(write.entries)
+            self._queued_bytes += self._sizes.append(write.entries)
         self._submit(write)
 
     def read(self, start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
@@ -215,6 +219,11 @@ class Storage:
         """See :meth:`raftkv.interfaces.IStorage.log_bytes_behind`."""
         return self._sizes.behind(index)
 
+    def room_bytes(self) -> int:
+        """See :meth:`raftkv.interfaces.IStorage.room_bytes`."""
+        log = self._log
+        return 0 if log is None else max(0, log.room_bytes - self._queued_bytes)
+
     def stop(self) -> Deferred[None]:
         """See :meth:`raftkv.interfaces.IStorage.stop`."""
         if self._running:
@@ -233,6 +242,7 @@ class Storage:
             self._failed(error)
             return
         write_ids = [item.write_id for item in items if isinstance(item, Write)]
+        self._queued_bytes -= sum(bytes_of(item.entries) for item in items if isinstance(item, Write))
         if write_ids:
             self._durable(write_ids[-1])
 

@@ -33,6 +33,7 @@ from raftkv.raft.messages import (
     SnapshotMeta,
     TimeoutNow,
 )
+from raftkv.raft.room import Room
 
 # 0 to 9 belong to what all connections share (see hello).
 REQUEST_VOTE: Final = 10  # (10, term, last_log_index, last_log_term, pre_vote, leadership_transfer, to_incarnation)
@@ -40,7 +41,7 @@ REQUEST_VOTE_RESPONSE: Final = 11  # (11, term, vote_granted, pre_vote)
 APPEND_ENTRIES: Final = 12  # (12, term, prev_log_index, prev_log_term, leader_commit, read_round, groups)
 APPEND_ENTRIES_RESPONSE: Final = 13  # (13, term, success, match, rejected, hint_index, hint_term, read_round)
 HEARTBEAT: Final = 14  # (14, term, commit_index, read_round, lease, sent_at)
-HEARTBEAT_RESPONSE: Final = 15  # (15, term, read_round, sent_at, promised_seconds)
+HEARTBEAT_RESPONSE: Final = 15  # (15, term, read_round, sent_at, promised_seconds, room)
 INSTALL_SNAPSHOT: Final = 16  # (16, term, meta)
 READ_INDEX_REQUEST: Final = 17  # (17, term, context, lease)
 READ_INDEX_RESPONSE: Final = 18  # (18, term, context, index)
@@ -153,7 +154,14 @@ def _encode_heartbeat(message: Heartbeat) -> Wire:
 
 
 def _encode_heartbeat_response(message: HeartbeatResponse) -> Wire:
-    return (HEARTBEAT_RESPONSE, message.term, message.read_round, message.sent_at, message.promised_seconds)
+    return (
+        HEARTBEAT_RESPONSE,
+        message.term,
+        message.read_round,
+        message.sent_at,
+        message.promised_seconds,
+        message.room,
+    )
 
 
 def _encode_install_snapshot(message: InstallSnapshot) -> Wire:
@@ -355,11 +363,19 @@ def _decode_heartbeat(value: Wire, sender: str, to: str) -> Message:
 
 
 def _decode_heartbeat_response(value: Wire, sender: str, to: str) -> Message:
-    _, term, read_round, sent_at, promised_seconds = value
+    _, term, read_round, sent_at, promised_seconds, room = value
     if not (math.isfinite(sent_at) and 0 <= promised_seconds < math.inf):
         raise ProtocolViolation("a HeartbeatResponse with an impossible promise")
+    if room > max(Room):
+        raise ProtocolViolation("a HeartbeatResponse of a disk with an impossible amount of room")
     return HeartbeatResponse(
-        term=term, sender=sender, to=to, read_round=read_round, sent_at=sent_at, promised_seconds=promised_seconds
+        term=term,
+        sender=sender,
+        to=to,
+        read_round=read_round,
+        sent_at=sent_at,
+        promised_seconds=promised_seconds,
+        room=room,
     )
 
 
@@ -385,7 +401,7 @@ _DECODERS: Final[dict[int, tuple[tuple[type, ...], Callable[[Wire, str, str], Me
     APPEND_ENTRIES: ((int, int, int, int, int, int, tuple), _decode_append_entries),
     APPEND_ENTRIES_RESPONSE: ((int, int, bool, int, int, int, int, int), _decode_append_entries_response),
     HEARTBEAT: ((int, int, int, int, bool, float), _decode_heartbeat),
-    HEARTBEAT_RESPONSE: ((int, int, int, float, float), _decode_heartbeat_response),
+    HEARTBEAT_RESPONSE: ((int, int, int, float, float, int), _decode_heartbeat_response),
     INSTALL_SNAPSHOT: ((int, int, tuple), _decode_install_snapshot),
     READ_INDEX_REQUEST: ((int, int, int, bool), _decode_read_index_request),
     READ_INDEX_RESPONSE: ((int, int, int, int), _decode_read_index_response),

@@ -29,7 +29,6 @@ class DiskWatch:
     which none took longer than half of one: a disk that limps would else let a node lead and give way in turns.
 
     :ivar stalled: whether the disk keeps us from doing a leader's work.
-    :ivar lacks_room: whether it will soon, as the driver says: nothing more would fit on it.
     """
 
     def __init__(self, *, patience_ticks: int) -> None:
@@ -37,7 +36,6 @@ class DiskWatch:
         :param patience_ticks: an election timeout.
         """
         self.stalled = False
-        self.lacks_room = False
         self._patience_ticks = patience_ticks
         self._looks: deque[_Look] = deque(maxlen=patience_ticks + 1)
         self._calm_ticks = 0

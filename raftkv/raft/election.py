@@ -59,8 +59,8 @@ class Election:
         """Count one tick; return whether the election timeout has passed."""
         self.grace_ticks = max(self.grace_ticks - 1, 0)
         self._elapsed_ticks += 1
-        # One whose disk is nearly full lets all others try first, and yet leads where nobody else would.
-        hesitation_ticks = 2 * self._state.settings.election_ticks if self._state.disk.lacks_room else 0
+        # Whoever has less room on its disk lets all others try first, and yet leads where nobody else would.
+        hesitation_ticks = 2 * self._state.settings.election_ticks * self._state.room.level
         return self._elapsed_ticks >= self._timeout_ticks + hesitation_ticks
 
     # -- promises to a leader that counts on a lease -------------------------------------------------------------------
@@ -92,7 +92,7 @@ class Election:
         on any more.
         """
         may_break = not self.is_bound or self._promise.yields_to_successor(self._state.current_term + 1)
-        return self._could_lead and may_break and not self._state.disk.lacks_room
+        return self._could_lead and may_break
 
     # -- our own campaign ------------------------------------------------------------------------------------------
 

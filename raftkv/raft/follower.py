@@ -25,8 +25,7 @@ def accept_entries(state: State, message: AppendEntries) -> None:
     if not _matches(state, message.prev_log_index, message.prev_log_term):
         _reject(state, message)
         return
-    _take_over(state, message.entries)
-    last_verified = message.prev_log_index + len(message.entries)
+    last_verified = message.prev_log_index + _take_over(state, message.entries)
     # Entries behind those of this message may be a former leader's: they are not committed by it (B16).
     state.commit_to(min(message.leader_commit, last_verified))
     # What is committed is in every leader's log (section 5.4.3), so it matches too.
@@ -52,6 +51,7 @@ def accept_heartbeat(state: State, message: Heartbeat, *, promised_seconds: floa
             read_round=message.read_round,
             sent_at=message.sent_at,
             promised_seconds=promised_seconds,
+            room=state.room.level,
         )
     )
 
@@ -99,21 +99,27 @@ def _matches(state: State, prev_log_index: int, prev_log_term: int) -> bool:
     return True  # committed, perhaps compacted: the leader has the same (section 5.4.3)
 
 
-def _take_over(state: State, entries: tuple[Entry, ...]) -> None:
+def _take_over(state: State, entries: tuple[Entry, ...]) -> int:
     """Append what is new; delete only what conflicts (section 5.3).
 
     A late or repeated message finds all its entries in the log and changes nothing, also where the log has gone on
-    since (B14, B19).
+    since (B14, B19). What our disk has no room for is as if it had not arrived (B50).
+
+    :return: how many of them our log holds now.
     """
     for position, entry in enumerate(entries):
         if entry.index > state.log.last_index:
-            state.append(entries[position:])
-            return
+            fitting = state.room.fitting(entries[position:])
+            state.append(fitting)
+            return position + len(fitting)
         term = state.log.term_at(entry.index)
         if term not in (None, entry.term):
-            state.truncate_from(entry.index)
-            state.append(entries[position:])
-            return
+            fitting = state.room.fitting(entries[position:])
+            if fitting:
+                state.truncate_from(entry.index)
+                state.append(fitting)
+            return position + len(fitting)
+    return len(entries)
 
 
 def _reject(state: State, message: AppendEntries) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from raftkv.errors import BadRequest, Conflict, Overloaded, ProposalDropped
+from raftkv.errors import BadRequest, Conflict, DiskFull, Overloaded, ProposalDropped
 from raftkv.raft.configuration import Configuration
 from raftkv.raft.log import entry_size
 from raftkv.raft.messages import (
@@ -26,7 +26,9 @@ from raftkv.raft.progress import ProgressState
 from raftkv.raft.reads import Reader, ReadRounds
 from raftkv.raft.ready import EntriesWanted, ReadState
 from raftkv.raft.replication import Replication
+from raftkv.raft.room import Room
 from raftkv.raft.state import State
+from raftkv.raft.succession import best_successor
 
 
 class Leadership:
@@ -48,7 +50,7 @@ class Leadership:
         self._transfer_elapsed_ticks = 0
         self._timeout_now_sent = False
         self._gave_way = False
-        self._looked_for_room = False
+        self._yielded_at = Room.AMPLE
         self._asked_another_to_lead = False
         self.transferring_to: str | None = None
         self._uncommitted_bytes = state.log.size_between(state.commit_index + 1, state.log.last_index + 1)
@@ -59,12 +61,19 @@ class Leadership:
 
     # -- proposals ---------------------------------------------------------------------------------------------------
 
-    def propose(self, payload: bytes) -> Entry:
+    @property
+    def lacks_room(self) -> bool:
+        """Whether nothing is taken that needs room: our own disk is full, or those of too many voters (B50)."""
+        return self._state.room.level is Room.NONE or self.replication.lacks_room
+
+    def propose(self, payload: bytes, *, needs_room: bool) -> Entry:
         """Append a client's entry; it is sent with the next ``Ready``."""
         self._refuse_while_transferring()
         if not self._state.configuration.is_voter(self._state.node_id):
             # We step down as soon as that configuration is committed, and what came behind it would be left to chance.
             raise ProposalDropped("this server is about to step down")
+        if (needs_room and self.lacks_room) or not self._state.room.fits(len(payload)):
+            raise DiskFull
         limit = self._state.settings.max_uncommitted_bytes
         # One entry is let in whatever its size, or it could never be.
         if self._uncommitted_bytes and self._uncommitted_bytes + len(payload) > limit:
@@ -250,23 +259,13 @@ class Leadership:
         self._transfer_elapsed_ticks = 0
         self._help_successor()
 
-    def _best_successor(self) -> str | None:
-        """Return the voter whose log is the most advanced; of equal ones the one heard last, then the first by id.
-
-        One that was not heard for an election timeout comes after all that were.
-        """
-        voters = self._state.configuration.voters
-        patience_ticks = self._state.settings.election_ticks
-        candidates = [(peer, progress) for peer, progress in self.replication.peers.items() if peer in voters]
-        candidates.sort(
-            key=lambda item: (
-                item[1].ticks_since_contact >= patience_ticks,
-                -item[1].match_index,
-                item[1].ticks_since_contact,
-                item[0],
-            )
+    def _best_successor(self, *, roomier_than: Room | None = None) -> str | None:
+        return best_successor(
+            self.replication.peers,
+            self._state.configuration.voters,
+            patience_ticks=self._state.settings.election_ticks,
+            roomier_than=roomier_than,
         )
-        return candidates[0][0] if candidates else None
 
     def _help_successor(self) -> None:
         to = self.transferring_to
@@ -295,16 +294,19 @@ class Leadership:
     # -- a disk that stalls ------------------------------------------------------------------------------------------
 
     def _yields_to_room(self) -> None:
-        """Hand leadership to a server whose disk has room, if ours lacks it.
+        """Hand leadership to a server whose disk has more room, if there is one.
 
-        One attempt in each leadership, for a successor that lacks room too refuses: so leadership does not go round
-        where all disks are full, and those who serve reads at least go on.
+        Only to one that has said so: leadership does not go round where all disks are full, and those who serve reads
+        at least go on. One attempt at each level, lest one that cannot catch up keep us from our work for ever.
         """
-        if self._state.disk.lacks_room and not self._looked_for_room and self.transferring_to is None:
-            self._looked_for_room = True
-            if (successor := self._best_successor()) is not None:
-                self._state.events.append(f"the disk is nearly full: {successor} is to lead")
-                self.transfer(successor)
+        level = self._state.room.level
+        if level <= self._yielded_at or self.transferring_to is not None:
+            return
+        successor = self._best_successor(roomier_than=level)
+        if successor is not None:
+            self._yielded_at = level
+            self._state.events.append(f"there is more room on the disk of {successor}, which is to lead")
+            self.transfer(successor)
 
     def last_words(self) -> tuple[Message, ...]:
         """Return what lets another lead without waiting for an election timeout: this server dies.

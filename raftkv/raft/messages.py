@@ -160,11 +160,13 @@ class HeartbeatResponse(Message):
     :ivar sent_at: echo of the request's.
     :ivar promised_seconds: for how long, by its own clock and from the moment of this answer, the sender grants no
         vote, but to a successor that the leader itself has chosen; 0 for no such promise.
+    :ivar room: how much room the sender's disk has, as a number of :class:`~raftkv.raft.room.Room`.
     """
 
     read_round: int = 0
     sent_at: float = 0.0
     promised_seconds: float = 0.0
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

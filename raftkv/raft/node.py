@@ -36,6 +36,7 @@ from raftkv.raft.quorum import VoteResult
 from raftkv.raft.reads import ForwardedReads
 from raftkv.raft.ready import EntriesWanted, ReadState, Ready, Role, SoftState
 from raftkv.raft.recovery import recovered_state
+from raftkv.raft.room import Room
 from raftkv.raft.settings import RaftSettings
 from raftkv.raft.terms import OnDisk
 from raftkv.raft.view import NodeView
@@ -339,15 +340,17 @@ class RaftNode(NodeView):
             raise NotLeader(self.leader, self.current_term)
         return self._leadership
 
-    def propose(self, payload: bytes) -> Entry:
+    def propose(self, payload: bytes, *, needs_room: bool = True) -> Entry:
         """Append an entry for the state machine; whether it is committed shows in later ``Ready`` values.
 
+        :param needs_room: whether its commands make the state larger: such entries wait until there is room for them.
         :return: the entry; only one committed at its index *and* term is this one (B65).
         :raises NotLeader: this server does not lead.
         :raises ProposalDropped: leadership is being transferred.
         :raises Overloaded: ``max_uncommitted_bytes`` wait already.
+        :raises DiskFull: there is no room for it (B50).
         """
-        return self._leading().propose(payload)
+        return self._leading().propose(payload, needs_room=needs_room)
 
     def propose_configuration(self, configuration: Configuration) -> Entry:
         """Append a change of the configuration, through a joint one where the voters differ (section 6).
@@ -364,12 +367,13 @@ class RaftNode(NodeView):
         """
         return self._leading().propose_configuration(configuration)
 
-    def note_room(self, *, lacking: bool) -> None:
-        """Take note of whether there is room on our disk: where it lacks, others come first as leaders."""
-        state = self._state
-        if lacking is not state.disk.lacks_room:
-            state.disk.lacks_room = lacking
-            state.events.append("the disk is nearly full" if lacking else "there is room on the disk again")
+    def note_room(self, room: Room, *, budget_bytes: int = 0) -> None:
+        """Take note of how much room there is on our disk: where it is scarce, others come first as leaders.
+
+        :param budget_bytes: where there is none, what the log may still take of what was kept in reserve.
+        """
+        if self._state.room.note(room, budget_bytes):
+            self._state.events.append(f"room on the disk: {room.name.lower()}")
 
     def resign(self) -> tuple[Message, ...]:
         """Give leadership up because this server is about to die, whatever is under way.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from raftkv.raft.ready import EntriesWanted
+from raftkv.raft.room import Room
 
 
 class ProgressState(Enum):
@@ -28,6 +29,7 @@ class ProgressView:
     """A peer as the leader sees it, for those outside the core.
 
     :ivar ticks_since_contact: ticks since its last message arrived.
+    :ivar room: how much room its disk has, as it last said; ``None`` where it has not said yet.
     """
 
     match_index: int
@@ -35,6 +37,7 @@ class ProgressView:
     state: ProgressState
     recent_active: bool
     ticks_since_contact: int
+    room: Room | None
 
 
 class Window:
@@ -83,6 +86,7 @@ class Progress:
     :ivar contact_wanted: an AppendEntries is due even where there are no entries to send.
     :ivar reading: the entries that are being read from the disk for it; ``None`` for none.
     :ivar departing: it left the configuration, and is sent only what tells it so.
+    :ivar room: how much room its disk has, as it said last in this leadership; ``None`` before.
     """
 
     def __init__(self, *, next_index: int, max_messages: int, max_bytes: int) -> None:
@@ -98,6 +102,7 @@ class Progress:
         self.contact_wanted = True
         self.reading: EntriesWanted | None = None
         self.departing = False
+        self.room: Room | None = None
         self._probe_sent = False
         self._window = Window(max_messages=max_messages, max_bytes=max_bytes)
 
@@ -204,6 +209,7 @@ class Progress:
             state=self.state,
             recent_active=self.recent_active,
             ticks_since_contact=self.ticks_since_contact,
+            room=self.room,
         )
 
     def _enter(self, state: ProgressState) -> None:

@@ -17,6 +17,7 @@ from raftkv.raft.log import entry_size
 from raftkv.raft.messages import AppendEntries, AppendEntriesResponse, Entry, Heartbeat, HeartbeatResponse
 from raftkv.raft.progress import Progress, ProgressState
 from raftkv.raft.ready import EntriesWanted
+from raftkv.raft.room import Room
 from raftkv.raft.state import State
 
 
@@ -96,6 +97,7 @@ class Replication:
             if message.promised_seconds and self._state.now is not None and message.sent_at <= self._state.now:
                 until = lease_end(message, drift_bound=self._state.settings.clock_drift_bound)
                 progress.promised_until = max(progress.promised_until, until)
+            progress.room = Room(message.room)
             progress.heartbeat_answered(self._state.log.last_index)
             self.wanted = self.wanted or progress.contact_wanted
 
@@ -173,6 +175,32 @@ class Replication:
         present.add(self._state.node_id)
         return quorum.has_quorum(configuration.voters, configuration.outgoing_voters, present)
 
+    # -- room on the disks -------------------------------------------------------------------------------------------
+
+    @property
+    def lacks_room(self) -> bool:
+        """Whether the voters that are heard, and whose disks are not full, could commit nothing by themselves.
+
+        Never where no voter's disk is full: who is merely not heard may be back in a moment.
+        """
+        state, configuration = self._state, self._configuration
+        voters = configuration.voters | configuration.outgoing_voters
+        full = {peer for peer, progress in self.peers.items() if progress.room is Room.NONE}
+        if state.room.level is Room.NONE:
+            full.add(state.node_id)
+        if not full & voters:
+            return False
+        heard = {p for p, each in self.peers.items() if each.ticks_since_contact < state.settings.election_ticks}
+        able = (heard | {state.node_id}) - full
+        return not quorum.has_quorum(configuration.voters, configuration.outgoing_voters, able)
+
+    def _is_spared(self, progress: Progress) -> bool:
+        """Tell whether a peer gets no entries because its disk is full, and the others do without it.
+
+        Where they do not, it gets the little that is still written: it knows what it can bear.
+        """
+        return progress.room is Room.NONE and not self.lacks_room
+
     # -- what is sent ------------------------------------------------------------------------------------------------
 
     def heartbeat(self, peer: str, *, read_round: int, lease: bool = False) -> None:
@@ -214,7 +242,9 @@ class Replication:
         # vote to those who remain.
         last_index = state.commit_index if progress.departing else log.last_index
         while True:
-            is_behind = progress.may_send_entries and progress.next_index <= last_index
+            is_behind = (
+                progress.may_send_entries and progress.next_index <= last_index and not self._is_spared(progress)
+            )
             has_news = progress.state is ProgressState.REPLICATE and progress.commit_sent < state.commit_index
             if not is_behind and not (progress.may_send_probe and (has_news or progress.contact_wanted)):
                 return
@@ -286,8 +316,8 @@ class Replication:
             self._append_to(wanted.peer, progress, prev_log_term, known, read_round)
 
     def _offer_snapshot(self, peer: str, progress: Progress) -> None:
-        # A peer that is down cannot take one: wait until it is heard.
-        if progress.recent_active:
+        # A peer that is down cannot take one: wait until it is heard; likewise one without room.
+        if progress.recent_active and progress.room is not Room.NONE:
             state = self._state
             progress.snapshot_needed(state.log.snapshot_index)
             state.snapshot_peers.append(peer)

@@ -15,6 +15,7 @@ from raftkv.raft.durability import Durability
 from raftkv.raft.log import Log
 from raftkv.raft.messages import Entry, EntryKind, HardState, Message, SnapshotMeta
 from raftkv.raft.ready import EntriesWanted, ReadState, Role
+from raftkv.raft.room import DiskRoom
 from raftkv.raft.settings import RaftSettings
 
 
@@ -57,6 +58,7 @@ class State:
         self.configurations = configurations
         self.durability = Durability(hard_state=hard_state, log=log)
         self.disk = DiskWatch(patience_ticks=settings.election_ticks)
+        self.room = DiskRoom()
         self.role = Role.FOLLOWER
         self.leader: str | None = None
         self.commit_index = log.snapshot_index
@@ -138,6 +140,7 @@ class State:
         :raises InvariantViolation: a configuration cannot be read: to skip it would split the cluster.
         """
         self.log.append(entries)
+        self.room.spend(entries)
         for entry in entries:
             if entry.kind is EntryKind.CONFIGURATION:
                 self.configurations.append(entry.index, decoded_configuration(entry))

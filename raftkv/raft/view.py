@@ -8,6 +8,7 @@ from raftkv.raft.configuration import Configuration
 from raftkv.raft.leadership import Leadership
 from raftkv.raft.progress import ProgressView
 from raftkv.raft.ready import Role
+from raftkv.raft.room import Room
 from raftkv.raft.state import State
 
 
@@ -79,9 +80,24 @@ class NodeView:
         return self._state.disk.stalled
 
     @property
+    def disk_room(self) -> Room:
+        """How much room there is on our own disk."""
+        return self._state.room.level
+
+    @property
     def disk_lacks_room(self) -> bool:
         """Whether so little room is left on our own disk that others should lead, if they can."""
-        return self._state.disk.lacks_room
+        return self._state.room.level is not Room.AMPLE
+
+    @property
+    def disk_is_full(self) -> bool:
+        """Whether our own disk has no room but what is kept in reserve."""
+        return self._state.room.level is Room.NONE
+
+    @property
+    def cluster_lacks_room(self) -> bool:
+        """Whether we lead, and take no write that needs room: our disk is full, or those of too many voters."""
+        return self._leadership is not None and self._leadership.lacks_room
 
     @property
     def may_lack_entries(self) -> bool:

@@ -29,6 +29,7 @@ from raftkv.persistence.fence import load_fence, remove_fence, store_fence
 from raftkv.persistence.log import LogSettings
 from raftkv.persistence.membership import RemovedNote, refuse_removed, store_removed
 from raftkv.persistence.repair import LogRepair
+from raftkv.persistence.reserve import Reserve
 from raftkv.persistence.segment import log_identity
 from raftkv.persistence.storage import Storage
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource
@@ -38,7 +39,7 @@ from raftkv.raft.messages import SnapshotMeta
 from raftkv.server.archiving import Archiver, ArchiveSettings, ArchiveSurroundings
 from raftkv.server.backups import Backups
 from raftkv.server.clustertime import ClusterClock
-from raftkv.server.diskspace import SpaceWatch
+from raftkv.server.diskspace import SpaceWatch, look
 from raftkv.server.driver import Driver
 from raftkv.server.fence import Fence
 from raftkv.server.freshness import Freshness
@@ -134,6 +135,8 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     identity = identity_of(config, meta.cluster_id, meta.incarnation)
     snapshots = SnapshotDirectory(world.disk, cluster_id=meta.cluster_id, unreadable=world.unreadable)
     snapshots.clean()
+    reserve = Reserve(world.disk, size_bytes=config.disk_reserve_bytes)
+    reserve.fill()
     storage = world.watch(
         Storage(
             world.disk,
@@ -143,6 +146,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
             newest_snapshot=snapshots.newest_meta,
             settings=replace(world.log_settings, cache_bytes=config.log_cache_bytes),
             progress=world.progress,
+            make_room=reserve.release,
         )
     )
     recovered = storage.recover()
@@ -200,6 +204,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
             threshold_bytes=config.snapshot_threshold_bytes,
             max_snapshots=config.max_snapshots,
             trailing_entries=world.trailing_entries,
+            relief_bytes=world.log_settings.segment_bytes // 8,
         ),
         fatal=lambda error: driver.fail(error),
         is_trusted=is_trusted,
@@ -303,8 +308,10 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     space = SpaceWatch(
         node=node,
         calls=calls,
-        free_bytes=world.disk.free_bytes,
-        needed_bytes=world.log_settings.segment_bytes,
+        look=partial(look, world.disk, storage, reserve),
+        reserve=reserve,
+        segment_bytes=world.log_settings.segment_bytes,
+        relieve=snapshotter.relieve,
         wake=driver.wake,
         fatal=lambda error: driver.fail(error),
         election_ticks=config.election_ticks,
@@ -439,6 +446,7 @@ def assemble_repair(
     meta = open_origin(config, joined, world.disk, make_id=world.make_id, settings=world.log_settings)
     snapshots = SnapshotDirectory(world.disk, cluster_id=meta.cluster_id, unreadable=world.unreadable)
     newest = snapshots.newest_meta()
+    Reserve(world.disk, size_bytes=config.disk_reserve_bytes).release()  # the log is written anew, and needs it
     repair = LogRepair(
         world.disk,
         log_identity(meta.log_cluster_id or meta.cluster_id, meta.log_incarnation or meta.incarnation),

@@ -13,13 +13,34 @@ from typing import Final
 from raftkv.errors import RaftKVError
 from raftkv.interfaces import Command, Result
 from raftkv.kvstore.checking import size_of as size_of_command
-from raftkv.kvstore.commands import FENCED, GRANT, LOCK, PUT, SESSION
+from raftkv.kvstore.commands import (
+    COMPACT,
+    DELETE,
+    DELETE_RANGE,
+    EXPIRE,
+    EXPIRE_SESSIONS,
+    FENCED,
+    GET,
+    GRANT,
+    KEEPALIVE,
+    LOCK,
+    PUT,
+    RANGE,
+    REVOKE,
+    SESSION,
+    TXN,
+    UNLOCK,
+)
 from raftkv.protocols.framing import KIB, MIB, FrameLimits
 
 Done = Callable[[Sequence[Result] | RaftKVError], None]
 
 #: Payload of an entry: one message between nodes must hold it together with what stands around it.
 MAX_ENTRY_BYTES: Final = FrameLimits().max_message_bytes - 64 * KIB
+#: What leaves the state no larger than it was, beside the transactions that hold nothing else.
+_FRUGAL: Final = frozenset(
+    {GET, RANGE, DELETE, DELETE_RANGE, COMPACT, KEEPALIVE, REVOKE, EXPIRE, EXPIRE_SESSIONS, UNLOCK}
+)
 #: Keys and values of one write: with what a command adds to them it must fit into an entry, and into one request.
 MAX_WRITE_BYTES: Final = 7 * MIB
 
@@ -81,6 +102,20 @@ def makes_lease(command: Command) -> bool:
 def makes_ticket(command: Command) -> bool:
     """Tell whether a command asks for a lock."""
     return bool(_innermost(command)[0] == LOCK)
+
+
+def needs_room(commands: Sequence[Command]) -> bool:
+    """Tell whether some of these commands make the state larger: they wait until there is room on the disks (B50).
+
+    Those that end or delete something do not, nor those that keep leases alive: the keys would go otherwise.
+    """
+    for command in map(_innermost, commands):
+        if command[0] == TXN:
+            if needs_room(command[3]) or needs_room(command[4]):
+                return True
+        elif command[0] not in _FRUGAL:
+            return True
+    return False
 
 
 def _innermost(command: Command) -> Command:

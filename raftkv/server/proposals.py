@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from raftkv.errors import (
+    DiskFull,
     NoLeader,
     NotLeader,
     OutcomeUnknown,
@@ -40,6 +41,7 @@ from raftkv.server.batching import (
     commands_of,
     makes_lease,
     makes_ticket,
+    needs_room,
     size_of,
 )
 from raftkv.server.clustertime import ClusterClock
@@ -193,9 +195,10 @@ class Proposals:
 
     def _propose(self, submissions: list[Submission]) -> None:
         self._continue_cluster_time()
-        admitted = [s for s in submissions if self._admit(s)]
+        lacks_room = self._node.cluster_lacks_room
+        admitted = [s for s in submissions if self._admit(s, lacks_room=lacks_room)]
         for batch in self._batches(admitted, self._limits.max_batch_commands):
-            self._propose_batch(batch)
+            self._propose_batch(batch, lacks_room=lacks_room)
 
     def _continue_cluster_time(self) -> None:
         # Once in a leadership, whichever comes first: its first entries can be proposed in the very turn in which it
@@ -212,18 +215,18 @@ class Proposals:
     def _batches(self, submissions: list[Submission], max_commands: int) -> Iterator[list[Submission]]:
         return batches(submissions, max_bytes=self._limits.max_batch_bytes, max_commands=max_commands)
 
-    def _propose_batch(self, batch: list[Submission]) -> None:
+    def _propose_batch(self, batch: list[Submission], *, lacks_room: bool) -> None:
         commands = commands_of(batch)
         payload = pack_batch(self._cluster_clock.now_ms(), self._cluster_clock.wall_ms(), commands)
         if len(payload) > MAX_ENTRY_BYTES:
-            self._propose_in_parts(batch, len(payload))
+            self._propose_in_parts(batch, len(payload), lacks_room=lacks_room)
             return
         try:
-            entry = self._node.propose(payload)
+            entry = self._node.propose(payload, needs_room=not lacks_room)
         except (NotLeader, ProposalDropped):
             # Leadership is being handed over: these wait for the successor rather than fail.
             self._wait(batch)
-        except Overloaded as error:
+        except (Overloaded, DiskFull) as error:
             self._finish(batch, error)
         else:
             self._forget_replaced(entry.index)
@@ -231,14 +234,14 @@ class Proposals:
             self.proposed_entries += 1
             self.proposed_commands += len(commands)
 
-    def _propose_in_parts(self, batch: list[Submission], payload_bytes: int) -> None:
+    def _propose_in_parts(self, batch: list[Submission], payload_bytes: int, *, lacks_room: bool) -> None:
         """Small commands in large wrappings (sessions) can exceed an entry though their keys and values do not."""
         if len(batch) == 1:
             self._finish(batch, TooLarge(f"the write takes {payload_bytes} bytes, at most {MAX_ENTRY_BYTES} fit"))
             return
         middle = len(batch) // 2
-        self._propose_batch(batch[:middle])
-        self._propose_batch(batch[middle:])
+        self._propose_batch(batch[:middle], lacks_room=lacks_room)
+        self._propose_batch(batch[middle:], lacks_room=lacks_room)
 
     def _forget_replaced(self, index: int) -> None:
         """An entry of an earlier leadership of ours stood here: our log lost it, others may yet commit it."""
@@ -253,14 +256,17 @@ class Proposals:
         self._continue_cluster_time()
         payload = pack_batch(self._cluster_clock.now_ms(), self._cluster_clock.wall_ms(), ())
         try:
-            index = self._node.propose(payload).index
-        except (NotLeader, ProposalDropped, Overloaded) as reason:
+            index = self._node.propose(payload, needs_room=False).index
+        except (NotLeader, ProposalDropped, Overloaded, DiskFull) as reason:
             self._log.debug("no checkpoint for now: {reason}", reason=reason)
         else:
             self._forget_replaced(index)
             self._wake()
 
-    def _admit(self, submission: Submission) -> bool:
+    def _admit(self, submission: Submission, *, lacks_room: bool) -> bool:
+        if lacks_room and needs_room(submission.commands):
+            self._finish([submission], DiskFull())
+            return False
         shortage = self._shortage(submission)
         if shortage:
             self._finish([submission], Overloaded(f"there is no room for another {shortage}"))
@@ -332,12 +338,24 @@ class Proposals:
         def answered(outcome: Sequence[Result] | RaftKVError) -> None:
             if isinstance(outcome, NoLeader) and outcome.outcome == "not_applied":
                 self._wait(submissions)
+            elif isinstance(outcome, DiskFull):
+                self._forward_frugal(address, submissions, outcome)
             elif isinstance(outcome, RaftKVError):
                 self._finish(submissions, outcome)
             else:
                 self._share_out(submissions, outcome)
 
         self._forwarder.write(address, commands, answered)
+
+    def _forward_frugal(self, address: str, submissions: list[Submission], error: DiskFull) -> None:
+        """The leader lacks room for a batch as a whole: what needs none is sent again by itself."""
+        frugal: list[Submission] = []
+        refused: list[Submission] = []
+        for submission in submissions:
+            (refused if needs_room(submission.commands) else frugal).append(submission)
+        self._finish(refused or frugal, error)
+        if refused and frugal:
+            self._forward(address, frugal)
 
     def _share_out(self, submissions: list[Submission], results: Sequence[Result]) -> None:
         start = 0

@@ -317,6 +317,9 @@ class Replica(Service):
         raised = {
             "disk_stalled": node.disk_stalled,
             "disk_nearly_full": node.disk_lacks_room,
+            "disk_full": node.disk_is_full,
+            "cluster_full": node.cluster_lacks_room,
+            "snapshot_failed": self.snapshotter.has_failed,
             "log_incomplete": node.may_lack_entries,
         }
         of_archive = self.archiver.alarms() if self.archiver is not None else ()
@@ -378,17 +381,23 @@ class Replica(Service):
     def _health(self, name: str) -> dict[str, Any]:
         node = self._node
         if node.role is not Role.LEADER:
-            return {"match_index": None, "healthy": None, "last_contact": None}
+            return {"match_index": None, "healthy": None, "last_contact": None, "disk": None}
         if name == node.node_id:
-            return {"match_index": node.stable_index, "healthy": True, "last_contact": 0.0}
+            return {
+                "match_index": node.stable_index,
+                "healthy": True,
+                "last_contact": 0.0,
+                "disk": node.disk_room.name.lower(),
+            }
         progress = node.progress().get(name)
         if progress is None:
-            return {"match_index": None, "healthy": None, "last_contact": None}
+            return {"match_index": None, "healthy": None, "last_contact": None, "disk": None}
         silent_seconds = progress.ticks_since_contact * self._tick_interval_seconds
         return {
             "match_index": progress.match_index,
             "healthy": silent_seconds < self._election_timeout_seconds,
             "last_contact": round(silent_seconds, 3),
+            "disk": progress.room.name.lower() if progress.room is not None else None,
         }
 
     def change_members(self, document: Mapping[str, Any]) -> Deferred[dict[str, Any]]:

@@ -17,7 +17,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from raftkv.errors import Conflict, CorruptData, Fenced, InvariantViolation, ShuttingDown
+from raftkv.errors import Conflict, CorruptData, Fenced, InvariantViolation, ShuttingDown, SnapshotFailed
 from raftkv.interfaces import IStorage
 from raftkv.kvstore import Restorer, Store
 from raftkv.persistence.calls import BlockingCalls
@@ -45,12 +45,14 @@ class SnapshotSettings:
     :ivar threshold_bytes: of log since the last snapshot that make one due.
     :ivar max_snapshots: how many are kept.
     :ivar trailing_entries: entries kept in the log behind a snapshot, for followers that are a little late.
+    :ivar relief_bytes: of log since the last snapshot that make one due where the disk is full.
     """
 
     interval_seconds: float
     threshold_bytes: int
     max_snapshots: int
     trailing_entries: int = 1024
+    relief_bytes: int = 1024 * 1024
 
 
 class Snapshotter(Service):
@@ -61,6 +63,7 @@ class Snapshotter(Service):
     :param is_trusted: tells whether the state is fit to be kept. While it is not, the log stays as it is too.
     :param may_forget: returns up to where the log may go at most, given up to where it is needed for nothing else.
     :ivar taken: how many snapshots were taken since the start; ``failed`` likewise.
+    :ivar has_failed: whether the last one could not be written.
     """
 
     _log = Logger()
@@ -82,6 +85,10 @@ class Snapshotter(Service):
     ) -> None:
         self.taken = 0
         self.failed = 0
+        self.has_failed = False
+        self._lacked_room = False  # when the last one was taken
+        self._is_lean = False  # one snapshot is left, and the log behind it
+        self._relief_seconds = 0.0  # when the next one may be taken because the disk is full
         self._node = node
         self._state_machine = state_machine
         self._storage = storage
@@ -189,8 +196,24 @@ class Snapshotter(Service):
             )
             self._take_quietly(renews=True)
 
+    def relieve(self) -> None:
+        """The disk is full: keep one snapshot alone, and the log behind it; then take one by which more can go.
+
+        To be called again and again for as long as it is. All that the older snapshots were kept for is that the newest
+        one may rot; it was read back when it was written.
+        """
+        if self._given_up or self.is_busy or not self._is_trusted():
+            return
+        if not self._is_lean:
+            self.tidy()
+        elif self._storage.log_bytes() >= self._settings.relief_bytes and self._clock.seconds() >= self._relief_seconds:
+            store, node = self._state_machine().store, self._node
+            if min(store.applied_index, node.stable_index) > node.snapshot_index:
+                self._relief_seconds = self._clock.seconds() + self._settings.interval_seconds
+                self._take_quietly()
+
     def _take_quietly(self, *, renews: bool = False) -> None:
-        # Its failure has stopped the node by the time it comes here.
+        # Its failure has been told, or has stopped the node, by the time it comes here.
         self.take(renews=renews).addErrback(
             lambda failure: self._log.debug("no snapshot: {reason}", reason=failure.value)
         )
@@ -271,13 +294,21 @@ class Snapshotter(Service):
         if index > self._node.snapshot_index:
             self._node.snapshot_taken(index)
             self._storage.snapshot_taken(index)
+        self.has_failed = self._lacked_room = False
         self.tidy()
         return info
 
     def _did_not_take(self, failure: Failure) -> Failure:
         self.failed += 1
-        # The disk failed, or the state could not be written: both mean that this node must not go on.
-        self._disk_failed(failure)
+        error = failure.value
+        if not isinstance(error, SnapshotFailed):
+            # The disk failed, or the state could not be packed: both mean that this node must not go on.
+            self._disk_failed(failure)
+            return failure
+        # Nobody counts on a file without a name; the log still holds all that it would have held.
+        self.has_failed = self._lacked_room = True
+        self._log.warn("{node_id}: {reason}", node_id=self._node.node_id, reason=error)
+        self.tidy()  # older snapshots make room for the next attempt
         return failure
 
     def _disk_failed(self, failure: Failure) -> None:
@@ -293,20 +324,23 @@ class Snapshotter(Service):
     def _cut_log(self, snapshots: Sequence[SnapshotInfo]) -> None:
         if not self.running or not snapshots or not self._is_trusted():
             return
-        keeps_several = self._settings.max_snapshots > 1
+        is_short = self._node.disk_is_full or self._lacked_room
+        kept = 1 if is_short else self._settings.max_snapshots
+        keeps_several = kept > 1
         previous = (snapshots[1].meta.index if len(snapshots) > 1 else 0) if keeps_several else None
         index = compaction_index(
             snapshot_index=min(snapshots[0].meta.index, self._node.snapshot_index),
             previous_snapshot_index=previous,
-            trailing_entries=self._settings.trailing_entries,
+            trailing_entries=0 if is_short else self._settings.trailing_entries,
         )
         index = self._may_forget(index)
+        self._is_lean = is_short
         if index >= self._node.first_index:
             self._compacted_index = max(self._compacted_index, index)
             self._storage.compact(index)
             # Half a million entries at once are a pause.
             self._chores.add(partial(self._forget_some, index))
-        self._calls.run(partial(self._directory.prune, self._settings.max_snapshots)).addErrback(self._disk_failed)
+        self._calls.run(partial(self._directory.prune, kept)).addErrback(self._disk_failed)
 
     def _forget_some(self, index: int) -> bool:
         # A snapshot that is installed meanwhile drops everything in front of it, and then nothing is left to do here.

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from raftkv.errors import Conflict, CorruptData, StorageError
+from raftkv.errors import Conflict, CorruptData, NoRoom, StorageError
 from raftkv.persistence.calls import BlockingCalls
 from raftkv.protocols.snapshots import ISnapshotFile, ISnapshotSink, ISnapshotSource
 from raftkv.raft.messages import SnapshotMeta
@@ -92,7 +92,8 @@ class SnapshotSink:
 
     :param is_wanted: tells whether a snapshot would bring anything new; one that does not is refused at the offer.
     :param received: told of each one that is whole and safe on our disk, just before its sender is.
-    :param fatal: called when our own disk fails; what is wrong with the file that arrived is the sender's matter.
+    :param fatal: called when our own disk fails. One without room for the file that arrives is no such failure: what
+        is there of the file is removed, and it can be sent again. What is wrong with it is the sender's matter.
     """
 
     def __init__(
@@ -129,13 +130,14 @@ class SnapshotSink:
 
     def write(self, offset: int, data: bytes) -> Deferred[None]:
         """See :class:`ISnapshotSink`."""
-        return self._run(partial(self._current().write, offset, data))
+        receiver = self._current()
+        return self._run(partial(receiver.write, offset, data), receiver)
 
     def finish(self) -> Deferred[SnapshotMeta]:
         """See :class:`ISnapshotSink`."""
         receiver = self._current()
         self._receiver = None
-        return self._run(receiver.install).addCallback(self._installed)
+        return self._run(receiver.install, receiver).addCallback(self._installed)
 
     def _installed(self, info: SnapshotInfo) -> SnapshotMeta:
         self._received(info.meta)
@@ -149,17 +151,30 @@ class SnapshotSink:
             self._set_aside(receiver)
 
     def _set_aside(self, receiver: SnapshotReceiver) -> None:
-        # What fails here was fatal already, or is not worth keeping.
-        self._run(receiver.pause).addErrback(lambda failure: None)
+        self._run(receiver.pause, receiver).addErrback(lambda failure: None)
 
-    def _run(self, function: Callable[[], T]) -> Deferred[T]:
-        return self._calls.run(function).addErrback(self._judge)
+    def _run(self, function: Callable[[], T], receiver: SnapshotReceiver | None = None) -> Deferred[T]:
+        return self._calls.run(function).addErrback(self._judge, receiver)
 
-    def _judge(self, failure: Failure) -> Failure:
+    def _judge(self, failure: Failure, receiver: SnapshotReceiver | None) -> Failure:
         error = failure.value
-        if isinstance(error, StorageError) and not isinstance(error, CorruptData):
+        if not isinstance(error, StorageError) or isinstance(error, CorruptData):
+            return failure
+        if receiver is None or receiver.is_whole:
             self._fatal(error)
+            return failure
+        # What a failed write or sync has left must not be gone on with, after a restart either: it may read as if it
+        # were there (B43).
+        if receiver is self._receiver:
+            self._receiver = None
+        self._calls.run(receiver.abort).addBoth(self._removed, error)
         return failure
+
+    def _removed(self, result: Failure | None, error: StorageError) -> None:
+        if isinstance(result, Failure) and isinstance(result.value, StorageError):
+            self._fatal(result.value)
+        elif not isinstance(error, NoRoom):
+            self._fatal(error)
 
     def _current(self) -> SnapshotReceiver:
         if self._receiver is None:

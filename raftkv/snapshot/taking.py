@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from raftkv.errors import InvariantViolation
+from raftkv.errors import InvariantViolation, NoRoom, SnapshotFailed
 from raftkv.persistence.calls import BlockingCalls
 from raftkv.raft.messages import SnapshotMeta
 from raftkv.snapshot.files import SnapshotDirectory
@@ -59,8 +59,9 @@ class SnapshotTaker:
         :param meta: of the entry up to which the state goes; that entry must be on this node's own disk.
         :param revision: of the state.
         :return: fires once the file is whole, safe on the medium and read back. Fails with
-            :exc:`raftkv.errors.StorageError`, with what the view raised, or with
-            :exc:`twisted.internet.defer.CancelledError` after :meth:`cancel`; nothing is left of it then.
+            :exc:`raftkv.errors.SnapshotFailed` where there was no room for it, with what the view raised, or with
+            :exc:`twisted.internet.defer.CancelledError` after :meth:`cancel`; nothing is left of it then. Fails with
+            :exc:`raftkv.errors.StorageError` where the disk fails in any other way.
         """
         if self._taking is not None:
             raise InvariantViolation("a snapshot was to be taken while another one is being taken")
@@ -189,7 +190,16 @@ class _Taking:
         if self._failure is None and isinstance(result, SnapshotInfo):
             self._finished.callback(result)
         else:
-            self._finished.errback(self._failure or Failure(InvariantViolation("a snapshot ended without a result")))
+            self._finished.errback(self._failed())
         cancelled, self._cancelled = self._cancelled, []
         for each in cancelled:
             each.callback(None)
+
+    def _failed(self) -> Failure:
+        failure = self._failure
+        if failure is None:
+            return Failure(InvariantViolation("a snapshot ended without a result"))
+        is_nameless = self._writer is None or not self._writer.is_whole
+        if isinstance(failure.value, NoRoom) and is_nameless:
+            return Failure(SnapshotFailed(failure.value))
+        return failure

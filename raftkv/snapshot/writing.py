@@ -37,6 +37,8 @@ class SnapshotWriter:
     :param name: of the file in the end, without its folder.
     :param head: what it says of itself.
     :param install: called by :meth:`commit`.
+    :ivar is_whole: whether everything was written and read back, so that only the name is missing, if anything is. An
+        error before that concerns this one file, of which nobody knows; one behind it concerns the folder.
     """
 
     def __init__(self, disk: IDisk, *, temporary: str, name: str, head: SnapshotHead, install: Install) -> None:
@@ -50,6 +52,7 @@ class SnapshotWriter:
         self._offset = 0
         self._chunks = 0
         self._raw_bytes = 0
+        self.is_whole = False
         self._failure: StorageError | None = None  # whose bytes are missing: what came later was asked for already
         with storage_errors("create", self._path):
             self._file = disk.open(temporary, create=True)
@@ -87,7 +90,9 @@ class SnapshotWriter:
         with storage_errors("fdatasync", self._path):
             self._file.sync()
             self._file.close()
-        return self._install(self._temporary, verify_file(self._disk, self._temporary, self._name))
+        info = verify_file(self._disk, self._temporary, self._name)
+        self.is_whole = True
+        return self._install(self._temporary, info)
 
     def abort(self) -> None:
         """Remove what has been written."""
@@ -120,6 +125,7 @@ class SnapshotReceiver:
     :param digest: hex, of the whole file.
     :param cluster_id: of this node.
     :param install: called by :meth:`install`.
+    :ivar is_whole: as for :class:`SnapshotWriter`.
     """
 
     def __init__(
@@ -142,6 +148,7 @@ class SnapshotReceiver:
         self._size_bytes = size_bytes
         self._announced = (index, term, size_bytes, digest, cluster_id)
         self._install = install
+        self.is_whole = False
         with storage_errors("open", self._path):
             self._file = disk.open(partial, create=True)
             self._offset = min(self._file.size(), size_bytes)
@@ -192,6 +199,7 @@ class SnapshotReceiver:
         except CorruptData:
             discard(self._disk, self._partial)
             raise
+        self.is_whole = True
         return self._install(self._partial, info)
 
     def abort(self) -> None:

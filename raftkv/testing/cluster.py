@@ -38,7 +38,7 @@ from raftkv.testing.checkers import Checkers, Violation
 from raftkv.testing.clock import NodeClock, VirtualClock
 from raftkv.testing.coverage import Coverage
 from raftkv.testing.disk import MemoryDisk
-from raftkv.testing.excuses import STOP_SECONDS, Excuses
+from raftkv.testing.excuses import STOP_SECONDS, Excuses, can_be_borne
 from raftkv.testing.network import NetworkSettings, Process, SimulatedNetwork
 from raftkv.testing.staleness import TimeLines
 from raftkv.testing.trace import Trace
@@ -66,6 +66,7 @@ class ClusterSettings:
     :ivar log_cache_bytes: what the log may take of memory.
     :ivar history_max_revisions: how many past revisions are kept: few, so that compaction goes on all the time.
     :ivar segment_bytes: size of a segment of the log.
+    :ivar disk_reserve_bytes: what each disk keeps in reserve.
     :ivar note_interval: indexes between two notes of the state's digest.
     :ivar raft_bounds: bounds of the core that differ from their defaults.
     :ivar max_batch_commands: commands in one entry at most.
@@ -88,6 +89,7 @@ class ClusterSettings:
     log_cache_bytes: int = 32 * 1024 * 1024
     history_max_revisions: int = 50
     segment_bytes: int = 8192
+    disk_reserve_bytes: int = 0
     note_interval: int = NOTE_INTERVAL
     raft_bounds: Mapping[str, int] = field(default_factory=dict)
     max_batch_commands: int = 4096
@@ -162,6 +164,10 @@ class WatchedStorage:
     def log_bytes_behind(self, index: int) -> int:
         """See :class:`IStorage`."""
         return self._inner.log_bytes_behind(index)
+
+    def room_bytes(self) -> int:
+        """See :class:`IStorage`."""
+        return int(self._inner.room_bytes())
 
     def stop(self) -> Deferred[None]:
         """See :class:`IStorage`."""
@@ -480,6 +486,7 @@ class SimulatedCluster:
             snapshot_threshold_bytes=settings.snapshot_threshold_bytes,
             max_snapshots=settings.max_snapshots,
             log_cache_bytes=settings.log_cache_bytes,
+            disk_reserve_bytes=settings.disk_reserve_bytes,
             election_timeout_seconds=settings.election_timeout_seconds,
             heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
             lease_reads=settings.lease_reads,
@@ -676,11 +683,13 @@ class SimulatedCluster:
             self.crash(name, power_loss=self.random.random() < 0.5)
             self.clock.callLater(self.random.uniform(0.1, 3.0), self.start, name)
 
-    def _disk_error(self, name: str, life: Life, operation: str, file: str) -> None:
+    def _disk_error(self, name: str, life: Life, operation: str, file: str, code: int) -> None:
         self.trace.note(f"disk error {name} {operation} {file}")
         life.disk_errors += 1
         if operation == "read" and life.replica is None:
             return  # a start that cannot read its log repairs it
+        if can_be_borne(operation, file, code):
+            return
         self.clock.callLater(STOP_SECONDS, self._must_have_stopped, name, life, f"{operation} of {file}")
 
     def _must_have_stopped(self, name: str, life: Life, what: str) -> None:

@@ -188,8 +188,8 @@ class MemoryDisk:
     :ivar crashes: how often it lost what was not synced.
     :ivar operations: how many operations that change something it has carried out, syncs included.
     :ivar syncs: how many syncs of files, by file name.
-    :ivar on_error: called with the operation and the file name before an error is raised that was asked for: one of
-        :meth:`fail_next`, or for want of room.
+    :ivar on_error: called with the operation, the file name and the number of the error before an error is raised that
+        was asked for: one of :meth:`fail_next`, or for want of room.
     :ivar counts: what befell it, by kind.
     """
 
@@ -199,7 +199,7 @@ class MemoryDisk:
         self.crashes = 0
         self.operations = 0
         self.syncs: dict[str, int] = {}
-        self.on_error: Callable[[str, str], None] | None = None
+        self.on_error: Callable[[str, str, int], None] | None = None
         self.counts = dict.fromkeys((*_LOSSES, *_ERROR_KINDS.values()), 0)
         self._files: dict[str, _Content] = {}
         self._folders: set[str] = {""}
@@ -375,7 +375,7 @@ class MemoryDisk:
         if kind := _ERROR_KINDS.get(code):
             self.counts[kind] += 1
         if self.on_error is not None:
-            self.on_error(operation, name)
+            self.on_error(operation, name, code)
         raise OSError(code, os.strerror(code), name)
 
     def _existing(self, name: str) -> _Content:

@@ -8,9 +8,11 @@ disk is for the checkers to judge.
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 from raftkv.errors import CorruptData, DamagedLog, StorageError
+from raftkv.persistence.reserve import RESERVE_FILE
 from raftkv.testing.checkers import Violation
 
 STOP_SECONDS = (
@@ -25,6 +27,17 @@ _COUNTED: Final = (
     "damaged logs",
     "repaired logs",
 )
+
+
+def can_be_borne(operation: str, file: str, code: int) -> bool:
+    """Tell whether a node may go on after an error of its disk: nobody counts on the file, and it is given up (B43).
+
+    That is so for snapshots before they have their name, and for new files that find no room.
+    """
+    is_snapshot = file.startswith("snapshots/") and file.endswith((".tmp", ".partial"))
+    if is_snapshot and operation in ("create", "truncate", "write", "sync", "read"):
+        return True
+    return code == errno.ENOSPC and operation == "allocate" and (file == RESERVE_FILE or file.endswith(".tmp"))
 
 
 class Excuses:

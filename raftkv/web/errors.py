@@ -36,8 +36,10 @@ STATUS_CODES: Final[dict[str, int]] = {
     errors.Fenced.code: 503,
     errors.DigestTie.code: 503,
     "not_ready": 503,
+    errors.SnapshotFailed.code: 503,
     errors.OutcomeUnknown.code: 503,
     errors.RequestTimeout.code: 504,
+    errors.DiskFull.code: 507,
 }  #: by ``code``, which subclasses share with the class that a caller has to tell apart
 
 _FACTS: Final[dict[type[errors.RaftKVError], str]] = {

@@ -41,10 +41,14 @@ _ALARMS: Final = (
     "archive_behind",
     "archive_failed",
     "archive_gap",
+    "cluster_full",
     "digest_tie",
+    "disk_full",
     "disk_nearly_full",
     "disk_stalled",
     "fenced",
+    "log_incomplete",
+    "snapshot_failed",
 )
 
 #: Anything else is counted as ``other``: a method is any word that a client likes, and each label costs memory.

@@ -1,11 +1,10 @@
-"""Violations of the rules about memory and room: what is read back from the disk, and what a full disk means."""
+"""Violations of the rules about memory: what leaves it, and what is read back from the disk."""
 
 from __future__ import annotations
 
 from tests.mutants.mutant import Edit, Mutant
 
 DRIVER = "raftkv/server/driver.py"
-ELECTION = "raftkv/raft/election.py"
 LEADERSHIP = "raftkv/raft/leadership.py"
 LOADING = "raftkv/persistence/loading.py"
 LOG = "raftkv/raft/log.py"
@@ -179,34 +178,6 @@ MUTANTS = (
         rule="Who has asked another to lead because it dies leads no more itself: it counts on no lease.",
         reference="B10",
         edits=(Edit(LEADERSHIP, '        self._step_down("this server cannot go on")\n', ""),),
-        hints=("tests.raft.test_diskwatch",),
-    ),
-    Mutant(
-        name="keeps-leading-without-room",
-        rule="A leader whose disk is nearly full hands over while it can.",
-        reference="B50",
-        edits=(Edit(LEADERSHIP, "        self._yields_to_room()\n", ""),),
-        hints=("tests.raft.test_diskwatch",),
-    ),
-    Mutant(
-        name="leadership-goes-round",
-        rule="A leader without room tries once to hand over.",
-        reference="B50",
-        edits=(Edit(LEADERSHIP, "            self._looked_for_room = True\n", ""),),
-        hints=("tests.raft.test_diskwatch",),
-    ),
-    Mutant(
-        name="successor-without-room",
-        rule="A server whose disk is nearly full does not take leadership over.",
-        reference="B50",
-        edits=(Edit(ELECTION, " and may_break and not self._state.disk.lacks_room", " and may_break"),),
-        hints=("tests.raft.test_diskwatch",),
-    ),
-    Mutant(
-        name="campaigns-without-room",
-        rule="A server whose disk is nearly full lets all others campaign first.",
-        reference="B50",
-        edits=(Edit(ELECTION, "2 * self._state.settings.election_ticks if", "0 if"),),
         hints=("tests.raft.test_diskwatch",),
     ),
 )

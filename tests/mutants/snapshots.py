@@ -140,8 +140,8 @@ MUTANTS = (
         edits=(
             Edit(
                 WRITING,
-                "            self._file.sync()\n            self._file.close()\n        return self._install(",
-                "            self._file.close()\n        return self._install(",
+                "            self._file.sync()\n            self._file.close()\n        info = verify_file(",
+                "            self._file.close()\n        info = verify_file(",
             ),
         ),
         hints=FILE_TESTS,

@@ -84,7 +84,7 @@ MUTANTS = (
         name="fenced-node-takes-writes",
         rule="A fenced node takes no writes: what it would answer is made of a wrong state.",
         reference="our design",
-        edits=(Edit(REPLICA, "            refusal = self.fence.refusal()\n", "            refusal = None\n"),),
+        edits=(Edit(REPLICA, "else self.fence.refusal()\n", "else None\n"),),
         hints=FENCE_TESTS,
     ),
     Mutant(

@@ -216,64 +216,12 @@ class StalledVoterTests(SynchronousTestCase):
         self.assertIs(node.role, Role.LEADER)
 
 
-class NearlyFullTests(SynchronousTestCase):
-    """Servers whose disk has no room for much more."""
+class DyingLeaderTests(SynchronousTestCase):
+    """A leader whose disk has failed."""
 
     def setUp(self) -> None:
         self.cluster = Cluster("a", "b", "c", election_ticks=ELECTION_TICKS)
         self.cluster.elect("a")
-
-    def live(self, ticks: int) -> None:
-        for _ in range(ticks):
-            self.cluster.tick()
-            self.cluster.settle()
-
-    def lack(self, *names: str) -> None:
-        for name in names:
-            self.cluster.do(name, lambda node: node.note_room(lacking=True))
-
-    def test_hands_over(self) -> None:
-        """A leader that lacks room hands leadership over while its disk still works."""
-        self.lack("a")
-        self.assertTrue(self.cluster["a"].disk_lacks_room)
-        self.live(2)
-        self.assertEqual((self.cluster["a"].role, self.cluster["b"].role), (Role.FOLLOWER, Role.LEADER))
-        self.assertEqual(self.cluster["b"].current_term, 2)
-
-    def test_nobody_has_room(self) -> None:
-        """Where nobody has room leadership stays where it is: one attempt is made, and refused."""
-        self.lack("a", "b", "c")
-        self.live(10 * ELECTION_TICKS)
-        self.assertEqual((self.cluster["a"].role, self.cluster["a"].current_term), (Role.LEADER, 1))
-        attempts = [event for event in self.cluster.servers["a"].events if "is to lead" in event]
-        self.assertEqual(len(attempts), 1)
-        self.cluster.propose("a", b"x")
-        self.live(1)
-        self.assertEqual(self.cluster["c"].commit_index, 2)
-
-    def test_hesitates(self) -> None:
-        """One that lacks room lets those that have some campaign first, whatever the draw of time-outs."""
-        for seed in range(20):
-            cluster = self.cluster = Cluster("a", "b", "c", election_ticks=ELECTION_TICKS, seed=seed)
-            self.lack("a", "b")
-            self.live(2 * ELECTION_TICKS)
-            self.assertIs(cluster["c"].role, Role.LEADER, f"seed {seed}")
-
-    def test_leads_where_nobody_else_can(self) -> None:
-        """One that lacks room leads after all where nobody else does: it still serves reads, and perhaps writes."""
-        self.cluster.crash("a")
-        self.lack("b", "c")
-        self.live(6 * ELECTION_TICKS)
-        self.assertIn(Role.LEADER, (self.cluster["b"].role, self.cluster["c"].role))
-
-    def test_room_again(self) -> None:
-        """With room again a server is like any other."""
-        self.lack("b", "c")
-        for name in "bc":
-            self.cluster.do(name, lambda node: node.note_room(lacking=False))
-        self.cluster.do("a", lambda node: node.transfer_leadership("b"))
-        self.cluster.settle()
-        self.assertIs(self.cluster["b"].role, Role.LEADER)
 
     def test_last_words(self) -> None:
         """A leader that dies asks the best successor to campaign, and leads no more itself (B50)."""

@@ -24,14 +24,17 @@ class FakeNode:
         self.current_term = 1
         self.log: list[Entry] = []
         self.refusal: Exception | None = None
+        self.cluster_lacks_room = False
+        self.needed_room: list[bool] = []
         self.contexts: list[int] = []
         self.by_lease: list[bool] = []
         self.lease: int | None = None  # the index that it proves
         self.lease_until = float("inf")
 
-    def propose(self, payload: bytes) -> Entry:
+    def propose(self, payload: bytes, *, needs_room: bool = True) -> Entry:
         if self.refusal is not None:
             raise self.refusal
+        self.needed_room.append(needs_room)
         entry = Entry(index=len(self.log) + 1, term=self.current_term, kind=EntryKind.COMMANDS, payload=payload)
         self.log.append(entry)
         return entry

@@ -34,7 +34,9 @@ def founders() -> Configuration:
 class FounderTestCase(ReplicaTestCase):
     """A node that founds a cluster of three, and is started for the first time behind that."""
 
-    config = NodeConfig(node_id="n1", data_dir="memory", raft_advertised_addr="n1:8082", peers=PEERS)
+    config = NodeConfig(
+        node_id="n1", data_dir="memory", disk_reserve_bytes=0, raft_advertised_addr="n1:8082", peers=PEERS
+    )
     joined = Joined(incarnation="n1" * 16, cluster_id=cluster_id_of_peers(PEERS), configuration=founders())
 
     def start(self) -> None:

@@ -1,57 +1,79 @@
-"""Looking at the room on the disk now and then."""
+"""Looking at the room on the disk now and then, and what the node is told."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.persistence.calls import BlockingCalls
-from raftkv.server.diskspace import SpaceWatch
+from raftkv.persistence.reserve import RESERVE_FILE, Reserve
+from raftkv.raft.room import Room
+from raftkv.server.diskspace import Look, SpaceWatch, look
+from raftkv.testing.disk import MemoryDisk
 from raftkv.testing.worker import ClockWorker
 
 
 class StandInNode:
     """Remembers what it was told."""
 
-    def __init__(self) -> None:
-        self.disk_lacks_room = False
-        self.told: list[bool] = []
+    node_id = "a"
 
-    def note_room(self, *, lacking: bool) -> None:
-        self.disk_lacks_room = lacking
-        self.told.append(lacking)
+    def __init__(self) -> None:
+        self.told: list[tuple[Room, int]] = []
+
+    def note_room(self, room: Room, *, budget_bytes: int) -> None:
+        self.told.append((room, budget_bytes))
+
+
+class StandInStorage:
+    """Has room for so many bytes of log."""
+
+    def __init__(self, room_bytes: int) -> None:
+        self._room_bytes = room_bytes
+
+    def room_bytes(self) -> int:
+        return self._room_bytes
 
 
 class SpaceWatchTests(SynchronousTestCase):
-    """A watch that needs a hundred bytes, and looks every third tick."""
+    """A watch over segments of a hundred bytes and a reserve of 400, which looks every third tick."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.node = StandInNode()
-        self.free: Any = 1000
-        self.looks = 0
+        self.found = Look(1000, True, 0)
+        self.failure: Exception | None = None
+        self.looks = self.relieved = 0
         self.wakes: list[None] = []
         self.fatal: list[BaseException] = []
         self.worker = ClockWorker(self.clock, lambda items: 0.01)
         self.calls = BlockingCalls(self.worker)
         self.calls.start()
+        self.reserve = Reserve(MemoryDisk(), size_bytes=400)
+        self.reserve.fill()
         self.watch = SpaceWatch(
             node=self.node,  # type: ignore[arg-type]
             calls=self.calls,
-            free_bytes=self.free_bytes,
-            needed_bytes=100,
+            look=self.look,
+            reserve=self.reserve,
+            segment_bytes=100,
+            relieve=self.relieve,
             wake=lambda: self.wakes.append(None),
             fatal=self.fatal.append,
             election_ticks=3,
         )
 
-    def free_bytes(self) -> int:
+    def look(self) -> Look:
         self.looks += 1
-        if isinstance(self.free, Exception):
-            raise self.free
-        return int(self.free)
+        if self.failure is not None:
+            raise self.failure
+        return self.found
+
+    def relieve(self) -> None:
+        self.relieved += 1
 
     def tick(self, count: int = 3) -> None:
         for _ in range(count):
@@ -59,13 +81,38 @@ class SpaceWatchTests(SynchronousTestCase):
             self.clock.pump([0.01] * 3)
 
     def test_thresholds(self) -> None:
-        """Room lacks below what is needed next, and is there again from twice that on, lest it change all the time."""
-        for free, lacking in ((100, False), (99, True), (150, True), (199, True), (200, False), (150, False)):
-            self.free = free
+        """Room is scarce below what is needed next, and ample again from twice that on, lest it change all the time."""
+        for free, level in ((100, 0), (99, 1), (150, 1), (199, 1), (200, 0), (150, 0)):
+            self.found = Look(free, True, 0)
             self.tick()
-            self.assertIs(self.node.disk_lacks_room, lacking, f"{free}")
-        self.assertEqual(self.node.told, [True, False])
+            self.assertEqual(self.node.told[-1][0] if self.node.told else Room.AMPLE, level, f"{free}")
+        self.assertEqual([level for level, _ in self.node.told], [Room.SCARCE, Room.AMPLE])
         self.assertEqual(len(self.wakes), 2)
+
+    def test_budget(self) -> None:
+        """B50: while the reserve is drawn on the node is told at each look what the log may take: what fits into its
+        segment, and whole segments of what is left but for a quarter of the reserve."""
+        for free, log_bytes, budget in ((350, 70, 270), (199, 60, 60), (200, 50, 150), (0, 40, 40)):
+            self.found = Look(free, False, log_bytes)
+            self.tick()
+            self.assertEqual(self.node.told[-1], (Room.NONE, budget))
+        self.assertEqual(self.relieved, 4)
+        self.found = Look(150, True, 40)
+        self.tick()
+        self.assertEqual((self.node.told[-1][0], self.relieved), (Room.SCARCE, 4))
+
+    def test_looks_at_once(self) -> None:
+        """B50: as soon as the reserve has been drawn on it looks, and does not wait for its time."""
+        self.tick(1)
+        self.watch.gather()
+        self.assertEqual(self.looks, 1)
+        self.reserve.release()
+        self.found = Look(500, False, 0)
+        self.watch.gather()
+        self.watch.gather()
+        self.clock.pump([0.01] * 3)
+        self.watch.gather()
+        self.assertEqual((self.looks, self.node.told[-1][0]), (2, Room.NONE))
 
     def test_looks_at_once_and_now_and_then(self) -> None:
         """It looks at the first tick, then each election timeout, and not again while a look takes its time."""
@@ -83,10 +130,37 @@ class SpaceWatchTests(SynchronousTestCase):
 
     def test_failure(self) -> None:
         """A disk that cannot say how much is left has failed; a node that stops has not."""
-        self.free = OSError(5, "Input/output error")
+        self.failure = OSError(5, "Input/output error")
         self.tick(1)
         self.assertEqual(len(self.fatal), 1)
         self.setUp()
         self.calls.stop()
         self.tick(4)
         self.assertEqual(self.fatal, [])
+
+
+class LookTests(SynchronousTestCase):
+    """A look at a disk of 1,000 bytes with a reserve of 400."""
+
+    def setUp(self) -> None:
+        self.disk = MemoryDisk()
+        self.disk.capacity_bytes = 1000
+        self.reserve = Reserve(self.disk, size_bytes=400)
+        self.look: Callable[[], Any] = lambda: look(self.disk, StandInStorage(70), self.reserve)  # type: ignore[arg-type]
+
+    def take(self, size: int) -> None:
+        self.disk.replace("others", bytes(size))
+
+    def test_whole(self) -> None:
+        """The reserve is set aside where all of it fits, and is not free any more."""
+        self.assertEqual(self.look(), Look(600, True, 70))
+
+    def test_set_aside_again(self) -> None:
+        """B50: once it was drawn on it is set aside again when an eighth of it is left beside it, and not before."""
+        self.assertTrue(self.reserve.fill())
+        self.take(551)
+        self.reserve.release()
+        self.assertEqual(self.look(), Look(449, False, 70))
+        self.assertFalse(self.disk.exists(RESERVE_FILE))
+        self.take(550)
+        self.assertEqual(self.look(), Look(50, True, 70))

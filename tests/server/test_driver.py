@@ -104,6 +104,9 @@ class NotedStorage:
     def snapshot_taken(self, index: int) -> None:
         raise NotImplementedError
 
+    def room_bytes(self) -> int:
+        return 0
+
     def log_bytes(self) -> int:
         return 0
 

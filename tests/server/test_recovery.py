@@ -126,7 +126,9 @@ class RecoveryTests(SurvivorTestCase):
 class ServingTests(ReplicaTestCase):
     """The node that starts on what was recovered, with the configuration file it always had."""
 
-    config = NodeConfig(node_id="n1", data_dir="memory", raft_advertised_addr="n1:8082", peers=PEERS)
+    config = NodeConfig(
+        node_id="n1", data_dir="memory", disk_reserve_bytes=0, raft_advertised_addr="n1:8082", peers=PEERS
+    )
 
     def setUp(self) -> None:
         source = SurvivorTestCase("settle")

@@ -53,6 +53,7 @@ class ReplicaTestCase(SynchronousTestCase):
     config = NodeConfig(
         node_id="a",
         data_dir="memory",
+        disk_reserve_bytes=0,
         snapshot_threshold_bytes=4000,
         snapshot_interval_seconds=1.0,
         max_snapshots=2,
@@ -210,7 +211,7 @@ class DurabilityTests(ReplicaTestCase):
         self.run_for(3)
         self.write(put(b"k", b"v"))
         self.run_for(0.1)
-        self.disk.fail_next("sync", "snapshots")
+        self.disk.fail_next("sync_folder", "snapshots")
         self.failureResultOf(self._take(), StorageError)
         self.assertEqual([type(error) for error in self.fatal], [StorageError])
         self.assertIs(self.replica.driver.failure, self.fatal[0])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from itertools import pairwise
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from raftkv.errors import Conflict, CorruptData, InvariantViolation, StorageError
+from raftkv.errors import Conflict, CorruptData, InvariantViolation, SnapshotFailed, StorageError
 from raftkv.kvstore.commands import put
 from raftkv.raft.configuration import Configuration, Member
 from raftkv.raft.messages import SnapshotMeta
@@ -170,10 +171,36 @@ class TakingTests(ReplicaTestCase):
         self.assertIs(self.replica.driver.failure, error)
 
     def test_cannot_be_written(self) -> None:
-        """A disk that fails under a snapshot stops the node, and the log is not cut on the strength of it (B43)."""
-        self.disk.fail_next("sync", "snapshots")
+        """A snapshot for which there is no room leaves nothing, and an alarm; the node goes on with its log, which is
+        not cut on the strength of it, until there is (B43)."""
+        for operation in ("create", "write", "sync"):
+            self.disk.fail_next(operation, ".snapshot.tmp", code=errno.ENOSPC)
+            taking = self.replica.snapshotter.take()
+            self.run_for(0.5)
+            self.failureResultOf(taking, SnapshotFailed)
+            self.assertEqual((self.fatal, self.disk.names("snapshots")), ([], []), operation)
+            self.assertEqual(self.replica.driver.node.snapshot_index, 0)
+            self.assertEqual(self.replica.status()["alarms"], ["snapshot_failed"])
         taking = self.replica.snapshotter.take()
         self.run_for(0.5)
-        self.failureResultOf(taking, StorageError)
-        self.assertEqual(len(self.fatal), 1)
-        self.assertEqual(self.replica.driver.node.snapshot_index, 0)
+        self.successResultOf(taking)
+        self.assertEqual(self.replica.status()["alarms"], [])
+        self.assertEqual(self.replica.counters()["snapshots_failed"], 3)
+
+    def test_folder_in_doubt(self) -> None:
+        """A disk that fails while a snapshot is written stops the node, and one without room stops it where the
+        snapshot cannot be given its name: what the folder holds is not known (B43)."""
+        for operation, code in (
+            ("write", errno.EIO),
+            ("sync", errno.EIO),
+            ("read", errno.EIO),
+            ("rename", errno.ENOSPC),
+            ("sync_folder", errno.ENOSPC),
+        ):
+            self.disk.fail_next(operation, "snapshots", code=code)
+            taking = self.replica.snapshotter.take()
+            self.run_for(0.5)
+            self.failureResultOf(taking, StorageError)
+            self.assertEqual(len(self.fatal), 1)
+            self.assertEqual(self.replica.driver.node.snapshot_index, 0)
+            self.setUp()

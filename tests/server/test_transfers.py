@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from typing import Any
 
@@ -184,11 +185,47 @@ class ReceivingTests(TransferTestCase):
         self.assertEqual(self.result(self.begin(file)), 0)
 
     def test_own_disk_fails(self) -> None:
-        """A disk that fails under a snapshot that arrives stops the node (B43)."""
+        """A disk that fails under a snapshot that arrives stops the node, and leaves nothing to go on with (B43)."""
+        file = self.newest()
+        for number, (operation, sent) in enumerate((("write", 0), ("sync", file.size), ("read", file.size)), 1):
+            self.assertEqual(self.result(self.begin(file)), 0)
+            self.send(file, 0, sent)
+            self.member.disk.fail_next(operation, ".partial")
+            failing = self.member.sink.finish() if sent else self.member.sink.write(0, b"x")
+            self.clock.pump([0.01] * 10)
+            self.failureResultOf(failing, StorageError)
+            self.assertEqual((len(self.member.fatal), self.member.disk.names("snapshots")), (number, []), operation)
+
+    def test_no_room(self) -> None:
+        """Where there is no room for a snapshot that arrives the transfer ends, and nothing of it is gone on with: what
+        a failed sync has left reads as if it were there (B43)."""
+        file = self.newest()
+        for operation, sent in (("write", 0), ("sync", file.size)):
+            self.assertEqual(self.result(self.begin(file)), 0)
+            self.send(file, 0, sent)
+            self.member.disk.fail_next(operation, ".partial", code=errno.ENOSPC)
+            failing = self.member.sink.finish() if sent else self.member.sink.write(0, b"x")
+            self.clock.pump([0.01] * 10)
+            self.failureResultOf(failing, StorageError)
+            self.assertEqual((self.member.fatal, self.member.disk.names("snapshots")), ([], []), operation)
+            self.assertRaises(Conflict, self.member.sink.write, 0, b"x")
+
+    def test_set_aside_badly(self) -> None:
+        """B43: what there is no room for when a connection breaks is not gone on with either."""
+        file = self.newest()
+        self.result(self.begin(file))
+        self.send(file, 0, PIECE_BYTES)
+        self.member.disk.fail_next("sync", ".partial", code=errno.ENOSPC)
+        self.member.sink.abort()
+        self.clock.pump([0.01] * 10)
+        self.assertEqual((self.member.fatal, self.member.disk.names("snapshots")), ([], []))
+
+    def test_folder_in_doubt(self) -> None:
+        """A snapshot that has arrived and cannot be given its name stops the node (B43)."""
         file = self.newest()
         self.result(self.begin(file))
         self.send(file, 0, file.size)
-        self.member.disk.fail_next("sync", "snapshots")
+        self.member.disk.fail_next("sync_folder", "snapshots")
         finishing = self.member.sink.finish()
         self.clock.pump([0.01] * 10)
         self.failureResultOf(finishing, StorageError)

@@ -57,6 +57,9 @@ class TracedStorage:
     def snapshot_taken(self, index: int) -> None:
         self._inner.snapshot_taken(index)
 
+    def room_bytes(self) -> int:
+        return int(self._inner.room_bytes())
+
     def log_bytes(self) -> int:
         size: int = self._inner.log_bytes()
         return size

@@ -60,6 +60,9 @@ class LyingStorage:
     def snapshot_taken(self, index: int) -> None:
         self.inner.snapshot_taken(index)
 
+    def room_bytes(self) -> int:
+        return self.inner.room_bytes()
+
     def log_bytes(self) -> int:
         return self.inner.log_bytes()
 
@@ -217,11 +220,12 @@ class BiteTests(SynchronousTestCase):
     def test_late_message_truncates(self) -> None:
         """A follower that drops what is behind a repeated message is found (B14)."""
 
-        def take_over(state: State, entries: tuple[Any, ...]) -> None:
+        def take_over(state: State, entries: tuple[Any, ...]) -> int:
             if entries and entries[0].index > state.commit_index:
                 if entries[0].index <= state.log.last_index:
                     state.truncate_from(entries[0].index)
                 state.append(entries)
+            return len(entries)
 
         self.patch(follower, "_take_over", take_over)
         self.assert_caught(

@@ -85,13 +85,13 @@ class DiskTests(SynchronousTestCase):
         """Somebody is told of each error before it is raised, and it is counted by its kind."""
         disk = MemoryDisk()
         file = disk.open("f", create=True)
-        heard: list[tuple[str, str]] = []
-        disk.on_error = lambda operation, name: heard.append((operation, name))
+        heard: list[tuple[str, str, int]] = []
+        disk.on_error = lambda *error: heard.append(error)
         disk.fail_next("sync")
         self.assertRaises(OSError, file.sync)
         disk.capacity_bytes = 3
         self.assertEqual(errno.ENOSPC, self.assertRaises(OSError, file.write_at, 0, b"four").errno)
-        self.assertEqual([("sync", "f"), ("write", "f")], heard)
+        self.assertEqual([("sync", "f", errno.EIO), ("write", "f", errno.ENOSPC)], heard)
         self.assertEqual((1, 1), (disk.counts["errors of the disk"], disk.counts["writes without room"]))
         disk.mend()
         file.write_at(0, b"four")
@@ -121,11 +121,12 @@ class BrokenDiskTests(ClusterTestCase):
         self.assertEqual("disk error believed", violation.rule)
 
     def test_full_disk(self) -> None:
-        """A node whose disk is full stops, comes back only once there is room, and has everything then."""
+        """A node whose disk is full, and that has kept nothing in reserve, stops, comes back only once there is room,
+        and has everything then."""
         name = self.followers()[0]
         node = self.cluster.nodes[name]
         node.disk.capacity_bytes = node.disk.used_bytes()
-        self.write(self.leader(), 3)
+        self.write(self.leader(), 300)
         self.wait(lambda: self.cluster.excuses.counts["nodes stopped by their disk"] > 0)
         self.cluster.clock.advance(5)
         node.disk.mend()

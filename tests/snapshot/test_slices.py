@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 
-from raftkv.errors import CorruptData, InvariantViolation, StorageError
+from raftkv.errors import CorruptData, InvariantViolation, SnapshotFailed, StorageError
 from raftkv.persistence.calls import BlockingCalls
 from raftkv.snapshot.restoring import SnapshotRestorer, restore_now
 from raftkv.snapshot.slices import SliceSettings
@@ -166,22 +167,32 @@ class TakingTests(SliceTestCase):
                 self.assertIn(outcome[0].name, names)
 
     def test_disk_error(self) -> None:
-        """B43: an error of the disk ends the snapshot with that error and leaves nothing."""
-        for operation, times in (("create", 1), ("write", 1), ("sync", 1), ("rename", 1)):
-            self.disk.fail_next(operation, "snapshots")
-            view = View(self.clock, 20 * times)
+        """B43: an error of the disk ends the snapshot and leaves nothing; the error says whether it was only that
+        there is no room for it."""
+        for operation, code, error in (
+            ("create", errno.ENOSPC, SnapshotFailed),
+            ("write", errno.EDQUOT, SnapshotFailed),
+            ("sync", errno.ENOSPC, SnapshotFailed),
+            ("rename", errno.ENOSPC, StorageError),
+            ("create", errno.EIO, StorageError),
+            ("write", errno.EIO, StorageError),
+            ("sync", errno.EIO, StorageError),
+            ("read", errno.EIO, StorageError),
+        ):
+            self.disk.fail_next(operation, "snapshots/", code=code)
+            view = View(self.clock, 20)
             taken = self.taker.take(view, meta_at(7), 70)
             self.turns(200)
-            self.failureResultOf(taken, StorageError)
+            self.failureResultOf(taken, error)
             self.assertEqual((self.disk.names("snapshots"), view.closed), ([], 1), operation)
 
     def test_disk_error_before_a_commit(self) -> None:
         """B43: with its commit already under way, a snapshot of which a chunk cannot be written gets no name."""
         taken = self.taker.take(View(self.clock, 2), meta_at(7), 70)
         self.turns(1)
-        self.disk.fail_next("write", "snapshots")
+        self.disk.fail_next("write", "snapshots", code=errno.ENOSPC)
         self.turns(20)
-        self.failureResultOf(taken, StorageError)
+        self.failureResultOf(taken, SnapshotFailed)
         self.assertEqual(self.disk.names("snapshots"), [])
 
     def test_view_error(self) -> None:

@@ -1,0 +1,1 @@
+A snapshot for which there is no room no longer stops the node: nothing is left of it, the alarm ``snapshot_failed`` is raised, and the next one is tried later. One that arrives from the leader is removed and sent again.

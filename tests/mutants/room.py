@@ -1,0 +1,289 @@
+"""Violations of the rules about room on the disk: who leads, what is refused, and what is kept in reserve (B50)."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Edit, Mutant
+
+BATCHING = "raftkv/server/batching.py"
+DISKSPACE = "raftkv/server/diskspace.py"
+ELECTION = "raftkv/raft/election.py"
+FOLLOWER = "raftkv/raft/follower.py"
+LEADERSHIP = "raftkv/raft/leadership.py"
+LOG = "raftkv/persistence/log.py"
+PROPOSALS = "raftkv/server/proposals.py"
+REPLICATION = "raftkv/raft/replication.py"
+RESERVE = "raftkv/persistence/reserve.py"
+ROOM = "raftkv/raft/room.py"
+SNAPSHOTTER = "raftkv/server/snapshotter.py"
+STATE = "raftkv/raft/state.py"
+SUCCESSION = "raftkv/raft/succession.py"
+TAKING = "raftkv/snapshot/taking.py"
+TRANSFERS = "raftkv/server/transfers.py"
+
+CORE = ("tests.raft.test_room",)
+DOOR = ("tests.server.test_frugality",)
+RESERVES = ("tests.persistence.test_reserve",)
+WATCH = ("tests.server.test_diskspace",)
+
+MUTANTS = (
+    Mutant(
+        name="keeps-leading-without-room",
+        rule="A leader whose disk is nearly full hands over while it can.",
+        reference="B50",
+        edits=(Edit(LEADERSHIP, "        self._yields_to_room()\n", ""),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="leadership-goes-round",
+        rule="A leader without room tries once at each level to hand over.",
+        reference="B50",
+        edits=(Edit(LEADERSHIP, "            self._yielded_at = level\n", ""),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="successor-without-room",
+        rule="A leader without room hands over to nobody who has no more.",
+        reference="B50",
+        edits=(Edit(SUCCESSION, " and progress.room < roomier_than and", " and"),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="successor-that-is-away",
+        rule="A leader without room hands over to nobody who is not heard.",
+        reference="B50, B10",
+        edits=(Edit(SUCCESSION, " < roomier_than and not is_silent(progress)", " < roomier_than"),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="campaigns-without-room",
+        rule="A server whose disk has less room lets all others campaign first.",
+        reference="B50",
+        edits=(Edit(ELECTION, "2 * self._state.settings.election_ticks * self._state.room.level", "0"),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="writes-what-has-no-room",
+        rule="A leader takes no write that needs room while the disks of too many are full.",
+        reference="B50",
+        edits=(Edit(LEADERSHIP, "(needs_room and self.lacks_room) or not", "not"),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="own-full-disk-ignored",
+        rule="A leader whose own disk is full takes no write that needs room.",
+        reference="B50",
+        edits=(
+            Edit(
+                LEADERSHIP, "return self._state.room.level is Room.NONE or self.replication", "return self.replication"
+            ),
+        ),
+        hints=CORE,
+    ),
+    Mutant(
+        name="leader-beyond-its-budget",
+        rule="A leader whose disk is full appends no more than fits into what it kept in reserve.",
+        reference="B50",
+        edits=(Edit(LEADERSHIP, " or not self._state.room.fits(len(payload)):", ":"),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="full-voters-counted",
+        rule="A voter whose disk is full does not help to commit.",
+        reference="B50",
+        edits=(Edit(REPLICATION, "able = (heard | {state.node_id}) - full", "able = heard | {state.node_id}"),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="silent-voters-counted",
+        rule="A voter that is not heard does not make up for one whose disk is full.",
+        reference="B50",
+        edits=(
+            Edit(
+                REPLICATION,
+                " if each.ticks_since_contact < state.settings.election_ticks}",
+                "}",
+            ),
+        ),
+        hints=CORE,
+    ),
+    Mutant(
+        name="silence-taken-for-a-full-disk",
+        rule="Where no disk is full nothing is refused, however few are heard.",
+        reference="our design",
+        edits=(Edit(REPLICATION, "        if not full & voters:\n            return False\n", ""),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="full-follower-not-spared",
+        rule="A follower whose disk is full gets nothing that the others do without it.",
+        reference="B50",
+        edits=(Edit(REPLICATION, " and not self._is_spared(progress)", ""),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="full-follower-always-spared",
+        rule="A follower whose disk is full gets the little that nobody could commit without it.",
+        reference="B50",
+        edits=(Edit(REPLICATION, "progress.room is Room.NONE and not self.lacks_room", "progress.room is Room.NONE"),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="snapshot-for-a-full-disk",
+        rule="A follower whose disk is full is offered no snapshot.",
+        reference="our design",
+        edits=(
+            Edit(
+                REPLICATION,
+                "if progress.recent_active and progress.room is not Room.NONE:",
+                "if progress.recent_active:",
+            ),
+        ),
+        hints=CORE,
+    ),
+    Mutant(
+        name="dropped-entries-acknowledged",
+        rule="What a full disk has no room for is not acknowledged.",
+        reference="B4, B50",
+        edits=(
+            Edit(
+                FOLLOWER,
+                "    last_verified = message.prev_log_index + _take_over(state, message.entries)\n",
+                "    _take_over(state, message.entries)\n"
+                "    last_verified = min(message.prev_log_index + len(message.entries), state.log.last_index + 1)\n",
+            ),
+        ),
+        hints=CORE,
+    ),
+    Mutant(
+        name="truncates-without-room",
+        rule="Conflicting entries go only where something comes in their place.",
+        reference="our design",
+        edits=(
+            Edit(
+                FOLLOWER,
+                "            if fitting:\n                state.truncate_from",
+                "            if True:\n                state.truncate_from",
+            ),
+        ),
+        hints=CORE,
+    ),
+    Mutant(
+        name="budget-never-spent",
+        rule="What is appended is taken off the budget of a full disk.",
+        reference="B50",
+        edits=(Edit(STATE, "        self.room.spend(entries)\n", ""),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="no-first-entry-without-room",
+        rule="A new leader's first entry is appended whatever the budget: else nobody could read.",
+        reference="B50, B29",
+        edits=(Edit(ROOM, "if left < 0 and entry.kind is EntryKind.COMMANDS:", "if left < 0:"),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="refusal-behind-the-door",
+        rule="What needs room is told apart from what does not before it is proposed.",
+        reference="B50",
+        edits=(Edit(PROPOSALS, "if lacks_room and needs_room(submission.commands):", "if False:"),),
+        hints=DOOR,
+    ),
+    Mutant(
+        name="puts-in-transactions-overlooked",
+        rule="A transaction that may put something needs room.",
+        reference="B50",
+        edits=(Edit(BATCHING, "if needs_room(command[3]) or needs_room(command[4]):", "if needs_room(command[3]):"),),
+        hints=DOOR,
+    ),
+    Mutant(
+        name="frugal-writes-refused-together",
+        rule="What needs no room is not refused because of what came with it.",
+        reference="our design",
+        edits=(Edit(PROPOSALS, "        if refused and frugal:\n", "        if False:\n"),),
+        hints=DOOR,
+    ),
+    Mutant(
+        name="failed-segment-made-again",
+        rule="Want of room is forgiven only where the file takes its room, and never after a write or sync of it.",
+        reference="B43",
+        edits=(Edit(LOG, "        except NoRoomForFile:\n", "        except StorageError:\n"),),
+        hints=RESERVES,
+    ),
+    Mutant(
+        name="half-made-segment-left",
+        rule="Of a file that found no room nothing is left.",
+        reference="B43",
+        edits=(
+            Edit(
+                LOG,
+                "            disk.remove(name)\n        raise NoRoomForFile",
+                "            pass\n        raise NoRoomForFile",
+            ),
+        ),
+        hints=RESERVES,
+    ),
+    Mutant(
+        name="reserve-never-released",
+        rule="A log without room draws on what was kept in reserve.",
+        reference="B50",
+        edits=(Edit(LOG, "            if not self._make_room():\n", "            if True:\n"),),
+        hints=RESERVES,
+    ),
+    Mutant(
+        name="reserve-of-holes",
+        rule="What is kept in reserve has its room on the disk.",
+        reference="B50",
+        edits=(Edit(RESERVE, "file.allocate(self.size_bytes)", "file.truncate(self.size_bytes)"),),
+        hints=RESERVES,
+    ),
+    Mutant(
+        name="alarm-over-too-early",
+        rule="A disk is full until everything can be set aside again.",
+        reference="B50",
+        edits=(Edit(DISKSPACE, "        if not found.is_whole:\n            return Room.NONE\n", ""),),
+        hints=WATCH,
+    ),
+    Mutant(
+        name="draws-on-the-reserve-unseen",
+        rule="The node hears at once that its log lives on the reserve.",
+        reference="B50",
+        edits=(
+            Edit(
+                DISKSPACE,
+                "        if not self._reserve.is_whole and self._level is not Room.NONE:\n",
+                "        if False:\n",
+            ),
+        ),
+        hints=WATCH,
+    ),
+    Mutant(
+        name="budget-of-the-whole-disk",
+        rule="Part of what was kept in reserve is for votes and snapshots, not for the log.",
+        reference="B50",
+        edits=(
+            Edit(DISKSPACE, "max(0, found.free_bytes - self._reserve.size_bytes // _KEPT_SHARE)", "found.free_bytes"),
+        ),
+        hints=WATCH,
+    ),
+    Mutant(
+        name="folder-in-doubt-forgiven",
+        rule="A snapshot that could not be given its name stops the node.",
+        reference="B43, B44",
+        edits=(Edit(TAKING, "is_nameless = self._writer is None or not self._writer.is_whole", "is_nameless = True"),),
+        hints=("tests.snapshot.test_slices",),
+    ),
+    Mutant(
+        name="failed-transfer-gone-on-with",
+        rule="What a failed write or sync has left of a snapshot that arrives is removed.",
+        reference="B43",
+        edits=(Edit(TRANSFERS, "self._calls.run(receiver.abort).addBoth", "succeed(None).addBoth"),),
+        hints=("tests.server.test_transfers",),
+    ),
+    Mutant(
+        name="failed-snapshot-unseen",
+        rule="A snapshot that could not be written raises an alarm.",
+        reference="our design",
+        edits=(Edit(SNAPSHOTTER, "self.has_failed = self._lacked_room = True", "self._lacked_room = True"),),
+        hints=("tests.server.test_snapshotter",),
+    ),
+)
