@@ -135,6 +135,7 @@ class Checkers:
     :ivar leaders: who led each term, and in which life.
     :ivar committed: the term of each entry that some node has called committed.
     :ivar suspects: nodes whose state was changed on purpose, and not found to be right since.
+    :ivar past_is_right: whether none ever was.
     :ivar _committed_in: the term in which that node was then. It may be later than the entry's, and only leaders of
         terms behind it must have the entry (section 5.4.3): one of a term before may yet be elected, by late votes.
     """
@@ -144,6 +145,7 @@ class Checkers:
         self.committed: dict[int, int] = {}
         self._committed_in: dict[int, int] = {}
         self.suspects: set[str] = set()
+        self.past_is_right = True
         self._right_from: dict[str, int] = {}
         self.checks = 0
         self._nodes: dict[str, _Watched] = {}
@@ -480,12 +482,24 @@ class Checkers:
         if now > view.commit_index:
             raise Violation("applied before committed", f"{name} applied {now}, committed {view.commit_index}")
         watched.applied_index = now
-        if name in self.suspects or now < self._right_from.get(name, 0):
+        if self.is_excused(name, now):
             return
         facts = (state.digest(), state.revision)
         digest, revision, who = self._digests.setdefault(now, (*facts, name))
         if facts != (digest, revision):
             raise Violation("states diverge", f"at {now} {name} has {facts}, {who} had {(digest, revision)}")
+
+    def is_excused(self, name: str, index: int) -> bool:
+        """Tell whether a node's state was made wrong on purpose, and is or may be so at an index."""
+        return name in self.suspects or index < self._right_from.get(name, 0)
+
+    def distrust(self, name: str) -> None:
+        """A node's state is made wrong on purpose, until :meth:`state_is_right`.
+
+        What it holds of the past is wrong for good, and may get around by its snapshots: no digest covers the past.
+        """
+        self.suspects.add(name)
+        self.past_is_right = False
 
     def restored(self, name: str, index: int) -> None:
         """A node's state came from a snapshot: it may go back only where it was wrong."""

@@ -40,6 +40,7 @@ from raftkv.testing.coverage import Coverage
 from raftkv.testing.disk import MemoryDisk
 from raftkv.testing.excuses import STOP_SECONDS, Excuses, can_be_borne
 from raftkv.testing.network import NetworkSettings, Process, SimulatedNetwork
+from raftkv.testing.replay import Replay
 from raftkv.testing.staleness import TimeLines
 from raftkv.testing.trace import Trace
 from raftkv.testing.transport import SimulatedForwarder, SimulatedTransport
@@ -65,6 +66,7 @@ class ClusterSettings:
     :ivar max_snapshots: how many snapshots are kept.
     :ivar log_cache_bytes: what the log may take of memory.
     :ivar history_max_revisions: how many past revisions are kept: few, so that compaction goes on all the time.
+    :ivar history_max_age_seconds: how long they are kept, 0 for no bound.
     :ivar segment_bytes: size of a segment of the log.
     :ivar disk_reserve_bytes: what each disk keeps in reserve.
     :ivar note_interval: indexes between two notes of the state's digest.
@@ -88,6 +90,7 @@ class ClusterSettings:
     max_snapshots: int = 2
     log_cache_bytes: int = 32 * 1024 * 1024
     history_max_revisions: int = 50
+    history_max_age_seconds: float = 0.0
     segment_bytes: int = 8192
     disk_reserve_bytes: int = 0
     note_interval: int = NOTE_INTERVAL
@@ -309,6 +312,7 @@ class SimulatedCluster:
         self.clock = VirtualClock(after_event=self._look)
         self.trace = Trace(self.clock.seconds, keep=keep_trace)
         self.checkers = Checkers()
+        self.replay = Replay()
         self.applied_writes = AppliedWrites()
         self.time_lines = TimeLines()
         self.failure: BaseException | None = None
@@ -492,6 +496,7 @@ class SimulatedCluster:
             lease_reads=settings.lease_reads,
             clock_drift_bound=settings.clock_drift_bound,
             history_max_revisions=settings.history_max_revisions,
+            history_max_age_seconds=settings.history_max_age_seconds,
             limits=Limits(
                 request_timeout_seconds=settings.request_timeout_seconds,
                 leader_wait_seconds=0.6 * settings.request_timeout_seconds,
@@ -656,8 +661,11 @@ class SimulatedCluster:
         self.checkers.applied(name, entry)
         if entry.kind is EntryKind.CONFIGURATION and entry.index > self._committed[0]:
             self._committed = (entry.index, Configuration.decode(entry.payload))
-        self.applied_writes.note(entry, results)
-        self.time_lines.note(entry, results, now=self.clock.seconds())
+        now, is_excused = self.clock.seconds(), self.checkers.is_excused(name, entry.index)
+        self.replay.note(name, entry, results, now=now, is_excused=is_excused)
+        right = self.replay.results(entry.index)
+        self.applied_writes.note(entry, right)
+        self.time_lines.note(entry, right, now=now)
 
     def _sent(self, message: Message) -> None:
         self.checkers.sent(message)

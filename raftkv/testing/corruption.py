@@ -83,7 +83,7 @@ class Corruption(Trouble):
         if is_done:
             self._count(kind)
             self._cluster.trace.note(f"corrupt {name} {kind} at {store.applied_index}")
-            self._cluster.checkers.suspects.add(name)
+            self._cluster.checkers.distrust(name)
             self._wrong_since[name] = store.applied_index
         return is_done
 
@@ -105,10 +105,11 @@ class Corruption(Trouble):
         """
         excused = History()
         for operation in operations:
-            if operation.record is None or not operation.record[0].startswith(POISON):
-                excused.add(operation)
-            else:
+            is_poisoned = operation.record is not None and operation.record[0].startswith(POISON)
+            if is_poisoned or operation.is_excused:
                 self._count("wrong reads excused")
+            else:
+                excused.add(operation)
         return excused
 
 

@@ -1,7 +1,11 @@
-"""What clients did and what they were told: the record that the linearizability checker judges.
+"""What clients did and what they were told: the record that is judged in the end.
 
 It knows operations, their order and their outcomes, and leaves to others how they were carried out. Order is a
 counter, not the clock: many things happen at one instant of virtual time, yet one after the other.
+
+The plain kinds (``get``, ``put``, ``delete``) are about one key that nothing else touches, so that the search of
+:mod:`raftkv.testing.linearizability` can judge them by themselves. All others are a ``read`` or a ``write``, which say
+what they are in a query or a command, and are judged by their place in the log (:mod:`raftkv.testing.ordering`).
 """
 
 from __future__ import annotations
@@ -9,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 from raftkv.errors import Outcome
-from raftkv.interfaces import Consistency, Record, Result
+from raftkv.interfaces import Command, Consistency, Record, Result
 from raftkv.kvstore.commands import ANY
+from raftkv.testing.queries import Query
 
-OperationKind = Literal["get", "put", "delete"]
+OperationKind = Literal["get", "put", "delete", "read", "write"]
 
 
 class OperationOutcome(Enum):
@@ -32,7 +37,9 @@ class Operation:
 
     :ivar number: unique in its history, in order of invocation.
     :ivar client: who invoked it.
-    :ivar kind: what it does to ``key``.
+    :ivar kind: what it does to ``key``, where it is plain.
+    :ivar command: of a write of any kind: what is sent, without the session.
+    :ivar query: of a read that is not plain.
     :ivar value: what a put sets, ``b""`` otherwise.
     :ivar expect: the condition of a put or delete, as in :mod:`raftkv.kvstore.commands`.
     :ivar consistency: of a get.
@@ -48,6 +55,10 @@ class Operation:
     :ivar outcome: what the client knows; an operation under way is unknown.
     :ivar result: of a write that is ok: the state machine's answer.
     :ivar record: of a get that is ok: the record, ``None`` where there was no key.
+    :ivar answer: of another read that is ok.
+    :ivar revision: of a read that is ok: the revision of the state that it saw.
+    :ivar index: of a read that is ok: the last entry that was applied there; ``None`` where that is not known.
+    :ivar is_excused: whether whoever served it was known to have a wrong state.
     """
 
     number: int
@@ -68,9 +79,27 @@ class Operation:
     outcome: OperationOutcome = OperationOutcome.UNKNOWN
     result: Result | None = None
     record: Record | None = None
+    command: Command | None = None
+    query: Query | None = None
+    answer: Any = None
+    revision: int = 0
+    index: int | None = None
+    is_excused: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is about one key that nothing but plain operations touches."""
+        return self.kind in ("get", "put", "delete")
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it changes nothing."""
+        return self.kind in ("get", "read")
 
     def __str__(self) -> str:
         asked = self.key.decode("utf-8", "backslashreplace")
+        if not self.is_plain:
+            asked = str(self.command if self.kind == "write" else self.query)
         if self.kind == "put":
             asked += f"={self.value.decode('utf-8', 'backslashreplace')}"
         if self.consistency != "linearizable":
@@ -81,7 +110,9 @@ class Operation:
             asked += f" if {self.expect}"
         answer: object = self.outcome.value
         if self.outcome is OperationOutcome.OK:
-            answer = self.record if self.kind == "get" else self.result
+            answer = {"get": self.record, "read": self.answer}.get(self.kind, self.result)
+            if self.is_read and self.index is not None:
+                answer = f"{answer} at {self.index} (revision {self.revision})"
         until = "" if self.returned_at is None else f"{self.returned_at:.4f}"
         return f"#{self.number} {self.client} {self.kind} {asked} -> {answer} [{self.invoked_at:.4f}, {until}]"
 
@@ -108,13 +139,15 @@ class History:
         *,
         client: str,
         kind: OperationKind,
-        key: bytes,
         now: float,
+        key: bytes = b"",
         value: bytes = b"",
         expect: int = ANY,
         consistency: Consistency = "linearizable",
         max_stale_seconds: float | None = None,
         sequence: int | None = None,
+        command: Command | None = None,
+        query: Query | None = None,
     ) -> Operation:
         """Note that a client begins an operation; the caller ends it with one of the other methods, or never."""
         operation = Operation(
@@ -129,6 +162,8 @@ class History:
             sequence=sequence,
             invoked=self._next_event(),
             invoked_at=now,
+            command=command,
+            query=query,
         )
         self._operations.append(operation)
         return operation
@@ -138,9 +173,19 @@ class History:
         operation.result = result
         self._end(operation, OperationOutcome.OK, now)
 
-    def read(self, operation: Operation, record: Record | None, *, now: float) -> None:
-        """Note what a get saw, ``None`` where there was no key."""
-        operation.record = record
+    def read(
+        self, operation: Operation, answer: Any, *, now: float, revision: int = 0, index: int | None = None
+    ) -> None:
+        """Note what a read saw: for a get the record, ``None`` where there was no key.
+
+        :param revision: of the state that it saw.
+        :param index: the last entry that was applied there.
+        """
+        if operation.kind == "get":
+            operation.record = answer
+        else:
+            operation.answer = answer
+        operation.revision, operation.index = revision, index
         self._end(operation, OperationOutcome.OK, now)
 
     def failed(self, operation: Operation, outcome: Outcome, *, now: float) -> None:
@@ -148,9 +193,9 @@ class History:
         self._end(operation, OperationOutcome(outcome), now)
 
     def by_key(self) -> dict[bytes, list[Operation]]:
-        """Return the operations of each key, in the order of invocation."""
+        """Return the plain operations of each key, in the order of invocation."""
         keys: dict[bytes, list[Operation]] = {}
-        for operation in self._operations:
+        for operation in filter(lambda each: each.is_plain, self._operations):
             keys.setdefault(operation.key, []).append(operation)
         return keys
 

@@ -3,7 +3,8 @@
 The search is Wing and Gong's (1993) with Lowe's memoisation of configurations already seen (2017), run for each key
 alone, since linearizability is local (Herlihy and Wing 1990). It leaves to :mod:`raftkv.testing.keymodel` what an
 operation means, and knows nothing of Raft. What spans keys, that all revisions come from one counter that follows real
-time, is :func:`check_revisions`, which needs no search.
+time, is :func:`check_revisions`, which needs no search. Operations on several keys are left out altogether: they are
+judged by their place in the log, in :mod:`raftkv.testing.ordering`.
 
 Stale reads are not asked to be linearizable and are left out (:mod:`raftkv.testing.staleness`); what they tell of
 revisions counts.
@@ -80,7 +81,7 @@ def check_revisions(operations: Iterable[Operation]) -> str:
 
     :return: a sentence for the first contradiction, empty where there is none.
     """
-    answered = [operation for operation in operations if operation.outcome is OperationOutcome.OK]
+    answered = [each for each in operations if each.outcome is OperationOutcome.OK and each.is_plain]
     return _one_write_for_each_revision(answered) or _revisions_follow_real_time(answered)
 
 

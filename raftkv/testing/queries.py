@@ -222,19 +222,27 @@ class LockOf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TicketOf:
-    """What became of a ticket: its token (0 while it waits) and lease."""
+    """What became of a ticket: the lock, its token (0 while it waits) and lease."""
 
     ticket: int
 
     def ask(self, store: Store) -> Any:
         """See :class:`Query`."""
         view = store.ticket(self.ticket)
-        return None if view is None else (view.token, view.lease)
+        return None if view is None else (view.name, view.token, view.lease)
 
     def expected(self, moment: Moment) -> Any:
         """See :class:`Query`."""
-        found = [(token, lease) for queue in moment.queues.values() for n, token, lease in queue if n == self.ticket]
-        return found[0] if found else None
+        for name, queue in moment.queues.items():
+            for number, token, lease in queue:
+                if number == self.ticket:
+                    return (name, token, lease)
+        return None
+
+
+def is_of_the_past(query: Query) -> bool:
+    """Tell whether a query asks for more than what there is now."""
+    return isinstance(query, Changes) or (isinstance(query, Get | Page | Count) and query.revision > 0)
 
 
 def answer_of(query: Query, asked: Store | Moment) -> Any:

@@ -8,25 +8,44 @@ did. With that told, the search hardly has to search, and what clients *were* to
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import msgpack
 
 from raftkv.interfaces import Command, Result
-from raftkv.kvstore.commands import ANY, DELETE, OK, PUT, SESSION
+from raftkv.kvstore.commands import (
+    ANY,
+    COMPACT,
+    DELETE,
+    DELETE_RANGE,
+    EXPIRE,
+    EXPIRE_SESSIONS,
+    FENCED,
+    OK,
+    PUT,
+    SESSION,
+    TXN,
+    UNLOCK,
+    delete,
+    put,
+)
 from raftkv.raft.messages import Entry, EntryKind
 from raftkv.testing.checkers import Violation
 from raftkv.testing.history import History, Operation, OperationOutcome
 from raftkv.testing.keymodel import revision_taken
+from raftkv.testing.replay import Name, name_of
+
+#: What a node proposes by itself.
+_HOUSEKEEPING: Final = (EXPIRE, EXPIRE_SESSIONS, COMPACT)
 
 
 class AppliedWrites:
-    """Every write that some node has applied, with its answer; values of puts must be unique in a run."""
+    """Every write that some node has applied, with its answer; outside of sessions no two are the same in a run."""
 
     def __init__(self) -> None:
         self._index = 0
-        self._by_value: dict[bytes, Result] = {}
-        self._by_session: dict[tuple[bytes, int], Result] = {}
+        self._by_name: dict[Name, list[Result]] = {}
         # Revisions of deletes outside of sessions that found something, by key and condition: they bear no name.
         self._deletes: dict[tuple[bytes, int], list[int]] = {}
 
@@ -44,57 +63,65 @@ class AppliedWrites:
                 self._note_command(command, result)
 
     def _note_command(self, command: Command, result: Result) -> None:
-        if command[0] == SESSION:
-            self._by_session.setdefault((command[1], command[2]), result)
-        elif command[0] == PUT:
-            if command[3] in self._by_value:
-                raise Violation("applied twice", f"the write of {command[3]!r} is in the log twice")
-            self._by_value[command[3]] = result
-        elif command[0] == DELETE and result[0] == OK and result[2]:
-            expect = command[3] if len(command) > 3 else ANY
-            self._deletes.setdefault((command[2], expect), []).append(result[1])
+        if command[0] == DELETE:
+            if result[0] == OK and result[2]:
+                expect = command[3] if len(command) > 3 else ANY
+                self._deletes.setdefault((command[2], expect), []).append(result[1])
+        elif command[0] not in _HOUSEKEEPING:
+            told = self._by_name.setdefault(name_of(command), [])
+            if told and command[0] != SESSION:
+                raise Violation("applied twice", f"{command} is in the log twice")
+            if result not in told:
+                told.append(result)
 
-    def testify(self, history: Iterable[Operation]) -> History:
+    def testify(self, history: Iterable[Operation], excused: Mapping[Name, Sequence[Result]] | None = None) -> History:
         """Compare what clients were told with what happened, and settle what they were not told.
 
+        :param excused: answers that were wrong and known to be, by the name of the write: the right one takes their
+            place.
         :return: the history with every outcome settled that the log can settle.
         :raises Violation: a client was told something else.
         """
         settled = History()
         nameless: dict[tuple[bytes, int], list[Operation]] = {}
         for operation in history:
-            if operation.kind == "get":
+            if operation.is_read:
                 settled.add(operation)
-                continue
-            if operation.kind == "delete" and operation.sequence is None:
+            elif operation.kind == "delete" and operation.sequence is None:
                 nameless.setdefault((operation.key, operation.expect), []).append(operation)
-                continue
-            result = self._find(operation)
-            if operation.outcome is OperationOutcome.OK:
-                if result is None or tuple(result) != tuple(operation.result or ()):
-                    raise Violation("wrong answer", f"the log has {result} for {operation}")
-                settled.add(operation)
-            elif result is not None:
-                if operation.outcome is OperationOutcome.NOT_APPLIED and _changed_something(operation, result):
-                    raise Violation("applied after all", f"the log has {result} for {operation}")
-                settled.add(
-                    dataclasses.replace(operation, outcome=OperationOutcome.OK, result=tuple(result), returned=None)
-                )
+            else:
+                self._settle(operation, excused or {}, settled)
         for what in sorted({*nameless, *self._deletes}):
-            self._settle_deletes(nameless.get(what, []), self._deletes.get(what, []), settled)
+            asked = nameless.get(what, [])
+            misled = excused.get(delete(*what), ()) if excused else ()
+            self._settle_deletes(asked, self._deletes.get(what, []), misled, settled)
         return settled
 
-    def _settle_deletes(self, asked: list[Operation], revisions: list[int], settled: History) -> None:
+    def _settle(self, operation: Operation, excused: Mapping[Name, Sequence[Result]], settled: History) -> None:
+        name = name_of_operation(operation)
+        told = self._by_name.get(name)
+        if operation.outcome is OperationOutcome.OK:
+            if told is None or operation.result not in (*told, *excused.get(name, ())):
+                raise Violation("wrong answer", f"the log has {told} for {operation}")
+            settled.add(operation if operation.result == told[0] else dataclasses.replace(operation, result=told[0]))
+        elif told is not None:
+            if operation.outcome is OperationOutcome.NOT_APPLIED and took_effect(command_of(operation), told[0]):
+                raise Violation("applied after all", f"the log has {told} for {operation}")
+            settled.add(dataclasses.replace(operation, outcome=OperationOutcome.OK, result=told[0], returned=None))
+
+    def _settle_deletes(
+        self, asked: list[Operation], revisions: list[int], misled: Sequence[Result], settled: History
+    ) -> None:
         """Give each delete of the log to who was told of it, and the rest to the first who may have asked."""
         left = sorted(revisions)
         unknown = []
         for operation in asked:
-            if operation.outcome is OperationOutcome.OK:
+            if operation.outcome is OperationOutcome.OK and operation.result not in misled:
                 if (revision := revision_taken(operation)) and revision not in left:
                     raise Violation("wrong answer", f"the log has no such delete: {operation}")
                 left = [each for each in left if each != revision]
                 settled.add(operation)
-            elif operation.outcome is OperationOutcome.UNKNOWN:
+            elif operation.outcome is not OperationOutcome.NOT_APPLIED:
                 unknown.append(operation)
         if len(left) > len(unknown):
             raise Violation("applied after all", f"the log has deletes with revisions {left}, asked by {asked}")
@@ -103,11 +130,38 @@ class AppliedWrites:
             result = (OK, revision, True)
             settled.add(dataclasses.replace(operation, outcome=OperationOutcome.OK, result=result, returned=None))
 
-    def _find(self, operation: Operation) -> Result | None:
-        if operation.sequence is not None:
-            return self._by_session.get((operation.client.encode(), operation.sequence))
-        return self._by_value.get(operation.value)
+
+def name_of_operation(operation: Operation) -> Name:
+    """Return what a write is known by in the log."""
+    if operation.sequence is not None:
+        return operation.client.encode(), operation.sequence
+    return command_of(operation)
 
 
-def _changed_something(operation: Operation, result: Result) -> bool:
-    return result[0] == OK and (operation.kind == "put" or bool(result[2]))
+def command_of(operation: Operation) -> Command:
+    """Return what a write of any kind sends, without the session."""
+    if operation.kind == "put":
+        return put(operation.key, operation.value, operation.expect)
+    if operation.kind == "delete":
+        return delete(operation.key, operation.expect)
+    if operation.command is None:
+        raise ValueError(f"a write needs its command: {operation}")
+    return operation.command
+
+
+def took_effect(command: Command, result: Result) -> bool:
+    """Tell from the answer whether a write changed something."""
+    if command[0] == FENCED:
+        return took_effect(command[4], result)
+    if result[0] != OK:
+        return False
+    if command[0] == TXN:
+        return _wrote(result[3])
+    return bool(result[2]) if command[0] in (DELETE, DELETE_RANGE, UNLOCK) else True
+
+
+def _wrote(results: Sequence[Result]) -> bool:
+    for code, *rest in results:
+        if code == PUT or (code == TXN and _wrote(rest[1])) or (code in (DELETE, DELETE_RANGE) and rest[0]):
+            return True
+    return False

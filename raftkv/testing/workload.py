@@ -1,23 +1,24 @@
-"""Clients of a simulated cluster: what they ask, how they retry, and what they note in the history.
+"""Clients of a simulated cluster: what they ask, and when. They know nothing of Raft or of faults.
 
-They use the nodes' :class:`~raftkv.interfaces.IKeyValue` over the simulated network, as the RPC and HTTP interfaces
-would, and trust every ``outcome`` they are told. They know nothing of Raft or of faults.
+Here are the plain operations, on single keys that nothing else touches, and the pace of it all; everything else that
+the store can do is in :mod:`raftkv.testing.errands`. How one operation is carried out is in
+:mod:`raftkv.testing.requests`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from raftkv.errors import Outcome, RaftKVError
-from raftkv.interfaces import Command, Consistency, Record
-from raftkv.kvstore.commands import ABSENT, ANY, EXISTS, OK, PRECONDITION_FAILED, delete, in_session, put
-from raftkv.testing.checkers import Violation
+from raftkv.interfaces import Command, Consistency
+from raftkv.kvstore.commands import ABSENT, ANY, EXISTS, in_session
+from raftkv.testing.errands import Errands, Known
 from raftkv.testing.history import History, Operation, OperationKind
-from raftkv.testing.network import Process, SimulatedNetwork
-from raftkv.testing.transport import RemoteCall
+from raftkv.testing.network import SimulatedNetwork
+from raftkv.testing.queries import Query
+from raftkv.testing.requests import Read, Write
+from raftkv.testing.witness import command_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class WorkloadSettings:
     :ivar lease_share: share of the reads that trust the leader's lease.
     :ivar stale_share: share of the reads that may be stale, most of them within a bound.
     :ivar large_share: share of the puts whose value spans several sectors of a disk.
+    :ivar errand_share: share of the operations that are not plain, drawn from ``mix``.
     """
 
     clients: int = 6
@@ -44,13 +46,16 @@ class WorkloadSettings:
     lease_share: float = 0.0
     stale_share: float = 0.0
     large_share: float = 0.0
+    errand_share: float = 0.0
+    mix: Mapping[str, float] = field(default_factory=dict)
 
 
 class Workload:
     """All clients of one run.
 
     :param nodes: where they may ask.
-    :param random_of_reads: draws how consistent a read is to be; apart, so that a story is otherwise the same without.
+    :param random_of_reads: draws how consistent a read is to be; apart, so that a story is otherwise the same without;
+        likewise ``random_of_errands``.
     :ivar seen: the mod revision that some client last saw for each key: what conditions are made of.
     """
 
@@ -63,15 +68,19 @@ class Workload:
         nodes: Sequence[str],
         settings: WorkloadSettings,
         random_of_reads: random.Random | None = None,
+        random_of_errands: random.Random | None = None,
     ) -> None:
         self.network = network
         self.history = history
         self.random = random
         self.random_of_reads = random_of_reads or random
+        self.random_of_errands = random_of_errands or random
         self.nodes = nodes
         self.settings = settings
         self.seen: dict[bytes, int] = {}
+        self.known = Known()
         self.served_by_fenced: list[str] = []
+        self.is_excused: Callable[[str, int, Query | None], bool] = lambda name, index, query: False
         self.is_stopped = False
         self.clients = [Client(self, f"c{number}") for number in range(settings.clients)]
         self._hasty = Client(self, "hasty")
@@ -113,6 +122,11 @@ class Workload:
         self.is_stopped = True
 
     @property
+    def patience_seconds(self) -> float:
+        """How long a client waits for one answer."""
+        return self.settings.patience_seconds
+
+    @property
     def is_idle(self) -> bool:
         """Whether no operation is under way."""
         return not any(client.busy for client in (*self.clients, self._hasty))
@@ -128,6 +142,14 @@ class Client:
         self._workload = workload
         self._name = name
         self._sequence = 0
+        self._values = 0
+        self._errands = Errands(
+            self,
+            workload.known,
+            random=workload.random_of_errands,
+            mix=workload.settings.mix,
+            session_share=workload.settings.session_share,
+        )
         self.busy = 0
 
     def think(self) -> None:
@@ -138,11 +160,14 @@ class Client:
     def _begin(self) -> None:
         if self._workload.is_stopped:
             return
-        chance = self._workload.random
+        chance, settings = self._workload.random, self._workload.settings
+        if settings.errand_share and self._workload.random_of_errands.random() < settings.errand_share:
+            self._errands.run(self._finished)
+            return
         kind: OperationKind = chance.choices(("get", "put", "delete"), (45, 40, 15))[0]
-        key = b"k%d" % chance.randrange(self._workload.settings.keys)
+        key = b"k%d" % chance.randrange(settings.keys)
         expect = self._draw_condition(key) if kind != "get" and chance.random() < 0.35 else ANY
-        in_session_too = chance.random() < self._workload.settings.session_share
+        in_session_too = chance.random() < settings.session_share
         consistency, bound = self._draw_consistency() if kind == "get" else ("linearizable", None)
         self.operate(
             kind,
@@ -213,162 +238,60 @@ class Client:
             now=workload.network.clock.seconds(),
         )
         workload.network.trace.note(f"invoke {self._name} {kind} {key!r} {value!r} {expect}")
+        self._send(operation, finished, nodes)
+        return operation
+
+    def write(self, command: Command, finished: Callable[[], None], *, in_session_too: bool) -> Operation:
+        """Carry out a write that is not plain."""
+        workload = self._workload
+        self._sequence += 1
+        operation = workload.history.invoke(
+            client=self._name,
+            kind="write",
+            command=command,
+            sequence=self._sequence if in_session_too else None,
+            now=workload.network.clock.seconds(),
+        )
+        workload.network.trace.note(f"invoke {self._name} {command}")
+        self._send(operation, finished)
+        return operation
+
+    def read(self, query: Query, finished: Callable[[], None]) -> Operation:
+        """Carry out a read that is not plain, as consistent as any other."""
+        workload = self._workload
+        consistency, bound = self._draw_consistency()
+        operation = workload.history.invoke(
+            client=self._name,
+            kind="read",
+            query=query,
+            consistency=consistency,
+            max_stale_seconds=bound,
+            now=workload.network.clock.seconds(),
+        )
+        workload.network.trace.note(f"invoke {self._name} {query}")
+        self._send(operation, finished)
+        return operation
+
+    def draw_value(self) -> bytes:
+        """Draw a value that nobody else writes."""
+        self._values += 1
+        share = self._workload.settings.large_share
+        name = f"{self._name}-{self._sequence}-{self._values}".encode()
+        return name.ljust(1200, b"x") if share and self._workload.random_of_errands.random() < share else name
+
+    def _send(self, operation: Operation, finished: Callable[[], None], nodes: Sequence[str] = ()) -> None:
+        workload = self._workload
         self.busy += 1
 
         def returned() -> None:
             self.busy -= 1
             finished()
 
-        if kind == "get":
-            _Read(workload, operation, returned, nodes).send()
-            return operation
-        command = put(key, value, expect) if kind == "put" else delete(key, expect)
-        if in_session_too:
-            command = in_session(self._name.encode(), self._sequence, command)
-        attempts = workload.settings.attempts if in_session_too else 1
-        _Write(workload, operation, returned, nodes, command, attempts).send()
-        return operation
-
-
-class _Request:
-    """One operation on its way; every attempt may still answer until it has ended."""
-
-    def __init__(
-        self, workload: Workload, operation: Operation, finished: Callable[[], None], nodes: Sequence[str]
-    ) -> None:
-        self._workload = workload
-        self._operation = operation
-        self._finished = finished
-        self._nodes = nodes or workload.nodes
-        self._sent = 0
-        self._ended = False
-
-    def send(self) -> None:
-        """Make an attempt."""
-        workload, attempt = self._workload, self._sent
-        self._sent += 1
-        node = self._nodes[attempt % len(self._nodes)] if self._nodes is not workload.nodes else self._anybody()
-        RemoteCall(
-            workload.network,
-            origin=self._operation.client,
-            clock=None,
-            to=node,
-            ask=self._ask,
-            answered=lambda answer: self._hear(attempt, answer),
-        ).depart()
-        workload.network.clock.callLater(workload.settings.patience_seconds, self._hear, attempt, None)
-
-    def _anybody(self) -> str:
-        return self._workload.random.choice(self._workload.nodes)
-
-    def _ask(self, process: Process, answer: Callable[[Any], None]) -> None:
-        raise NotImplementedError
-
-    def _hear(self, attempt: int, answer: Any) -> None:
-        """An answer came, or (``None``) patience ended, to one of the attempts."""
-        raise NotImplementedError
-
-    def _end(self, note: Callable[[float], None]) -> None:
-        self._ended = True
-        now = self._workload.network.clock.seconds()
-        note(now)
-        self._workload.network.trace.note(f"return {self._operation}")
-        self._finished()
-
-
-class _Read(_Request):
-    """A get, as consistent as it is asked to be: one attempt."""
-
-    def _ask(self, process: Process, answer: Callable[[Any], None]) -> None:
-        key_value = process.key_value
-        if key_value is None:
-            raise RuntimeError("a process without a store was asked")
-
-        operation = self._operation
-
-        def may_read(error: RaftKVError | None) -> None:
-            if error is not None:
-                answer(error)
-                return
-            if process.is_fenced():
-                # What is raised here is the caller's own mistake to the node, and only logged.
-                self._workload.served_by_fenced.append(f"{process.identity.node_id} answers {operation}")
-            # Read in this very call: the barrier promises nothing for later.
-            staleness = key_value.staleness() if operation.consistency == "stale" else None
-            answer((key_value.get(operation.key), staleness, self._workload.network.clock.seconds()))
-
-        key_value.barrier(operation.consistency, may_read, max_stale_seconds=operation.max_stale_seconds)
-
-    def _hear(self, attempt: int, answer: Any) -> None:
-        if self._ended:
+        if operation.is_read:
+            Read(workload, operation, returned, nodes).send()
             return
-        history, operation = self._workload.history, self._operation
-        if answer is None or isinstance(answer, RaftKVError):
-            self._end(lambda now: history.failed(operation, "not_applied", now=now))
-            return
-        record: Record | None
-        record, operation.staleness_seconds, operation.served_at = answer
-        self._workload.seen[operation.key] = record[2] if record is not None else ABSENT
-        self._end(lambda now: history.read(operation, record, now=now))
-
-
-class _Write(_Request):
-    """A put or delete; in a session it is sent again through another node while its outcome is open."""
-
-    def __init__(
-        self,
-        workload: Workload,
-        operation: Operation,
-        finished: Callable[[], None],
-        nodes: Sequence[str],
-        command: Command,
-        attempts: int,
-    ) -> None:
-        super().__init__(workload, operation, finished, nodes)
-        self._command = command
-        self._attempts = attempts
-        self._open: set[int] = set()
-        self._may_be_applied = False
-
-    def send(self) -> None:
-        """Make an attempt."""
-        self._open.add(self._sent)
-        super().send()
-
-    def _ask(self, process: Process, answer: Callable[[Any], None]) -> None:
-        if process.key_value is not None:
-            process.key_value.write([self._command], answer)
-
-    def _hear(self, attempt: int, answer: Any) -> None:
-        if self._ended:
-            return
-        if answer is not None and not isinstance(answer, RaftKVError):
-            self._answered(answer[0])
-        elif attempt in self._open:
-            self._open.discard(attempt)
-            if answer is None or answer.outcome == "unknown":
-                self._may_be_applied = True
-            self._try_again()
-
-    def _answered(self, result: tuple[Any, ...]) -> None:
-        workload, operation = self._workload, self._operation
-        if result[0] not in (OK, PRECONDITION_FAILED):
-            raise Violation("session", f"{operation} was answered {result}: its number was new and is recent")
-        revision = result[1]
-        if operation.kind == "delete" and result[0] == OK:
-            revision = ABSENT
-        workload.seen[operation.key] = revision
-        self._end(lambda now: workload.history.answered(operation, result, now=now))
-
-    def _try_again(self) -> None:
-        if self._sent < self._attempts:
-            self._workload.network.clock.callLater(self._workload.random.uniform(0.0, 0.2), self._send_unless_ended)
-            return
-        if self._open:
-            return
-        outcome: Outcome = "unknown" if self._may_be_applied else "not_applied"
-        self._end(lambda now: self._workload.history.failed(self._operation, outcome, now=now))
-
-    def _send_unless_ended(self) -> None:
-        if not self._ended and self._sent < self._attempts:
-            self.send()
+        command, attempts = command_of(operation), 1
+        if operation.sequence is not None:
+            command = in_session(self._name.encode(), operation.sequence, command)
+            attempts = workload.settings.attempts
+        Write(workload, operation, returned, nodes, command, attempts).send()
