@@ -154,6 +154,7 @@ class Leadership:
         elif not state.configuration.is_voter(state.node_id):
             # "The leader steps down once it has committed the C_new log entry" (section 6). The others are told so,
             # and one of them is asked to campaign at once rather than after an election timeout (B22).
+            self.replication.tell_news()
             self.replication.flush(read_round=self._reads.number)
             if (successor := self._best_successor()) is not None:
                 self._send_timeout_now(successor)
@@ -230,6 +231,7 @@ class Leadership:
         if reader.peer is None:
             state.reads.append(ReadState(context=reader.context, index=index))
             return
+        self.replication.tell_news(reader.peer)  # or it would have the index, and not know that it is committed
         state.send(
             ReadIndexResponse(
                 term=state.current_term, sender=state.node_id, to=reader.peer, context=reader.context, index=index

@@ -404,6 +404,11 @@ class RaftNode(NodeView):
         else:
             self._state.reads.append(ReadState(context=context, index=None))
 
+    def tell_news(self) -> None:
+        """Tell the followers with the next ``Ready`` what is committed, where no entries have told them."""
+        if self._leadership is not None:
+            self._leadership.replication.tell_news()
+
     def lease_index(self, now: float) -> int | None:
         """Return the index that a read has to wait for if a lease of ours proves it, without asking anybody.
 

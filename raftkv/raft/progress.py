@@ -80,10 +80,11 @@ class Progress:
     :ivar pending_snapshot: in *snapshot*, the index that the peer will have after it.
     :ivar recent_active: whether it was heard since the last check of the quorum.
     :ivar ticks_since_contact: ticks since it was last heard.
-    :ivar commit_sent: the largest commit index that an AppendEntries told it.
+    :ivar commit_sent: the largest commit index that it was told.
     :ivar read_round: the newest round of read confirmation that it echoed.
     :ivar promised_until: until when, by our own clock, it surely grants no vote behind our back (thesis 6.4.1).
     :ivar contact_wanted: an AppendEntries is due even where there are no entries to send.
+    :ivar news_wanted: one is due where more is committed than the peer was told.
     :ivar reading: the entries that are being read from the disk for it; ``None`` for none.
     :ivar departing: it left the configuration, and is sent only what tells it so.
     :ivar room: how much room its disk has, as it said last in this leadership; ``None`` before.
@@ -100,6 +101,7 @@ class Progress:
         self.read_round = 0
         self.promised_until = -math.inf
         self.contact_wanted = True
+        self.news_wanted = False
         self.reading: EntriesWanted | None = None
         self.departing = False
         self.room: Room | None = None
@@ -129,7 +131,7 @@ class Progress:
         :param last_index: its last entry; where it has none, its ``prev_log_index``.
         :param size: bytes of its entries, 0 for none.
         """
-        self.contact_wanted = False
+        self.contact_wanted = self.news_wanted = False
         self.commit_sent = max(self.commit_sent, commit_index)
         if self.state is ProgressState.PROBE:
             self._probe_sent = True

@@ -208,13 +208,15 @@ class Replication:
 
         :param lease: whether to ask for a promise, which then counts from now: no later than the message is sent.
         """
-        state = self._state
+        state, progress = self._state, self.peers[peer]
+        commit_index = min(state.commit_index, progress.match_index)
+        progress.commit_sent = max(progress.commit_sent, commit_index)
         state.send(
             Heartbeat(
                 term=state.current_term,
                 sender=state.node_id,
                 to=peer,
-                commit_index=min(state.commit_index, self.peers[peer].match_index),
+                commit_index=commit_index,
                 read_round=read_round,
                 lease=lease,
                 sent_at=state.now if lease and state.now is not None else 0.0,
@@ -225,6 +227,21 @@ class Replication:
         """Tell all peers that we lead."""
         for peer in self.peers:
             self.heartbeat(peer, read_round=read_round, lease=lease)
+
+    @property
+    def told_index(self) -> int:
+        """How far every peer whose log we know has been told that it is committed."""
+        commit_index = self._state.commit_index
+        return min(
+            (p.commit_sent for p in self.peers.values() if p.state is ProgressState.REPLICATE), default=commit_index
+        )
+
+    def tell_news(self, peer: str | None = None) -> None:
+        """Tell a peer, or all, with the next :meth:`flush` what is committed, even where no entries travel with it."""
+        for name, progress in self.peers.items():
+            if peer in (None, name) and progress.commit_sent < self._state.commit_index:
+                progress.news_wanted = True
+                self.wanted = True
 
     def flush(self, *, read_round: int) -> None:
         """Send every peer what it may have: entries, or the news that more is committed.
@@ -245,7 +262,11 @@ class Replication:
             is_behind = (
                 progress.may_send_entries and progress.next_index <= last_index and not self._is_spared(progress)
             )
-            has_news = progress.state is ProgressState.REPLICATE and progress.commit_sent < state.commit_index
+            has_news = (
+                (progress.news_wanted or state.settings.news_at_once)
+                and progress.state is ProgressState.REPLICATE
+                and progress.commit_sent < state.commit_index
+            )
             if not is_behind and not (progress.may_send_probe and (has_news or progress.contact_wanted)):
                 return
             prev_log_term = log.term_at(progress.next_index - 1)

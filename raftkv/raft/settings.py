@@ -22,6 +22,9 @@ class RaftSettings:
     :ivar max_read_bytes: bytes of entries that are read back from the disk at once, for each peer and for the state
         machine; a larger entry comes alone.
     :ivar log_cache_bytes: bytes of entries kept in memory, beside those that are not stable or not committed yet.
+    :ivar news_at_once: whether followers are told in a message of its own, at once, that more is committed. Else they
+        hear of it with the next entries or heartbeat, or when :meth:`~raftkv.raft.node.RaftNode.tell_news` is called:
+        for a driver whose clock is finer than ticks.
     :ivar vote_grace_ticks: a node that restarts with a state grants no vote in its first ticks, for it may have
         acknowledged a heartbeat that counts on a lease (thesis 6.4.1); 0 where there are no leases.
     :ivar promise_seconds: for how long a follower that acknowledges such a heartbeat grants no vote; no longer than
@@ -40,6 +43,7 @@ class RaftSettings:
     max_uncommitted_bytes: int = 64 * 1024 * 1024
     max_read_bytes: int = 256 * 1024
     log_cache_bytes: int = 32 * 1024 * 1024
+    news_at_once: bool = True
     vote_grace_ticks: int = 0
     promise_seconds: float = 0.0
     lease_reads: bool = False

@@ -119,6 +119,16 @@ class NodeView:
         """The member that leadership is being transferred to."""
         return self._leadership.transferring_to if self._leadership is not None else None
 
+    @property
+    def has_untold_news(self) -> bool:
+        """Whether we lead, and more is committed than every follower was told."""
+        return self._leadership is not None and self._leadership.replication.told_index < self._state.commit_index
+
+    @property
+    def told_index(self) -> int:
+        """How far every follower was told what is committed; our own commit index where we do not lead."""
+        return self._leadership.replication.told_index if self._leadership is not None else self._state.commit_index
+
     def committed_configuration(self, as_of: int | None = None) -> tuple[Configuration, int]:
         """Return the last committed configuration and the index of its entry.
 

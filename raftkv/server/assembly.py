@@ -483,6 +483,7 @@ def _removal_note(identity: Identity, index: int) -> RemovedNote:
 def _raft_settings(config: NodeConfig, bounds: Mapping[str, int]) -> RaftSettings:
     return RaftSettings(
         election_ticks=config.election_ticks,
+        news_at_once=False,  # the driver's clock is finer than ticks
         vote_grace_ticks=config.election_ticks,
         # Whatever this node does where it leads, it keeps the promises that other leaders ask for.
         promise_seconds=config.election_timeout_seconds,

@@ -129,8 +129,8 @@ MUTANTS = (
         edits=(
             Edit(
                 REPLICATION,
-                "commit_index=min(state.commit_index, self.peers[peer].match_index)",
-                "commit_index=state.commit_index",
+                "commit_index = min(state.commit_index, progress.match_index)",
+                "commit_index = state.commit_index",
             ),
             Edit(
                 FOLLOWER,

@@ -366,17 +366,23 @@ class Cluster:
         :param disks: servers whose disk works; all of them by default.
         """
         for _ in range(100_000):
-            if self.network:
-                self.deliver(self.network.pop(0))
-            elif busy := [n for n in (self.running if disks is None else disks) if self.servers[n].writes]:
-                self.finish_write(busy[0])
-            elif asking := [name for name in self.running if self.servers[name].questions]:
-                self.read_back(asking[0])
-            elif self.snapshots_due:
-                self.send_snapshot(*self.snapshots_due.pop(0))
-            else:
+            if not self.settle_one(disks=disks):
                 return
         raise AssertionError("the cluster never comes to rest")
+
+    def settle_one(self, *, disks: Iterable[str] | None = None) -> bool:
+        """Do the next of what :meth:`settle` does; return whether there was anything."""
+        if self.network:
+            self.deliver(self.network.pop(0))
+        elif busy := [n for n in (self.running if disks is None else disks) if self.servers[n].writes]:
+            self.finish_write(busy[0])
+        elif asking := [name for name in self.running if self.servers[name].questions]:
+            self.read_back(asking[0])
+        elif self.snapshots_due:
+            self.send_snapshot(*self.snapshots_due.pop(0))
+        else:
+            return False
+        return True
 
     def elect(self, name: str) -> None:
         """Make a server the leader, in an orderly manner."""

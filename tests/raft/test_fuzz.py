@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import RaftKVError
 from raftkv.raft.configuration import Configuration
+from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role
 from tests.raft.cluster import Cluster, configuration
 
@@ -38,12 +39,14 @@ class Fuzz:
             vote_grace_ticks=self.random.choice((0, 5)),
             log_cache_bytes=self.random.choice((1, 1, 100, 1000, 1 << 25)),
             max_read_bytes=self.random.choice((1, 100, 10_000)),
+            news_at_once=self.random.random() < 0.5,
         )
         self.loss = self.random.choice((0.0, 0.05, 0.3))
         self.actions = [self.deliver] * 50 + [self.write] * 25 + [self.tick] * 12 + [self.propose] * 6
         self.actions += (
             [self.read_back] * 10
             + [self.read] * 3
+            + [self.tell_news] * 2
             + [self.snapshot, self.send_snapshot, self.send_snapshot, self.unreachable]
         )
         self.rare = [self.crash, self.crash, self.cut, self.heal, self.transfer, self.change, self.change]
@@ -88,6 +91,9 @@ class Fuzz:
                     self.cluster.propose(name, self.random.randbytes(self.random.choice((1, 30))))
                 except RaftKVError:
                     continue
+
+    def tell_news(self) -> None:
+        self.cluster.do(self.any_running(), RaftNode.tell_news)
 
     def read(self) -> None:
         self.cluster.read(self.any_running())
@@ -167,6 +173,8 @@ class Fuzz:
         if node.configuration.is_joint or node.transferring_to or node.configuration_index > node.commit_index:
             return False
         made = self.cluster.propose(leader, b"last")
+        self.cluster.settle()
+        self.cluster.do(leader, RaftNode.tell_news)
         self.cluster.settle()
         return all(
             self.cluster[name].leader == leader and self.cluster[name].last_applied >= made.index

@@ -15,7 +15,7 @@ from raftkv.interfaces import Identity, IPeerReceiver, IPeerTransport, IStorage,
 from raftkv.raft.configuration import Configuration, Member
 from raftkv.raft.messages import Entry, EntryKind, Heartbeat, Message, SnapshotMeta
 from raftkv.raft.ready import EntriesWanted, ReadState, Ready, Role, SoftState, Write
-from raftkv.server.driver import Driver
+from raftkv.server.driver import NEWS_SECONDS, Driver
 
 TICK_SECONDS = 0.1
 BEAT = Heartbeat(term=1, sender="a", to="b", commit_index=0, read_round=0)
@@ -34,6 +34,14 @@ class ScriptedNode:
         self.times: list[float] = []
         self.refusal: Exception | None = None
         self.applying = True
+        self.commit_index = self.told_index = 0
+
+    @property
+    def has_untold_news(self) -> bool:
+        return self.told_index < self.commit_index
+
+    def tell_news(self) -> None:
+        self._note("news")
 
     def may_apply(self, now: bool) -> None:
         self.applying = now
@@ -421,3 +429,53 @@ class FailureTests(DriverTestCase):
         self.driver.fail(error)
         self.driver.fail(InvariantViolation("a consequence"))
         self.assertEqual(told, [error])
+
+
+class NewsTests(DriverTestCase):
+    """When followers are told what is committed, if no entries tell them."""
+
+    def turn(self, *, commit_index: int, told_index: int) -> None:
+        """Live through a turn that leaves the core with these."""
+        self.node.commit_index, self.node.told_index = commit_index, told_index
+        self.driver.wake()
+        self.clock.advance(0)
+        self.events.clear()
+
+    def test_after_a_while(self) -> None:
+        """What nothing else has told is told in a message of its own, once the time is over."""
+        self.turn(commit_index=1, told_index=0)
+        self.clock.advance(NEWS_SECONDS * 0.9)
+        self.assertEqual(self.events, [])
+        self.clock.advance(NEWS_SECONDS * 0.1)
+        self.assertEqual(self.events[0], "news")
+
+    def test_told_by_entries(self) -> None:
+        """Nothing is sent where entries have told the news in the meantime, and nothing is watched any more."""
+        self.turn(commit_index=1, told_index=0)
+        self.node.told_index = 1
+        self.clock.advance(NEWS_SECONDS)
+        self.assertEqual(self.events, [])
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1, "the next tick alone")
+
+    def test_newer_news(self) -> None:
+        """Under load, when entries tell the news all the time, no message of its own is ever due."""
+        for index in range(1, 20):
+            self.turn(commit_index=index, told_index=index - 1)
+            self.clock.advance(NEWS_SECONDS / 3)
+            self.assertEqual(self.events, [])
+
+    def test_bound(self) -> None:
+        """What came just after the last look waits for two of them and no longer."""
+        self.turn(commit_index=1, told_index=0)
+        self.clock.advance(NEWS_SECONDS / 10)
+        self.turn(commit_index=2, told_index=1)
+        self.clock.advance(NEWS_SECONDS)
+        self.assertEqual(self.events, [])
+        self.clock.advance(NEWS_SECONDS)
+        self.assertEqual(self.events[0], "news")
+
+    def test_stopped(self) -> None:
+        """A driver that has stopped tells nothing, and leaves no timer behind."""
+        self.turn(commit_index=1, told_index=0)
+        self.successResultOf(self.driver.stopService())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
