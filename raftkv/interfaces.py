@@ -287,6 +287,12 @@ class IPeerReceiver(Interface):
     def peer_unreachable(peer: str) -> None:
         """The connection to a member broke or a message to it was dropped."""
 
+    def peer_closed(peer: str) -> None:
+        """A member has closed its connections to this node, all of them: its process has ended, most probably.
+
+        Not told of connections that this node has closed, that have timed out, or that never were good.
+        """
+
     def snapshot_sent(peer: str, index: int, delivered: bool) -> None:
         """The transfer of a snapshot ended."""
 

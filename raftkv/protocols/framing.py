@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 import msgpack
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -93,6 +94,7 @@ class MessageLineReceiver(Protocol):
     transport it learns when more waits to be sent than the transport likes to hold (``output_paused``).
 
     :ivar closing: nothing more is read or written: the connection is gone or on its way.
+    :ivar ended_by_peer: the connection is gone, and it was not we who closed it, nor a time-out of ours.
     :ivar reading_paused: we read nothing for the time being.
     :ivar output_paused: the transport holds more than ``TRANSPORT_BUFFER_BYTES`` that the other side does not take.
     """
@@ -107,6 +109,7 @@ class MessageLineReceiver(Protocol):
         :param warnings: gets one line for a connection that ends by a violation.
         """
         self.closing = False
+        self.ended_by_peer = False
         self.output_paused = False
         self.reading_paused = False
         self._lost = False
@@ -263,6 +266,7 @@ class MessageLineReceiver(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything; called by Twisted, once."""
+        self.ended_by_peer = not self.closing and reason.check(ConnectionDone, ConnectionLost) is not None
         self.closing = self._cut = self._lost = True
         self._queue.clear()
         self._cancel_timers()

@@ -32,6 +32,7 @@ from raftkv.protocols.codec import INSTALL_SNAPSHOT, MAX_ENTRIES, decode, encode
 from raftkv.protocols.connecting import ListeningPort, Reconnector, RetryPolicy
 from raftkv.protocols.framing import MIB, FrameLimits, MessageLineReceiver, pack
 from raftkv.protocols.hello import GreetingReceiver, Hello, Purpose, Refused
+from raftkv.protocols.presence import Presence
 from raftkv.protocols.snapshots import (
     ISnapshotSink,
     ISnapshotSource,
@@ -149,6 +150,7 @@ class PeerLink:
         warnings: RateLimitedLog,
         learned: Callable[[Identity], None],
         unreachable: Callable[[str], None],
+        presence: Presence,
     ) -> None:
         """Take what is needed.
 
@@ -156,6 +158,7 @@ class PeerLink:
         :param learned: gets what the member says of itself.
         :param unreachable: called with ``peer`` when a good connection breaks, and at the first message of each
             spell in which messages are dropped.
+        :param presence: told of each good connection.
         """
         self.peer = peer
         self.address = address
@@ -166,6 +169,7 @@ class PeerLink:
         self._warnings = warnings
         self._learned = learned
         self._unreachable = unreachable
+        self._presence = presence
         self._connection: OutgoingPeer | None = None
         self._unsent_bytes = 0  # written since the transport was full
         self._reported = False  # the receiver knows that what we send is lost
@@ -232,6 +236,7 @@ class PeerLink:
         self._unsent_bytes = 0
         self._reported = False
         self._reconnector.succeeded()
+        self._presence.opened(self.peer, connection)
         self._learned(hello.identity)
 
     def _drained(self) -> None:
@@ -384,6 +389,7 @@ class PeerService(Service):
         self._closing_links: set[Deferred[None]] = set()
         self._known: dict[str, Identity] = {}
         self._incoming: dict[str, IncomingPeer] = {}  # the newest Raft connection of each member
+        self._presence = Presence(gone=self._gone)
         self._receiving: tuple[IncomingPeer, SnapshotReceiver] | None = None  # the newest transfer to us
         self._outgoing_snapshots = OutgoingSnapshots(
             identity=identity,
@@ -503,6 +509,8 @@ class PeerService(Service):
             # but must not break the connection of the one that took its name.
             return
         self._incoming[identity.node_id] = connection
+        if self._is_member(identity):
+            self._presence.opened(identity.node_id, connection)
         if older is not None:
             older.abort()
         self._learn(identity)
@@ -563,6 +571,10 @@ class PeerService(Service):
     def _unreachable(self, peer: str) -> None:
         if self._receiver is not None and self.running:
             self._receiver.peer_unreachable(peer)
+
+    def _gone(self, peer: str) -> None:
+        if self._receiver is not None and self.running:
+            self._receiver.peer_closed(peer)
 
     def _learn(self, identity: Identity) -> None:
         before = self._known.get(identity.node_id)
@@ -658,6 +670,7 @@ class PeerService(Service):
             warnings=self._warnings,
             learned=self._learn,
             unreachable=self._unreachable,
+            presence=self._presence,
         )
         link.start()
         return link

@@ -40,6 +40,8 @@ class Election:
         self._chance = chance
         self._votes: dict[str, bool] = {}
         self._promise = Promise()
+        self._hurry_ticks = 0  # left in which the timer is short
+        self._comes_first = False  # nobody has asked for our vote since the leader was gone
         self.grace_ticks = grace_ticks
         self.reset_timer()
 
@@ -49,7 +51,10 @@ class Election:
         """Begin to wait anew, for a time of random length so that split votes are rare (section 5.2)."""
         minimum = self._state.settings.election_ticks
         self._elapsed_ticks = 0
-        self._timeout_ticks = self._chance.randrange(minimum, 2 * minimum)
+        if self._hurry_ticks:
+            self._timeout_ticks = self._chance.randrange(minimum // 4 + 1, minimum // 2 + 2)
+        else:
+            self._timeout_ticks = self._chance.randrange(minimum, 2 * minimum)
 
     def leader_heard(self) -> None:
         """Begin to wait anew, for the same time: drawn once for each silence, not for each message."""
@@ -58,10 +63,39 @@ class Election:
     def tick(self) -> bool:
         """Count one tick; return whether the election timeout has passed."""
         self.grace_ticks = max(self.grace_ticks - 1, 0)
+        self._hurry_ticks = max(self._hurry_ticks - 1, 0)
         self._elapsed_ticks += 1
         # Whoever has less room on its disk lets all others try first, and yet leads where nobody else would.
         hesitation_ticks = 2 * self._state.settings.election_ticks * self._state.room.level
         return self._elapsed_ticks >= self._timeout_ticks + hesitation_ticks
+
+    # -- a leader whose process has ended ---------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """The leader is gone, and not merely silent: for two minimum election timeouts, wait for shorter times.
+
+        A successor is looked for at once, and again soon where votes were split, or where promises had to end before.
+        But not for longer: where nobody can win, there is no hurry.
+        """
+        self._hurry_ticks = 2 * self._state.settings.election_ticks
+        self._comes_first = True
+        self.reset_timer()
+
+    def end_hurry(self) -> None:
+        """There is a leader, or this server has given its vote to one who will be, if it can."""
+        self._hurry_ticks = 0
+        self._comes_first = False
+
+    def give_way(self) -> None:
+        """Somebody who may win was faster: do not compete before it had its time."""
+        if self._hurry_ticks:
+            self._comes_first = False
+            self.reset_timer()
+
+    @property
+    def may_come_first(self) -> bool:
+        """Whether this server may campaign before any timer ends, as the first one to do so."""
+        return self._comes_first and self._hurry_ticks > 0 and not self._state.disk.lacks_room
 
     # -- promises to a leader that counts on a lease -------------------------------------------------------------------
 

@@ -179,10 +179,21 @@ class RaftNode(NodeView):
         else:
             self._become_follower(term=self.current_term, leader=None)
 
+    def campaign_early(self) -> None:
+        """Campaign if the leader is known to be gone, and neither a leader nor another candidate was heard of since.
+
+        To be called a short random while after :meth:`report_closed`, so that seldom two do it at the same time.
+        """
+        if self.role is Role.FOLLOWER and self._election.may_come_first:
+            self.campaign()
+
     def _on_request_vote(self, message: RequestVote) -> None:
         granted = self._election.would_grant(message)
-        if granted and not message.pre_vote:
+        if granted and message.pre_vote:
+            self._election.give_way()
+        elif granted:
             self._state.vote_for(message.sender)
+            self._election.end_hurry()
             self._election.reset_timer()
         self._answer_vote(message, granted=granted)
 
@@ -224,6 +235,8 @@ class RaftNode(NodeView):
 
     def _become_follower(self, *, term: int, leader: str | None) -> None:
         state = self._state
+        if leader is not None:
+            self._election.end_hurry()
         if state.role is not Role.FOLLOWER or leader is not None:
             self._election.reset_timer()
         self._leave_role(leader)
@@ -262,6 +275,7 @@ class RaftNode(NodeView):
     def _become_leader(self) -> None:
         state = self._state
         self._leave_role(state.node_id)
+        self._election.end_hurry()
         state.role = Role.LEADER
         self._leadership = Leadership(state, step_down=self._step_down)
         self._leadership.begin()
@@ -519,6 +533,20 @@ class RaftNode(NodeView):
         """Take note that messages to a peer may have been lost."""
         if self._leadership is not None:
             self._leadership.unreachable(peer)
+
+    def report_closed(self, peer: str) -> None:
+        """Take note that a peer's process has ended, as far as can be seen: it has closed its connections to us.
+
+        A follower forgets a leader that is gone: it waits for it no more, and gives its vote to others. What it has
+        promised to that leader stands all the same: nobody can tell a dead process from connections that something in
+        between has reset, and a leader that lives may count on a lease.
+        """
+        state = self._state
+        if self._leadership is not None or peer != state.leader:
+            return
+        state.events.append(f"leader {peer} is gone: it has closed its connections")
+        self._become_follower(term=state.current_term, leader=None)
+        self._election.hurry()
 
     def report_snapshot(self, peer: str, index: int, delivered: bool) -> None:
         """Take note that the transfer of a snapshot ended.

@@ -240,6 +240,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         storage=storage,
         transport=transport,
         applier=state_machine,
+        random=world.random,
         tick_interval_seconds=config.tick_interval_seconds,
         steady_seconds=world.steady_seconds,
         fatal=world.fatal,

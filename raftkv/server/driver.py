@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from random import Random
 from typing import Any, Final, Protocol
 
 from twisted.application.service import Service
@@ -65,9 +66,11 @@ class Driver(Service):
     :param storage: the durable log.
     :param transport: the way to the other members.
     :param applier: the state machine.
+    :param random: draws how long a follower whose leader is gone lets others go first.
     :param tick_interval_seconds: length of a tick.
     :param steady_seconds: the clock of leases; it never goes back, and goes on while the machine sleeps.
     :param fatal: called once with the error that makes it unsafe to go on; the process must stop.
+    :ivar leaders_gone: how often a leader's process was seen to end.
     """
 
     _log = Logger()
@@ -80,6 +83,7 @@ class Driver(Service):
         storage: IStorage,
         transport: IPeerTransport,
         applier: Applier,
+        random: Random,
         tick_interval_seconds: float,
         steady_seconds: Callable[[], float],
         fatal: Callable[[BaseException], None],
@@ -90,6 +94,7 @@ class Driver(Service):
         self._storage = storage
         self._transport = transport
         self._applier = applier
+        self._random = random
         self._tick_interval_seconds = tick_interval_seconds
         self._steady_seconds = steady_seconds
         self._fatal = fatal
@@ -100,6 +105,7 @@ class Driver(Service):
         self._turn: IDelayedCall | None = None
         self._news: IDelayedCall | None = None
         self._news_index = 0  # what was committed when that was scheduled
+        self._early_campaign: IDelayedCall | None = None
         self._draining = False
         self._wanted_again = False
         self._on_failure: Callable[[], None] = lambda: None
@@ -107,6 +113,7 @@ class Driver(Service):
         self._reached: Mapping[str, Member] = {}
         self.messages_received = 0
         self.messages_sent = 0
+        self.leaders_gone = 0
 
     def add_participant(self, participant: Participant) -> None:
         """Let ``participant`` take part in every turn from now on."""
@@ -143,10 +150,10 @@ class Driver(Service):
     def _stop_turning(self) -> None:
         if self._ticking.running:
             self._ticking.stop()
-        for call in (self._turn, self._news):
+        for call in (self._turn, self._news, self._early_campaign):
             if call is not None:
                 call.cancel()
-        self._turn = self._news = None
+        self._turn = self._news = self._early_campaign = None
 
     # -- what arrives --------------------------------------------------------------------------------------------
 
@@ -165,6 +172,24 @@ class Driver(Service):
     def peer_unreachable(self, peer: str) -> None:
         """See :class:`IPeerReceiver`."""
         self._feed(self.node.report_unreachable, peer)
+
+    def peer_closed(self, peer: str) -> None:
+        """See :class:`IPeerReceiver`: where it led, somebody else is to lead soon.
+
+        All followers see that at the same time, and who asks for votes together with another one may split them. A
+        heartbeat interval is long in comparison with the way of a question, and ticks would be too coarse.
+        """
+        if peer != self.node.leader or self._silent or not self.running or self.failure is not None:
+            return
+        self.leaders_gone += 1
+        self._feed(self.node.report_closed, peer)
+        if self._early_campaign is None and self.failure is None:
+            wait_seconds = self._random.random() * self._tick_interval_seconds
+            self._early_campaign = self._clock.callLater(wait_seconds, self._campaign_early)
+
+    def _campaign_early(self) -> None:
+        self._early_campaign = None
+        self._feed(self.node.campaign_early)
 
     def snapshot_sent(self, peer: str, index: int, delivered: bool) -> None:
         """See :class:`IPeerReceiver`."""

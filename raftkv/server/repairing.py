@@ -256,6 +256,9 @@ class Repairing(Service):
     def peer_unreachable(self, peer: str) -> None:
         """See :class:`IPeerReceiver`."""
 
+    def peer_closed(self, peer: str) -> None:
+        """See :class:`IPeerReceiver`."""
+
     def snapshot_sent(self, peer: str, index: int, delivered: bool) -> None:
         """See :class:`IPeerReceiver`: nothing was sent."""
 

@@ -455,6 +455,7 @@ class Replica(Service):
             "stale_reads": self._reads.served_stale,
             "messages_sent": self.driver.messages_sent,
             "messages_received": self.driver.messages_received,
+            "leaders_gone": self.driver.leaders_gone,
             "snapshots_taken": self.snapshotter.taken,
             "snapshots_failed": self.snapshotter.failed,
             **(self.archiver.counters() if self.archiver is not None else {}),

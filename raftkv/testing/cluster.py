@@ -566,7 +566,7 @@ class SimulatedCluster:
             node.lose_power()
         else:
             node.die()
-        self._gone(name)
+        self._gone(name, silently=power_loss)
 
     def stop(self, name: str) -> None:
         """Ask a node to stop in order; it is down once it has done so."""
@@ -591,9 +591,9 @@ class SimulatedCluster:
             life.clock.die()
             self._gone(name)
 
-    def _gone(self, name: str) -> None:
+    def _gone(self, name: str, *, silently: bool = False) -> None:
         if name in self.network.processes:  # else it has not come that far
-            self.network.leave(name)
+            self.network.leave(name, silently=silently)
         self.checkers.forget(name)
         self.coverage.gone(name)
 

@@ -79,6 +79,7 @@ class Faults(DrawnTrouble):
         "deaf_rival",
         "crash_voter",
         "break_connections",
+        "reset_leader",
         "bad_network",
         "slow_disk",
         "stalled_disk",
@@ -284,6 +285,24 @@ class Faults(DrawnTrouble):
     def break_connections(self) -> None:
         """The connections between two nodes break and are made again."""
         self._cluster.network.break_connections(*self._random.sample(self._cluster.names, 2))
+
+    def reset_leader(self) -> None:
+        """All connections of the leader are reset, so that it looks dead; it lives, and often nobody hears it.
+
+        It may count on a lease, and is asked once there is another leader: what was promised to it must have held.
+        """
+        cluster, chance = self._cluster, self._random
+        leader = cluster.leader()
+        if leader is None:
+            return
+        others = [name for name in cluster.names if name != leader]
+        for other in others:
+            cluster.network.break_connections(leader, other)
+        if chance.random() < 0.7:
+            # Once everybody has seen the reset, which what cuts them off would keep from them.
+            wait = chance.choice((1.0, 1.5, 4.0)) * cluster.network.settings.max_delay_seconds
+            self._later(wait, lambda: cluster.network.partition([leader], others))
+            self._later(wait, lambda: self._await_rival(leader, patience=100))
 
     def bad_network(self) -> None:
         """For a while messages are late, lost, doubled or out of order."""

@@ -20,7 +20,7 @@ from raftkv.testing.clock import NodeClock, VirtualClock
 from raftkv.testing.trace import Trace
 
 _COUNTED = (
-    *("delivered", "lost", "doubled", "reordered", "blocked", "refused", "broken"),
+    *("delivered", "lost", "doubled", "reordered", "blocked", "refused", "broken", "closed"),
     *("snapshots", "cut snapshots"),
 )
 
@@ -132,11 +132,15 @@ class SimulatedNetwork:
         return self._link(sender, to).generation
 
     def break_connections(self, one: str, other: str) -> None:
-        """Break the connections between two nodes: what is in flight is lost, and both are told."""
+        """Reset the connections between two nodes: what is in flight is lost, and both are told.
+
+        To each of them it looks as if the process of the other had ended.
+        """
         for sender, to in ((one, other), (other, one)):
             self._link(sender, to).generation += 1
             self.counts["broken"] += 1
             self._report_unreachable(sender, to)
+            self._report_closed(sender, to)
             self._break_calls(sender, to)
 
     def _break_calls(self, origin: str, to: str) -> None:
@@ -160,8 +164,11 @@ class SimulatedNetwork:
                 self.clock.callLater(self.delay(), self.greet, other, identity.node_id)
         return process
 
-    def leave(self, node_id: str) -> None:
-        """Take a dead process off the network: whoever waits for it notices."""
+    def leave(self, node_id: str, *, silently: bool = False) -> None:
+        """Take a dead process off the network: whoever waits for it notices.
+
+        :param silently: its machine is gone as well, so that nobody is left to close its connections.
+        """
         process = self.processes.pop(node_id)
         open_calls, process.open_calls = process.open_calls, {}
         for _, broken in open_calls.values():
@@ -169,6 +176,8 @@ class SimulatedNetwork:
         for other in self.processes:
             self._link(node_id, other).generation += 1
             self._report_unreachable(other, node_id)
+            if not silently:
+                self._report_closed(other, node_id)
 
     def delay(self) -> float:
         """Draw how long something takes to arrive."""
@@ -261,6 +270,25 @@ class SimulatedNetwork:
                 process.clock.run(lambda: receiver.peer_unreachable(to))
 
         self.clock.callLater(self.notice_delay(), report)
+
+    def _report_closed(self, name: str, peer: str) -> None:
+        """Tell a process that a peer has closed its connections; what cuts them off keeps that from it, too."""
+        process = self.processes.get(name)
+        if process is None or peer not in process.members:
+            return
+
+        def report() -> None:
+            is_there = process.receiver is not None and not process.clock.is_dead
+            if is_there and not self.is_blocked(peer, name):
+                self.counts["closed"] += 1
+                process.clock.run(partial(self._hear_closed, process, peer))
+
+        self.clock.callLater(self.delay(), report)
+
+    def _hear_closed(self, process: Process, peer: str) -> None:
+        if process.receiver is not None:
+            self.trace.note(f"{process.identity.node_id} sees {peer} close its connections")
+            process.receiver.peer_closed(peer)
 
     def _link(self, sender: str, to: str) -> _Link:
         link = self._links.get((sender, to))

@@ -15,6 +15,8 @@ A script is a sequence of blocks with a blank line between two: prose in lines t
 ``settle``                             deliver and sync until nothing moves
 ``quietly COMMAND``                    carry out a command without a transcript
 ``cut a`` / ``heal``                   cut all links of a server / mend all
+``close b a``                          ``b`` sees ``a`` close its connections
+``early b``                            the moment comes in which ``b`` may campaign because its leader is gone
 ``crash a`` / ``start a``              kill a server, with what was not synced / start it again
 ``propose a x``                        ask a server to replicate a payload
 ``change a voters=a,b [learners=c]``   ask a server for a configuration
@@ -117,6 +119,12 @@ class Script:
 
     def do_heal(self) -> None:
         self.cluster.heal()
+
+    def do_close(self, name: str, peer: str) -> None:
+        self.cluster.do(name, lambda node: node.report_closed(peer))
+
+    def do_early(self, name: str) -> None:
+        self.cluster.do(name, lambda node: node.campaign_early())
 
     def do_crash(self, name: str) -> None:
         self.cluster.crash(name)

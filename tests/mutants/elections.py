@@ -11,6 +11,7 @@ RECOVERY = "raftkv/raft/recovery.py"
 STATE = "raftkv/raft/state.py"
 
 PAPER = ("tests.raft.test_paper",)
+CLOSED = ("tests.raft.test_closed_leader",)
 BUGS = ("tests.raft.test_bugs",)
 
 MUTANTS = (
@@ -326,5 +327,50 @@ MUTANTS = (
             ),
         ),
         hints=PAPER,
+    ),
+    Mutant(
+        name="leader-gone-by-hearsay",
+        rule="Only who has seen its own connections to the leader close votes for another one.",
+        reference="thesis 4.2.3, B6",
+        edits=(
+            Edit(NODE, "if self._leadership is not None or peer != state.leader:", "if self._leadership is not None:"),
+        ),
+        hints=CLOSED,
+    ),
+    Mutant(
+        name="dead-leader-waited-for",
+        rule="A leader whose process was seen to end is not waited for.",
+        reference="our own design",
+        edits=(Edit(ELECTION, "        self._comes_first = True\n", ""),),
+        hints=CLOSED,
+    ),
+    Mutant(
+        name="early-candidates-compete",
+        rule="Who has granted a pre-vote lets that candidate have its time.",
+        reference="section 5.2",
+        edits=(Edit(NODE, "            self._election.give_way()\n", "            pass\n"),),
+        hints=CLOSED,
+    ),
+    Mutant(
+        name="own-closing-counts",
+        rule="A connection that we have closed ourselves says nothing of the process at its other end.",
+        reference="our own design",
+        edits=(
+            Edit("raftkv/protocols/framing.py", "self.ended_by_peer = not self.closing and ", "self.ended_by_peer = "),
+        ),
+        hints=("tests.protocols.test_peer",),
+    ),
+    Mutant(
+        name="one-closed-connection-counts",
+        rule="A process that has closed one of its connections has not ended while another one stands.",
+        reference="our own design",
+        edits=(
+            Edit(
+                "raftkv/protocols/presence.py",
+                "            return  # one of several: a listener was restarted, or something broke\n",
+                "            self._gone(peer)\n            return\n",
+            ),
+        ),
+        hints=("tests.protocols.test_peer",),
     ),
 )

@@ -227,4 +227,17 @@ MUTANTS = (
         ),
         hints=READ_TESTS,
     ),
+    Mutant(
+        name="promise-forgotten-with-the-leader",
+        rule="A promise to a leader that counts on a lease outlives the connections to it.",
+        reference="thesis 6.4.1",
+        edits=(
+            Edit(
+                ELECTION,
+                "        self._comes_first = True\n",
+                "        self._comes_first = True\n        self._promise = Promise()\n",
+            ),
+        ),
+        hints=("tests.raft.test_closed_leader", "tests.simulation.test_closings"),
+    ),
 )

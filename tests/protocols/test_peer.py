@@ -7,7 +7,9 @@ import random
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone, ConnectionLost, TCPTimedOutError
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -55,6 +57,7 @@ class Receiver:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.unreachable: list[str] = []
+        self.closed: list[str] = []
         self.snapshots: list[tuple[str, int, bool]] = []
 
     def step(self, message: Message) -> None:
@@ -62,6 +65,9 @@ class Receiver:
 
     def peer_unreachable(self, peer: str) -> None:
         self.unreachable.append(peer)
+
+    def peer_closed(self, peer: str) -> None:
+        self.closed.append(peer)
 
     def snapshot_sent(self, peer: str, index: int, delivered: bool) -> None:
         self.snapshots.append((peer, index, delivered))
@@ -357,6 +363,81 @@ class DeliveryTests(PeerTestCase):
         self.nodes["b"].send([heartbeat("b", "a")])
         self.network.advance(1)
         self.assertEqual((self.receivers["a"].messages, self.receivers["b"].messages), ([], []))
+
+
+class EndedProcessTests(PeerTestCase):
+    """Which ends of connections say that a process has ended."""
+
+    def closed(self, name: str) -> list[str]:
+        """Return whose end a node has seen."""
+        return self.receivers[name].closed
+
+    def test_process_ends(self) -> None:
+        """When both connections with a member are closed by it, that is told once, and not to the one that ends."""
+        self.cluster("a", "b", "c")
+        self.nodes["b"].stopService()
+        self.network.flush()
+        self.assertEqual((self.closed("a"), self.closed("b"), self.closed("c")), (["b"], [], ["b"]))
+        self.network.advance(5)
+        self.assertEqual(self.closed("a"), ["b"])
+
+    def test_one_of_two(self) -> None:
+        """A member that has closed one connection lives as long as the other one stands, whichever it is."""
+        self.cluster("a", "b")
+        for _ in range(3):
+            self.network.cut("b:raft")
+            self.network.advance(1)
+            self.network.cut("a:raft")
+            self.network.advance(1)
+        self.assertEqual((self.closed("a"), self.closed("b")), ([], []))
+
+    def test_both_reset(self) -> None:
+        """Connections that are both reset look the same, whoever did it; it is told each time."""
+        self.cluster("a", "b")
+        for count in range(1, 4):
+            self.network.cut("b:raft")
+            self.network.cut("a:raft")
+            self.assertEqual((self.closed("a"), self.closed("b")), (["b"] * count, ["a"] * count))
+            self.network.advance(1)
+
+    def test_not_our_own_doing(self) -> None:
+        """That we hang up on a member says nothing of it."""
+        self.cluster("a", "b")
+        self.nodes["a"]._incoming["b"].abort()
+        self.nodes["a"].set_members(members("a"))
+        self.network.flush()
+        self.assertEqual((self.closed("a"), self.closed("b")), ([], ["a"]))
+
+    def test_time_out(self) -> None:
+        """A connection that ends by a time-out, or by an error of TLS, has not been closed by anybody."""
+        for error, told in ((TCPTimedOutError(), []), (ConnectionLost(), ["b"]), (ConnectionDone(), ["b"])):
+            self.setUp()
+            self.cluster("a", "b")
+            self.network.cut("b:raft")
+            self.nodes["a"]._incoming["b"].connectionLost(Failure(error))
+            self.assertEqual(self.closed("a"), told)
+            self.stop_all()
+
+    def test_never_good(self) -> None:
+        """Who refuses a connection, or closes it before its hello, has not ended."""
+        self.node("a").set_members(members("a", "b"))
+        self.network.advance(3)
+        self.dial("a").transport.loseConnection()
+        self.dial("a", hello("b", cluster_id="another"))
+        self.network.advance(3)
+        self.assertEqual(self.closed("a"), [])
+
+    def test_somebody_of_that_name(self) -> None:
+        """A node with another data directory under a member's name may come and go."""
+        self.node("a")
+        of_another = dataclasses.replace(members("b").members["b"], incarnation="another")
+        self.nodes["a"].set_members(
+            dataclasses.replace(members("a", "b"), members={**members("a").members, "b": of_another})
+        )
+        stranger = self.dial("a", hello("b"))
+        stranger.transport.loseConnection()
+        self.network.flush()
+        self.assertEqual(self.closed("a"), [])
 
 
 class ReconnectTests(PeerTestCase):

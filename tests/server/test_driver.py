@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ class ScriptedNode:
 
     def __init__(self, events: list[Any]) -> None:
         self.node_id = "a"
+        self.leader: str | None = "b"
         self.configuration = Configuration()
         self.events = events
         self.ready: list[Ready] = []
@@ -75,6 +77,12 @@ class ScriptedNode:
 
     def report_unreachable(self, peer: str) -> None:
         self._note("unreachable")
+
+    def report_closed(self, peer: str) -> None:
+        self._note(("closed", peer))
+
+    def campaign_early(self) -> None:
+        self._note("early")
 
     def resign(self) -> tuple[Message, ...]:
         self.events.append("resign")
@@ -204,6 +212,7 @@ class DriverTestCase(SynchronousTestCase):
             transport=NotedTransport(self.events),
             applier=self.applier,
             tick_interval_seconds=TICK_SECONDS,
+            random=random.Random(1),
             steady_seconds=self.steady,
             fatal=self.fatal.append,
         )
@@ -350,6 +359,43 @@ class TurnTests(DriverTestCase):
         self.assertEqual(self.events, [])
 
 
+class ClosedLeaderTests(DriverTestCase):
+    """A leader whose process has ended."""
+
+    def test_early_campaign(self) -> None:
+        """The core hears of it at once, and within a tick that it may campaign; each node waits for another time."""
+        waits: list[float] = []
+        for _ in range(20):
+            began = self.clock.seconds()
+            self.events.clear()
+            self.driver.peer_closed("b")
+            self.assertEqual(self.events, [("closed", "b")])
+            while "early" not in self.events:
+                self.clock.advance(TICK_SECONDS / 100)
+            waits.append(self.clock.seconds() - began)
+        self.assertLessEqual(max(waits), 1.02 * TICK_SECONDS)
+        self.assertGreater(max(waits) - min(waits), TICK_SECONDS / 2)
+        self.assertEqual(self.driver.leaders_gone, 20)
+
+    def test_only_the_leader(self) -> None:
+        """That somebody else has ended concerns nobody."""
+        self.driver.peer_closed("c")
+        self.assertEqual(self.events, [])
+        self.assertEqual(self.driver.leaders_gone, 0)
+
+    def test_while_stopping(self) -> None:
+        """A driver that stops, or that has nothing to say any more, does not care who else ends, now or later."""
+        self.driver.peer_closed("b")
+        self.driver.fall_silent()
+        self.events.clear()
+        self.driver.peer_closed("b")
+        self.clock.advance(TICK_SECONDS)
+        self.assertNotIn("early", self.events)
+        self.driver.stopService()
+        self.driver.peer_closed("b")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
 class FailureTests(DriverTestCase):
     """A silent node is safe and a wrong one is not."""
 
@@ -362,6 +408,7 @@ class FailureTests(DriverTestCase):
         self.driver.step(BEAT)
         self.driver.wake()
         self.driver.peer_unreachable("b")
+        self.driver.peer_closed("b")
         self.storage.durable(1)
         self.storage.failed(StorageError("fdatasync", "log", "again"))
         self.clock.advance(10 * TICK_SECONDS)

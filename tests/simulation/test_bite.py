@@ -131,7 +131,7 @@ class BiteTests(BiteTestCase):
 
     def test_durable_before_sync(self) -> None:
         """A storage that reports a write before it is synced is found when a crash forgets it (B4)."""
-        self.assert_caught("durable entry lost", "durable hard state lost", start=6, compose=with_storage(HastyStorage))
+        self.assert_caught("durable entry lost", "durable hard state lost", start=8, compose=with_storage(HastyStorage))
 
     def test_vote_forgotten(self) -> None:
         """A vote that is not on the disk after a crash is found (B1)."""

@@ -26,6 +26,7 @@ class Receiver:
     def __init__(self) -> None:
         self.rounds: list[int] = []
         self.unreachable: list[str] = []
+        self.closed: list[str] = []
         self.snapshots: list[tuple[str, int, bool]] = []
 
     def step(self, message: Message) -> None:
@@ -34,6 +35,9 @@ class Receiver:
 
     def peer_unreachable(self, peer: str) -> None:
         self.unreachable.append(peer)
+
+    def peer_closed(self, peer: str) -> None:
+        self.closed.append(peer)
 
     def snapshot_sent(self, peer: str, index: int, delivered: bool) -> None:
         self.snapshots.append((peer, index, delivered))
@@ -79,10 +83,10 @@ class NetworkTestCase(SynchronousTestCase):
         transport.start(receiver)
         self.processes[name], self.transports[name], self.receivers[name] = process, transport, receiver
 
-    def kill(self, name: str) -> None:
-        """End a process."""
+    def kill(self, name: str, *, silently: bool = False) -> None:
+        """End a process, or a whole machine."""
         self.processes[name].clock.die()
-        self.network.leave(name)
+        self.network.leave(name, silently=silently)
 
     def send(self, sender: str, to: str, *rounds: int) -> None:
         """Send numbered messages, one after the other."""
@@ -129,6 +133,7 @@ class MessageTests(NetworkTestCase):
         self.clock.advance(2)
         self.assertEqual([], self.receivers["b"].rounds)
         self.assertEqual((["b"], ["a"]), (self.receivers["a"].unreachable, self.receivers["b"].unreachable))
+        self.assertEqual((["b"], ["a"]), (self.receivers["a"].closed, self.receivers["b"].closed))
         self.send("a", "b", 2)
         self.clock.advance(1)
         self.assertEqual([2], self.receivers["b"].rounds)
@@ -139,6 +144,17 @@ class MessageTests(NetworkTestCase):
         self.send("a", "b", 1, 2, 3)
         self.clock.advance(2)
         self.assertEqual(["b"], self.receivers["a"].unreachable)
+
+    def test_closed_connections(self) -> None:
+        """The connections of a process that ends are closed: who is not cut off from its machine sees it at once. Those
+        of a machine that is gone are silent."""
+        self.network.block("b", "c")
+        self.kill("b")
+        self.clock.advance(0.01)
+        self.assertEqual((["b"], []), (self.receivers["a"].closed, self.receivers["c"].closed))
+        self.kill("a", silently=True)
+        self.clock.advance(9)
+        self.assertEqual([], self.receivers["c"].closed)
 
     def test_paused_process(self) -> None:
         """A paused process gets its messages when it goes on."""

@@ -1,0 +1,1 @@
+A leader whose process ends is missed at once, by its closed connections: another one takes writes after about a tenth of a second, in place of one to two. Where ``raft.leaseReads`` is on, one election timeout still has to pass.
