@@ -95,7 +95,7 @@ class Election:
     @property
     def may_come_first(self) -> bool:
         """Whether this server may campaign before any timer ends, as the first one to do so."""
-        return self._comes_first and self._hurry_ticks > 0 and not self._state.disk.lacks_room
+        return self._comes_first and self._hurry_ticks > 0 and self._state.room.level == 0
 
     # -- promises to a leader that counts on a lease -------------------------------------------------------------------
 
