@@ -10,10 +10,12 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from raftkv.client.results import UnexpectedAnswer
 from raftkv.errors import (
+    AnswerNotKept,
     BadRequest,
     Compacted,
     Conflict,
@@ -21,7 +23,11 @@ from raftkv.errors import (
     DiskFull,
     Fenced,
     Forbidden,
+    FutureRevision,
     KeyNotFound,
+    LeaseNotFound,
+    LockHeld,
+    LockNotHeld,
     MethodNotAllowed,
     NoLeader,
     NotFound,
@@ -103,6 +109,20 @@ class Fields:
             return [Fields(self._answer, item, f"{name}[{index}]") for index, item in enumerate(found)]
         raise self._wrong(name, "a list")
 
+    def object(self, name: str) -> Fields:
+        """Return an object in this one."""
+        return Fields(self._answer, self.raw.get(name), f"{self._where}.{name}" if self._where else name)
+
+    def items(self, name: str) -> list[Callable[[], Fields] | None]:
+        """Return a list of objects and nulls: for each object what reads it, for each null ``None``."""
+        found = self.raw.get(name)
+        if not isinstance(found, list):
+            raise self._wrong(name, "a list")
+        return [
+            None if item is None else partial(Fields, self._answer, item, f"{name}[{index}]")
+            for index, item in enumerate(found)
+        ]
+
     def has(self, name: str) -> bool:
         """Tell whether there is such a field and it is not null."""
         return self.raw.get(name) is not None
@@ -128,10 +148,10 @@ def fields_of(answer: Answer) -> Fields:
     return Fields(answer, found)
 
 
-def error_of(answer: Answer, *, key: bytes, is_write: bool) -> RaftKVError:
+def error_of(answer: Answer, *, is_write: bool, key: bytes = b"", lock: bytes = b"", lease: int = 0) -> RaftKVError:
     """Make the typed error that an answer stands for.
 
-    :param key: of the request, for the errors that name it.
+    :param key: of the request, for the errors that name it; likewise ``lock`` and ``lease``.
     :param is_write: a write whose outcome the answer does not tell is taken for ``unknown``.
     """
     try:
@@ -140,7 +160,7 @@ def error_of(answer: Answer, *, key: bytes, is_write: bool) -> RaftKVError:
         code, message = error.text("code"), error.text("message")
         outcome = _outcome(error)
         make = _MAKERS.get(code)
-        made = make(_Told(body, message, outcome, key)) if make else None
+        made = make(_Told(body, message, outcome, key, lock, lease)) if make else None
     except UnexpectedAnswer as unexpected:
         unexpected.outcome = "unknown" if is_write else "not_applied"
         made = unexpected
@@ -164,6 +184,8 @@ class _Told:
     message: str
     outcome: Outcome
     key: bytes
+    lock: bytes
+    lease: int
 
 
 _MAKERS: Final[Mapping[str, Callable[[_Told], RaftKVError]]] = {
@@ -176,6 +198,11 @@ _MAKERS: Final[Mapping[str, Callable[[_Told], RaftKVError]]] = {
     SequenceTooOld.code: lambda told: SequenceTooOld(told.message),
     SequenceReused.code: lambda told: SequenceReused(told.message),
     PreconditionFailed.code: lambda told: PreconditionFailed(told.body.integer("mod_revision")),
+    FutureRevision.code: lambda told: FutureRevision(told.body.integer("revision")),
+    LeaseNotFound.code: lambda told: LeaseNotFound(told.lease),
+    LockHeld.code: lambda told: LockHeld(told.lock, told.body.integer("token")),
+    LockNotHeld.code: lambda told: LockNotHeld(told.lock, told.body.integer("token")),
+    AnswerNotKept.code: lambda told: AnswerNotKept(told.body.integer("revision")),
     TooLarge.code: lambda told: TooLarge(told.message),
     UnsupportedMediaType.code: lambda told: UnsupportedMediaType(told.message),
     Overloaded.code: lambda told: Overloaded(told.message),

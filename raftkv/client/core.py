@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from random import Random
+from random import Random, SystemRandom
 from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -71,16 +71,52 @@ class Core:
     ) -> None:
         self.route = Route(parse_addresses(addresses), follow_leader=follow_leader)
         self.session = Session(entropy=entropy)
+        # One that waits for a lock would, in the same row of numbers, hold up every write of the client.
+        self.waiting_session = Session(entropy=entropy)
         self.policy = policy
         self.random = random
 
-    def call(self, operation: Operation[T], *, none_if_missing: bool = False, now: float) -> HTTPCall[T]:
+    def call(
+        self,
+        operation: Operation[T],
+        *,
+        now: float,
+        none_if_missing: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> HTTPCall[T]:
         """Begin a call.
 
-        :param none_if_missing: whether a key that does not exist gives ``None`` instead of an error.
         :param now: on the clock that all times of the call are told by; it must not go backwards.
+        :param none_if_missing: whether a key that does not exist gives ``None`` instead of an error.
+        :param timeout_seconds: for the whole call; ``None`` is what the client has for all, and what the operation
+            waits for on purpose.
         """
-        return HTTPCall(self, operation, none_if_missing=none_if_missing, now=now)
+        if timeout_seconds is None:
+            timeout_seconds = self.policy.timeout_seconds + operation.wait_seconds
+        return HTTPCall(self, operation, none_if_missing=none_if_missing, timeout_seconds=timeout_seconds, now=now)
+
+
+def make_core(
+    addresses: str | Iterable[str],
+    *more_addresses: str,
+    timeout: float,
+    attempt_timeout: float,
+    follow_leader: bool,
+    random: Random | None,
+    entropy: Callable[[int], bytes],
+) -> Core:
+    """Make the core of a client from what its user gives.
+
+    :raises ValueError: an address or a number that makes no sense, named.
+    """
+    first = [addresses] if isinstance(addresses, str) else addresses
+    return Core(
+        [*first, *more_addresses],
+        policy=RetryPolicy(timeout_seconds=timeout, attempt_timeout_seconds=attempt_timeout),
+        follow_leader=follow_leader,
+        random=SystemRandom() if random is None else random,
+        entropy=entropy,
+    )
 
 
 class HTTPCall(Generic[T]):
@@ -92,9 +128,12 @@ class HTTPCall(Generic[T]):
     :ivar deadline: when the call ends; whoever waits for :meth:`admit` or sleeps must wake up by then.
     """
 
-    def __init__(self, core: Core, operation: Operation[T], *, none_if_missing: bool, now: float) -> None:
+    def __init__(
+        self, core: Core, operation: Operation[T], *, none_if_missing: bool, timeout_seconds: float, now: float
+    ) -> None:
         self._core = core
         self._operation = operation
+        self._session = core.waiting_session if operation.wait_seconds else core.session
         self._none_if_missing = none_if_missing
         self._sequence: int | None = None
         self._address = ""
@@ -104,16 +143,23 @@ class HTTPCall(Generic[T]):
             policy=core.policy,
             random=core.random,
             is_write=operation.is_write,
-            repeatable=operation.sessioned or not operation.is_write,
+            repeatable=operation.is_repeatable,
             prefer_leader=operation.prefer_leader,
             started=now,
+            timeout_seconds=timeout_seconds,
+            attempt_timeout_seconds=core.policy.attempt_timeout_seconds + operation.wait_seconds,
         )
         self.deadline = self._retries.deadline
+
+    @property
+    def queues(self) -> bool:
+        """Whether it waits for its turn."""
+        return self._operation.queues
 
     def admit(self) -> bool:
         """Take what the call needs before it may be sent; ``False`` while the window of numbers is full."""
         if self._operation.sessioned and self._sequence is None:
-            self._sequence = self._core.session.take()
+            self._sequence = self._session.take()
             return self._sequence is not None
         return True
 
@@ -126,7 +172,7 @@ class HTTPCall(Generic[T]):
         operation = self._operation
         headers = dict(operation.headers)
         if self._sequence is not None:
-            headers["X-Client-Id"] = self._core.session.client_id
+            headers["X-Client-Id"] = self._session.client_id
             headers["X-Request-Seq"] = str(self._sequence)
         return Send(
             method=operation.method,
@@ -138,7 +184,7 @@ class HTTPCall(Generic[T]):
 
     def answered(self, now: float, answer: Answer) -> Finished[T | None] | Again | GiveUp:
         """Take in a whole answer."""
-        self._learn(answer)
+        self.heard(answer.headers)
         try:
             return Finished(self._operation.interpret(answer))
         except KeyNotFound as error:
@@ -171,16 +217,26 @@ class HTTPCall(Generic[T]):
     def end(self) -> None:
         """Give back what :meth:`admit` took; nothing may be sent after that."""
         if self._sequence is not None:
-            self._core.session.give_back(self._sequence)
+            self._session.give_back(self._sequence)
             self._sequence = None
 
-    def _learn(self, answer: Answer) -> None:
-        if "x-raft-leader" not in answer.headers:
+    def ask(self, operation: Operation[T]) -> None:
+        """Ask something else from now on, such as the rest of what broke off."""
+        self._operation = operation
+
+    def renew(self, now: float) -> None:
+        """Begin anew in time and patience, since there was a success; what breaks next is the first thing to break."""
+        self._retries.renew(now)
+        self.deadline = self._retries.deadline
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Take in what the head of an answer says of the leader."""
+        if "x-raft-leader" not in headers:
             return  # not from a node: something in between answered
-        term = answer.headers.get("x-raft-term", "")
+        term = headers.get("x-raft-term", "")
         self._core.route.heard(
             self._address,
-            leader=leader_address(answer.headers["x-raft-leader"], asked=self._address),
+            leader=leader_address(headers["x-raft-leader"], asked=self._address),
             term=int(term) if term.isascii() and term.isdigit() else 0,
         )
 

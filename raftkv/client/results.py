@@ -100,9 +100,15 @@ class Written:
     """A set that took effect.
 
     :ivar revision: the revision that it was given, now the key's mod revision.
+    :ivar lease: the lease that was made for this key alone, where a time to live was given; else ``None``.
     """
 
     revision: int
+    lease: int | None = None
+
+    def __repr__(self) -> str:
+        lease = "" if self.lease is None else f", lease={self.lease}"
+        return f"{type(self).__name__}(revision={self.revision}{lease})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,13 @@ from typing import Final
 from raftkv.client.results import NotReached, UnexpectedAnswer
 from raftkv.client.route import Route
 from raftkv.errors import (
+    AnswerNotKept,
+    Compacted,
+    Conflict,
+    FutureRevision,
+    LeaseNotFound,
+    LockHeld,
+    LockNotHeld,
     NoLeader,
     OutcomeUnknown,
     Overloaded,
@@ -30,6 +37,17 @@ from raftkv.errors import (
 
 # A session lives for an hour after its last write; a repetition after that would be applied a second time.
 MAX_TIMEOUT_SECONDS: Final = 600.0
+# What the state machine itself answers to a write, and keeps for a repeat of it.
+_ANSWERS_OF_THE_LOG: Final = (
+    PreconditionFailed,
+    SequenceTooOld,
+    Conflict,
+    LeaseNotFound,
+    LockHeld,
+    LockNotHeld,
+    Compacted,
+    FutureRevision,
+)
 _RETRIED_STATUSES: Final = frozenset({502, 503, 504})  # what a proxy in between says while a node is away
 
 
@@ -104,6 +122,8 @@ class Call:
     :param repeatable: whether it does no harm to send it again after it may have been received.
     :param prefer_leader: whether the leader answers it best.
     :param started: when the call began; waiting for a turn counts.
+    :param timeout_seconds: for the whole call, with all its attempts and waits; ``None`` is the policy's.
+    :param attempt_timeout_seconds: for one attempt; ``None`` is the policy's.
     :ivar deadline: when it ends, on the clock of ``started``.
     """
 
@@ -118,8 +138,14 @@ class Call:
         repeatable: bool,
         prefer_leader: bool,
         started: float,
+        timeout_seconds: float | None = None,
+        attempt_timeout_seconds: float | None = None,
     ) -> None:
-        self.deadline = started + policy.timeout_seconds
+        self._timeout_seconds = policy.timeout_seconds if timeout_seconds is None else timeout_seconds
+        self._attempt_timeout_seconds = (
+            policy.attempt_timeout_seconds if attempt_timeout_seconds is None else attempt_timeout_seconds
+        )
+        self.deadline = started + self._timeout_seconds
         self._description = description
         self._route = route
         self._policy = policy
@@ -148,8 +174,17 @@ class Call:
         self.attempted(address)
         return Attempt(
             address=address,
-            timeout_seconds=min(self._policy.attempt_timeout_seconds, self.deadline - now),
+            timeout_seconds=min(self._attempt_timeout_seconds, self.deadline - now),
         )
+
+    def renew(self, now: float) -> None:
+        """Begin anew, as a call that has not failed yet, except for where it is."""
+        self.deadline = now + self._timeout_seconds
+        self._attempts = 1
+        self._failures.clear()
+        self._resting_until.clear()
+        self._maybe_received = False
+        self._last_error = None
 
     def attempted(self, address: str) -> None:
         """Note an attempt at an address that was not chosen here: that of a connection which all calls share."""
@@ -183,7 +218,7 @@ class Call:
         :param under_way: whether an attempt is being made just now, so that it may have been received.
         """
         self._maybe_received |= under_way and self._is_write
-        message = f"{self._description}: no success within {self._policy.timeout_seconds:g} s"
+        message = f"{self._description}: no success within {self._timeout_seconds:g} s"
         if self._attempts == 0:
             message += "; it was never sent"
         else:
@@ -222,8 +257,12 @@ class Call:
         """Make sure that an error does not promise more than is known of the attempts before it."""
         if not self._maybe_received or error.outcome == "unknown":
             return error
-        if isinstance(error, PreconditionFailed | SequenceTooOld):
-            return error  # the answer of this very write, given by the log itself, whichever attempt brought it there
+        if isinstance(error, AnswerNotKept):
+            # To the server this was a repeat, which did nothing; the caller's write is the one that was applied.
+            error.outcome = "unknown"
+            return error
+        if isinstance(error, _ANSWERS_OF_THE_LOG):
+            return error  # the answer of this very write, whichever attempt brought it there
         honest = OutcomeUnknown(
             f"{self._description}: an earlier attempt was lost after it was sent, and may have taken effect; "
             f"the last one, at {self._address}: {error}"

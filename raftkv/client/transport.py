@@ -16,7 +16,7 @@ from twisted.internet.error import (
     ConnectingCancelledError,
     DNSLookupError,
 )
-from twisted.internet.interfaces import IConsumer
+from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -27,24 +27,15 @@ from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
 from raftkv.client.answers import Answer
+from raftkv.client.runtime import ExchangeFailed
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # many times the largest value in JSON's longest spelling
+_HELD_BYTES: Final = 256 * 1024  # of a stream, before its connection is asked to wait
 _IDLE_SECONDS: Final = 60  # how long a connection is kept for the next call
 
 # Only these say that no connection was there to carry the request. A bare CancelledError does not: who cancels an
 # exchange cannot tell how far it had come.
 _NEVER_SENT: Final = (ConnectError, ConnectingCancelledError, DNSLookupError, RequestNotSent)
-
-
-class ExchangeFailed(Exception):
-    """There was no whole answer.
-
-    :ivar maybe_received: whether a server may have got the request.
-    """
-
-    def __init__(self, reason: str, *, maybe_received: bool) -> None:
-        super().__init__(reason)
-        self.maybe_received = maybe_received
 
 
 class Requester(Protocol):
@@ -87,8 +78,22 @@ class HTTPTransport:
 
         :return: fires with the answer, or fails with :class:`ExchangeFailed`.
         """
+        return self._request(method, url, headers, body).addCallback(self._collect).addErrback(_explain)
+
+    def open(self, method: str, url: str, headers: Mapping[str, str]) -> Deferred[BodyStream]:
+        """Send a request and wait for the head of its answer only.
+
+        :return: fires with the stream of the body, or fails with :class:`ExchangeFailed`.
+        """
+        return self._request(method, url, headers, None).addCallback(BodyStream).addErrback(_explain)
+
+    def close(self) -> Deferred[None]:
+        """Close the idle connections; fires once they are gone."""
+        return succeed(None) if self.pool is None else self.pool.closeCachedConnections()
+
+    def _request(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Deferred[Any]:
         try:
-            responding = self._requester.request(
+            return self._requester.request(
                 method,
                 url,
                 headers={name: [value] for name, value in headers.items()},
@@ -98,12 +103,7 @@ class HTTPTransport:
                 reactor=self._reactor,
             )
         except Exception:
-            return fail(Failure()).addErrback(_explain)
-        return responding.addCallback(self._collect).addErrback(_explain)
-
-    def close(self) -> Deferred[None]:
-        """Close the idle connections; fires once they are gone."""
-        return succeed(None) if self.pool is None else self.pool.closeCachedConnections()
+            return fail(Failure())
 
     def _collect(self, response: IResponse) -> Deferred[Answer]:
         collector = _Collector(response, self._max_answer_bytes)
@@ -190,12 +190,82 @@ class _Collector(TwistedProtocol):
             self.transport.loseConnection()
 
 
+class BodyStream(TwistedProtocol):
+    """A body that comes in pieces, of which no more is taken from the network than fits into a small buffer.
+
+    :ivar status: of the answer; likewise ``headers``.
+    """
+
+    def __init__(self, response: IResponse) -> None:
+        self.status: int = response.code
+        self.headers = _headers_of(response)
+        self._pieces: list[bytes] = []
+        self._held_bytes = 0
+        self._is_paused = False
+        self._reason: Failure | None = None  # why nothing more comes
+        self._reading: Deferred[bytes] | None = None
+        response.deliverBody(self)
+
+    def read(self) -> Deferred[bytes]:
+        """Wait for the next piece; one at a time.
+
+        :return: fires with it, empty at the end, or fails with :class:`ExchangeFailed`.
+        """
+        if self._pieces:
+            pieces = b"".join(self._pieces)
+            self._pieces.clear()
+            self._held_bytes = 0
+            if self._is_paused and self.transport is not None:
+                self._is_paused = False
+                cast(IPushProducer, self.transport).resumeProducing()
+            return succeed(pieces)
+        reading: Deferred[bytes] = Deferred(self._cancelled)
+        self._reading = reading
+        self._tell_end()
+        return reading
+
+    def close(self) -> None:
+        """Cut the connection."""
+        if self._reason is None and self.transport is not None:
+            self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.callback(data)
+            return
+        self._pieces.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes >= _HELD_BYTES and not self._is_paused and self.transport is not None:
+            self._is_paused = True
+            cast(IPushProducer, self.transport).pauseProducing()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._reason = reason
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        if self._reason is None or self._reading is None:
+            return
+        reading, self._reading = self._reading, None
+        if self._reason.check(ResponseDone, PotentialDataLoss):
+            reading.callback(b"")
+        else:
+            reading.errback(_explain(self._reason))
+
+    def _cancelled(self, _: Deferred[bytes]) -> None:
+        self._reading = None
+
+
 def _answer_of(response: IResponse, body: bytes) -> Answer:
-    headers = {
+    return Answer(status=response.code, headers=_headers_of(response), body=body)
+
+
+def _headers_of(response: IResponse) -> dict[str, str]:
+    return {
         name.decode("ascii", "replace").lower(): values[-1].decode("utf-8", "replace")
         for name, values in response.headers.getAllRawHeaders()
     }
-    return Answer(status=response.code, headers=headers, body=body)
 
 
 def _explain(failure: Failure) -> Failure:

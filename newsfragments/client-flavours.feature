@@ -1,0 +1,1 @@
+The Python client has two more flavours with the same calls, results and errors: ``raftkv.client.aio.KVClient`` for asyncio and ``raftkv.client.sync.KVClient``, which blocks and may be shared by threads. Neither needs Twisted's reactor. They need ``h11``.

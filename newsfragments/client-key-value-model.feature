@@ -1,0 +1,1 @@
+``KVClient`` has the whole key-value model with typed results: reads of the past, ranges as iterators over pages of one moment, counters, transactions, watches that resume over lost connections and nodes, leases that are kept alive, locks with fencing tokens, and elections.

@@ -1,0 +1,406 @@
+"""What a client can do with keys: each method makes an operation, and has the programs of all flavours carry it out."""
+
+# Made from raftkv/client/aio/keys.py by python -m tests.client.flavours; change it there.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+
+from raftkv.client import operations
+from raftkv.client.deferred.iterating import Items, Pages, Watch
+from raftkv.client.model import Counter, DeletedRange, EventType, FenceLike, LeaseLike, Page, TransactionResult
+from raftkv.client.programs import paging
+from raftkv.client.programs.engine import Engine
+from raftkv.client.programs.watching import WatchProgram, patience
+from raftkv.client.requests import Compare, Transaction, TransactionOperation
+from raftkv.client.results import Consistency, Deleted, Record, Written
+
+
+class KeyCalls:
+    """The methods of a client about keys, ranges and their history."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # -- one key -----------------------------------------------------------------------------------------------------
+
+    def get(
+        self,
+        key: str | bytes,
+        *,
+        consistency: Consistency = "linearizable",
+        max_stale: float | None = None,
+        revision: int | None = None,
+    ) -> Deferred[str | None]:
+        """Read a value as text; ``None`` where there is no such key.
+
+        A value that is not UTF-8 fails with :exc:`~raftkv.client.ValueNotText` rather than turn up as another type;
+        :meth:`get_bytes` reads any value.
+
+        :param consistency: ``"linearizable"``, ``"lease"``, or ``"stale"`` for what the asked node has at hand.
+        :param max_stale: for ``"stale"``: the answer holds everything that was written so many seconds ago.
+        :param revision: as it was at this revision.
+        """
+        return Deferred.fromCoroutine(
+            self._engine.optional(lambda: operations.get_text(key, consistency, max_stale, revision))
+        )
+
+    def get_bytes(
+        self,
+        key: str | bytes,
+        *,
+        consistency: Consistency = "linearizable",
+        max_stale: float | None = None,
+        revision: int | None = None,
+    ) -> Deferred[bytes | None]:
+        """Read a value as it is stored; ``None`` where there is no such key. See :meth:`get`."""
+        return Deferred.fromCoroutine(
+            self._engine.optional(lambda: operations.get_bytes(key, consistency, max_stale, revision))
+        )
+
+    def get_record(
+        self,
+        key: str | bytes,
+        *,
+        consistency: Consistency = "linearizable",
+        max_stale: float | None = None,
+        revision: int | None = None,
+    ) -> Deferred[Record | None]:
+        """Read a value and its revisions; ``None`` where there is no such key. See :meth:`get`."""
+        return Deferred.fromCoroutine(
+            self._engine.optional(lambda: operations.get_record(key, consistency, max_stale, revision))
+        )
+
+    def set(
+        self,
+        key: str | bytes,
+        value: str | bytes,
+        *,
+        if_mod_revision: int | None = None,
+        if_exists: bool = False,
+        if_absent: bool = False,
+        lease: LeaseLike | None = None,
+        ttl: float | None = None,
+        lock: FenceLike | None = None,
+    ) -> Deferred[Written]:
+        """Set a key; done once a majority has it on disk. Applied once, however often it had to be sent.
+
+        :param if_mod_revision: compare-and-set: only if the key's ``mod_revision`` is this one; 0: only if there is
+            no such key.
+        :param if_exists: only if there is such a key.
+        :param if_absent: only if there is no such key.
+        :param lease: the lease that the key is to end with: its number, or a :class:`Lease`.
+        :param ttl: seconds after which the key is to end, by a lease of its own.
+        :param lock: a lock (or a leadership) without which the write is refused.
+        :raises raftkv.errors.PreconditionFailed: the condition does not hold.
+        :raises raftkv.errors.LeaseNotFound: there is no such lease, or it has ended.
+        :raises raftkv.errors.LockNotHeld: the lock is not held, or by somebody else.
+        """
+        return Deferred.fromCoroutine(
+            self._engine.call(
+                lambda: operations.set_value(
+                    key,
+                    value,
+                    if_mod_revision=if_mod_revision,
+                    if_exists=if_exists,
+                    if_absent=if_absent,
+                    lease=lease,
+                    ttl=ttl,
+                    lock=lock,
+                )
+            )
+        )
+
+    def delete(
+        self,
+        key: str | bytes,
+        *,
+        if_mod_revision: int | None = None,
+        if_exists: bool = False,
+        lock: FenceLike | None = None,
+    ) -> Deferred[Deleted]:
+        """Delete a key; done once a majority has it on disk. A missing key is no error: ``deleted`` is then false.
+
+        :param if_mod_revision: compare-and-delete: only if the key's ``mod_revision`` is this one.
+        :param if_exists: only if there is such a key; a missing one is then an error.
+        :param lock: a lock without which the delete is refused.
+        :raises raftkv.errors.PreconditionFailed: the condition does not hold.
+        :raises raftkv.errors.LockNotHeld: the lock is not held, or by somebody else.
+        """
+        return Deferred.fromCoroutine(
+            self._engine.call(
+                lambda: operations.delete_key(key, if_mod_revision=if_mod_revision, if_exists=if_exists, lock=lock)
+            )
+        )
+
+    def increment(self, key: str | bytes, by: int = 1, *, lock: FenceLike | None = None) -> Deferred[Counter]:
+        """Add to the decimal number in a value; no key counts as 0.
+
+        :param by: what to add, which may be negative.
+        :param lock: a lock without which it is refused.
+        :raises raftkv.errors.Conflict: the value is no number, or the sum would not fit into 64 bits.
+        """
+        return Deferred.fromCoroutine(self._engine.call(lambda: operations.increment(key, by, lock=lock)))
+
+    # -- ranges ------------------------------------------------------------------------------------------------------
+
+    def range(
+        self,
+        *,
+        prefix: str | bytes | None = None,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
+        reverse: bool = False,
+        revision: int | None = None,
+        consistency: Consistency = "linearizable",
+        page_size: int = 500,
+    ) -> Items[Record]:
+        """Iterate over the records of a range in the order of their keys, all as they were at one moment.
+
+        :param prefix: every key that begins so; or ``start`` and ``end`` (``start <= key < end``, either may be
+            missing). Without any of the three: every key.
+        :param reverse: from the last key to the first.
+        :param revision: as it was at this revision.
+        :param page_size: how many are asked for at once.
+        :raises raftkv.errors.Compacted: (while iterating) the moment of the first page is no longer kept.
+        """
+        return Items(
+            self._engine,
+            paging.items_of(
+                self._engine,
+                lambda page: operations.page(
+                    prefix=prefix,
+                    start=start,
+                    end=end,
+                    limit=page_size,
+                    continue_from=page,
+                    reverse=reverse,
+                    revision=revision,
+                    consistency=consistency,
+                ),
+                lambda page: page.records,
+            ),
+        )
+
+    def keys(
+        self,
+        *,
+        prefix: str | bytes | None = None,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
+        reverse: bool = False,
+        revision: int | None = None,
+        consistency: Consistency = "linearizable",
+        page_size: int = 1000,
+    ) -> Items[str]:
+        """Iterate over the keys of a range, without their values. The parameters are those of :meth:`range`."""
+        return Items(
+            self._engine,
+            paging.items_of(
+                self._engine,
+                lambda page: operations.page(
+                    prefix=prefix,
+                    start=start,
+                    end=end,
+                    limit=page_size,
+                    continue_from=page,
+                    reverse=reverse,
+                    keys_only=True,
+                    revision=revision,
+                    consistency=consistency,
+                ),
+                lambda page: page.keys,
+            ),
+        )
+
+    def pages(
+        self,
+        *,
+        prefix: str | bytes | None = None,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
+        reverse: bool = False,
+        keys_only: bool = False,
+        delimiter: str | None = None,
+        revision: int | None = None,
+        consistency: Consistency = "linearizable",
+        page_size: int = 500,
+    ) -> Pages:
+        """Iterate over a range a page at a time, with its folders and its count.
+
+        :param keys_only: without values.
+        :param delimiter: such as ``"/"``: keys that have it behind the prefix are told as folders, one level deep.
+        """
+        return Pages(
+            self._engine,
+            paging.Pages(
+                self._engine,
+                lambda page: operations.page(
+                    prefix=prefix,
+                    start=start,
+                    end=end,
+                    limit=page_size,
+                    continue_from=page,
+                    reverse=reverse,
+                    keys_only=keys_only,
+                    delimiter=delimiter,
+                    revision=revision,
+                    consistency=consistency,
+                ),
+            ),
+        )
+
+    def page(
+        self,
+        *,
+        prefix: str | bytes | None = None,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
+        limit: int | None = None,
+        continue_from: str | None = None,
+        reverse: bool = False,
+        keys_only: bool = False,
+        delimiter: str | None = None,
+        revision: int | None = None,
+        consistency: Consistency = "linearizable",
+        max_stale: float | None = None,
+    ) -> Deferred[Page]:
+        """Read one page of a range, for those who keep the place themselves, such as between two requests of a user.
+
+        :param limit: at most so many keys and folders; ``None``: all there are.
+        :param continue_from: ``next`` of the page before. All else must be as it was, but for ``limit``.
+        """
+        return Deferred.fromCoroutine(
+            self._engine.call(
+                lambda: operations.page(
+                    prefix=prefix,
+                    start=start,
+                    end=end,
+                    limit=limit,
+                    continue_from=continue_from,
+                    reverse=reverse,
+                    keys_only=keys_only,
+                    delimiter=delimiter,
+                    revision=revision,
+                    consistency=consistency,
+                    max_stale=max_stale,
+                )
+            )
+        )
+
+    def count(
+        self,
+        *,
+        prefix: str | bytes | None = None,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
+        revision: int | None = None,
+        consistency: Consistency = "linearizable",
+        max_stale: float | None = None,
+    ) -> Deferred[int]:
+        """Count the keys of a range. The parameters are those of :meth:`range`."""
+        return Deferred.fromCoroutine(
+            self._engine.call(
+                lambda: operations.count(
+                    prefix=prefix, start=start, end=end, revision=revision, consistency=consistency, max_stale=max_stale
+                )
+            )
+        )
+
+    def delete_prefix(self, prefix: str | bytes, *, lock: FenceLike | None = None) -> Deferred[DeletedRange]:
+        """Delete every key that begins so, in one revision; an empty prefix is every key.
+
+        :param lock: a lock without which it is refused.
+        """
+        return Deferred.fromCoroutine(self._engine.call(lambda: operations.delete_range(prefix=prefix, lock=lock)))
+
+    def delete_range(
+        self, *, start: str | bytes | None = None, end: str | bytes | None = None, lock: FenceLike | None = None
+    ) -> Deferred[DeletedRange]:
+        """Delete the keys from ``start`` up to, and without, ``end``, in one revision; one of them may be missing.
+
+        :param lock: a lock without which it is refused.
+        """
+        return Deferred.fromCoroutine(
+            self._engine.call(lambda: operations.delete_range(start=start, end=end, lock=lock))
+        )
+
+    # -- transactions and history ------------------------------------------------------------------------------------
+
+    def transaction(
+        self,
+        *,
+        compare: Sequence[Compare] = (),
+        success: Sequence[TransactionOperation] = (),
+        failure: Sequence[TransactionOperation] = (),
+        lock: FenceLike | None = None,
+    ) -> Deferred[TransactionResult]:
+        """Carry out one of two lists of operations, atomically.
+
+        :param compare: conditions; without any, they hold.
+        :param success: what is done where all of them hold.
+        :param failure: what is done where one does not.
+        :param lock: a lock without which it is refused.
+        """
+        return Deferred.fromCoroutine(
+            self._engine.call(
+                lambda: operations.transaction(
+                    Transaction(compare=compare, success=success, failure=failure), lock=lock
+                )
+            )
+        )
+
+    def compact(self, revision: int) -> Deferred[int]:
+        """Let go of what was before a revision; return the oldest revision that can be read from then on.
+
+        :raises raftkv.errors.Compacted: that was let go already.
+        """
+        return Deferred.fromCoroutine(self._engine.call(lambda: operations.compact(revision)))
+
+    def watch(
+        self,
+        key: str | bytes | None = None,
+        *,
+        prefix: str | bytes | None = None,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
+        from_revision: int | None = None,
+        only: EventType | None = None,
+        previous: bool = True,
+        silence: float = 15.0,
+        max_outage: float | None = 60.0,
+    ) -> Watch:
+        """Watch a key, a prefix or a range (none of them: every key), over as many connections as it takes.
+
+        Every event is told once, in order. It ends when it is closed, or with an error.
+
+        :param from_revision: the first revision to be told; ``None``: what comes once the watch has begun.
+        :param only: ``"put"`` or ``"delete"`` for only such events.
+        :param previous: whether events bear what was there before.
+        :param silence: seconds without any sign of life after which a node is given up for another one.
+        :param max_outage: seconds without any stream after which it fails with
+            :exc:`raftkv.errors.RequestTimeout`; ``None``: never.
+        :raises raftkv.errors.Compacted: (while iterating) events that were not told yet are no longer kept; read
+            the range anew.
+        """
+        return Watch(
+            self._engine,
+            WatchProgram(
+                self._engine,
+                lambda progress: operations.watch(
+                    key=key,
+                    prefix=prefix,
+                    start=start,
+                    end=end,
+                    from_revision=from_revision,
+                    only=only,
+                    previous=previous,
+                    progress_seconds=progress,
+                ),
+                from_revision=from_revision,
+                silence_seconds=silence,
+                patience_seconds=patience(max_outage),
+            ),
+        )
