@@ -27,6 +27,7 @@ from raftkv.errors import KeyNotFound, Outcome, OutcomeUnknown, RaftKVError, Req
 T = TypeVar("T")
 
 _SCHEMES: Final = ("http", "https")
+_ATTEMPTS: Final = 3  # for which there is to be time in a call that has little
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +92,19 @@ class Core:
         :param timeout_seconds: for the whole call; ``None`` is what the client has for all, and what the operation
             waits for on purpose.
         """
+        attempt_seconds = self.policy.attempt_timeout_seconds + operation.wait_seconds
         if timeout_seconds is None:
             timeout_seconds = self.policy.timeout_seconds + operation.wait_seconds
-        return HTTPCall(self, operation, none_if_missing=none_if_missing, timeout_seconds=timeout_seconds, now=now)
+        else:
+            attempt_seconds = min(attempt_seconds, timeout_seconds / _ATTEMPTS)
+        return HTTPCall(
+            self,
+            operation,
+            none_if_missing=none_if_missing,
+            timeout_seconds=timeout_seconds,
+            attempt_timeout_seconds=attempt_seconds,
+            now=now,
+        )
 
 
 def make_core(
@@ -129,7 +140,14 @@ class HTTPCall(Generic[T]):
     """
 
     def __init__(
-        self, core: Core, operation: Operation[T], *, none_if_missing: bool, timeout_seconds: float, now: float
+        self,
+        core: Core,
+        operation: Operation[T],
+        *,
+        none_if_missing: bool,
+        timeout_seconds: float,
+        attempt_timeout_seconds: float,
+        now: float,
     ) -> None:
         self._core = core
         self._operation = operation
@@ -147,7 +165,7 @@ class HTTPCall(Generic[T]):
             prefer_leader=operation.prefer_leader,
             started=now,
             timeout_seconds=timeout_seconds,
-            attempt_timeout_seconds=core.policy.attempt_timeout_seconds + operation.wait_seconds,
+            attempt_timeout_seconds=attempt_timeout_seconds,
         )
         self.deadline = self._retries.deadline
 

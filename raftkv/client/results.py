@@ -17,7 +17,7 @@ CONSISTENCIES: tuple[Consistency, ...] = ("linearizable", "lease", "stale")
 
 
 class ClientClosed(RaftKVError):
-    """The client was closed before this call was sent; nothing came of it."""
+    """The client (or the watch) was closed before this call was sent; nothing came of it."""
 
     code = "closed"
 

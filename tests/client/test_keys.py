@@ -356,6 +356,29 @@ class TroubleTests(FlavouredTestCase):
         self.cluster.close()
         self.assertEqual(self.fails(errors.RequestTimeout, lambda: client.set("k", "v")).outcome, "not_applied")
 
+    def test_cancelled(self) -> None:
+        """Cancelling a call closes the connection that carries it, and nothing more is sent."""
+        if self.driver_class.__name__ == "BlockingDriver":
+            self.skipTest("a blocked thread cannot be cancelled")
+        self.cluster.plan("hang", "PUT /v1/kv/k")
+        before = len(self.cluster._open)
+        call = self.driver.start(lambda: self.client.set("k", "v"))
+        self.cluster.wait_for(lambda: self.cluster.seen[-1].line == "PUT /v1/kv/k")
+        call.cancel()
+        self.cluster.wait_for(lambda: len(self.cluster._open) < before)
+        self.run_call(lambda: self.client.get("k"))
+        self.assertEqual(sum(seen.line == "PUT /v1/kv/k" for seen in self.cluster.seen[4:]), 1)
+
+    def test_many_at_once(self) -> None:
+        """B63: hundreds of calls at once, from threads in the blocking flavour, are each applied once."""
+        client = self.make(max_connections=8)
+        for number in range(40):
+            self.cluster.plan(
+                ("lose request", "lose answer", "cut answer", "no leader")[number % 4], "POST /v1/increment"
+            )
+        calls = [self.driver.start(lambda: client.increment("n")) for _ in range(300)]
+        self.assertEqual(sorted(call.result(20).value for call in calls), list(range(1, 301)))
+
     def test_closed_meanwhile(self) -> None:
         """B66: closing ends what is pending: what was sent may have been applied, what was not was not."""
         client = self.make(max_connections=1)

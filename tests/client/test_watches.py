@@ -6,7 +6,7 @@ import gc
 from typing import Any
 
 from raftkv import errors
-from raftkv.client import Event, Put, Record
+from raftkv.client import ClientClosed, Event, Put, Record
 from tests.client.driving import FlavouredTestCase, in_all_flavours
 
 
@@ -185,6 +185,7 @@ class EndTests(WatchingTestCase):
         self.run_call(watch.close)
         self.assertIsInstance(waiting.exception(10), StopAsyncIteration)
         self.fails(StopAsyncIteration, self.step(watch))
+        self.fails(ClientClosed, watch.next_revision)
         self.streams_end()
 
     def test_end_of_block(self) -> None:
@@ -215,7 +216,8 @@ class EndTests(WatchingTestCase):
         self.run_call(watch.ready)
         waiting = self.driver.start(self.step(watch))
         self.run_call(client.close)
-        self.assertIsInstance(waiting.exception(10), StopAsyncIteration)
+        self.assertIsInstance(waiting.exception(10), ClientClosed)
+        self.fails(ClientClosed, self.step(client.watch()))
         self.streams_end()
 
     def test_cancel(self) -> None:

@@ -25,7 +25,7 @@ from raftkv.client.model import Event
 from raftkv.client.operations import Operation
 from raftkv.client.operations.watching import read_event
 from raftkv.client.programs.engine import Engine
-from raftkv.client.results import UnexpectedAnswer
+from raftkv.client.results import ClientClosed, UnexpectedAnswer
 from raftkv.client.runtime import ExchangeFailed, Signal, Stopped, Stream
 from raftkv.client.sse import Message, MessageParser
 from raftkv.errors import BadRequest, Compacted
@@ -72,6 +72,7 @@ class WatchProgram:
         self._part: list[Event] = []  # of a revision that has not ended
         self._events: deque[Event] = deque()
         self._stop = Signal()
+        self._forget_closing: Callable[[], None] = lambda: None
         self._forget_closing = engine.closing.on_set(self.close)
 
     @property
@@ -80,29 +81,39 @@ class WatchProgram:
         return self._position
 
     async def ready(self) -> int:
-        """Wait until a stream is open; return the revision behind which it tells everything."""
-        while not self._is_resumable and not self._stop.is_set:
+        """Wait until a stream is open; return the revision behind which it tells everything.
+
+        :raises ClientClosed: the watch or the client was closed; else what :meth:`next` raises.
+        """
+        while not self._is_resumable:
+            if self._stop.is_set:
+                raise ClientClosed
             await self._step()
-        if self._position is None or not self._is_resumable:
-            raise StopAsyncIteration
-        return self._position
+        return self._position or 0
 
     async def next(self) -> Event:
         """Return the next event.
 
         :raises StopAsyncIteration: the watch was closed.
+        :raises ClientClosed: the client was closed.
         :raises raftkv.errors.Compacted: events that have not been told are no longer kept.
         :raises raftkv.errors.RequestTimeout: there was no stream for as long as the watch has patience.
         """
         while not self._events:
             if self._stop.is_set:
-                raise StopAsyncIteration
+                raise ClientClosed if self._engine.closing.is_set else StopAsyncIteration
             await self._step()
         return self._events.popleft()
 
     async def next_revision(self) -> tuple[Event, ...]:
-        """Return all events of the next revision; raises what :meth:`next` raises."""
-        events = [await self.next()]
+        """Return all events of the next revision.
+
+        :raises ClientClosed: the watch or the client was closed; else what :meth:`next` raises.
+        """
+        try:
+            events = [await self.next()]
+        except StopAsyncIteration:
+            raise ClientClosed from None
         while not events[-1].is_last:
             events.append(self._events.popleft())  # they came together
         return tuple(events)

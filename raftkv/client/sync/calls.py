@@ -43,6 +43,6 @@ class Calls(KeyCalls, TenureCalls):
         """Give up what is pending, close the connections, leave nothing behind. Closing twice is allowed.
 
         Calls that were never sent fail with :exc:`~raftkv.client.ClientClosed`, writes on their way with
-        :exc:`raftkv.errors.OutcomeUnknown`; watches end, leases and locks count as lost.
+        :exc:`raftkv.errors.OutcomeUnknown`; watches end with the former, leases and locks count as lost.
         """
         return run(self._engine, self._engine.close())
