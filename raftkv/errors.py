@@ -181,6 +181,22 @@ class Compacted(RaftKVError):
         return f"revisions below {self.compact_revision} have been compacted"
 
 
+class Overflow(RaftKVError):
+    """A watch was cut off because its reader was too slow.
+
+    :ivar revision: up to which everything was told; it can be resumed behind that.
+    """
+
+    code = "overflow"
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(revision)
+        self.revision = revision
+
+    def __str__(self) -> str:
+        return f"the watch was read too slowly, and nothing behind revision {self.revision} was told"
+
+
 class FutureRevision(RaftKVError):
     """The revision asked for has not been yet.
 

@@ -72,9 +72,10 @@ class LayeringTests(SynchronousTestCase):
         "membership": {"errors", "interfaces", "raft", "protocols", "config"},
         "server": {
             *("errors", "interfaces", "config", "raft", "kvstore", "persistence", "snapshot", "membership"),
-            *("protocols", "__version__"),
+            *("protocols", "watches", "__version__"),
         },
-        "web": {"errors", "interfaces", "kvstore", "__version__"},
+        "watches": {"errors"},
+        "web": {"errors", "interfaces", "kvstore", "watches", "__version__"},
         "client": {"errors", "protocols", "kvstore", "__version__"},
         "cli": {"errors", "client", "config", "settings", "persistence", "server", "__version__"},
         "daemon": {"errors", "config"},

@@ -123,11 +123,17 @@ class History:
                 return before  # type: ignore[no-any-return]  # the flat list has no types
         raise LookupError(f"revision {revision} did not change {key!r}")
 
-    def changes(self, revision: int) -> list[Change]:
-        """Return what a revision that is kept has changed, in order."""
+    def changes(self, revision: int, start: int = 0, limit: int | None = None) -> list[Change]:
+        """Return what a revision that is kept has changed, in order.
+
+        :param start: how many changes to leave out.
+        :param limit: how many to return at most; ``None`` for all.
+        """
         segment, place = self._place(revision)
         noted = segment[place]
-        slots = noted if type(noted) is list else (segment[place : place + _STRIDE],)
+        slots = noted if type(noted) is list else [segment[place : place + _STRIDE]]
+        if start or (limit is not None and limit < len(slots)):
+            slots = slots[start : None if limit is None else start + limit]
         return [Change(key, record, before if type(before) is tuple else None) for key, record, before in slots]
 
     def changed_keys(self, revision: int) -> Iterator[bytes]:

@@ -211,6 +211,17 @@ class Reader:
         stop = min(from_revision + limit, self._records.revision + 1)
         return [(revision, history.changes(revision)) for revision in range(from_revision, stop)]
 
+    def changes_of(self, revision: int, start: int, limit: int) -> list[Change]:
+        """Return up to ``limit`` of what one revision changed, in order; for revisions that change a lot.
+
+        :param revision: from 1 up to the present one.
+        :param start: how many of its changes to leave out; behind the last one there is nothing.
+        :raises Compacted: that revision is no longer kept.
+        """
+        if revision < self._compact_revision:
+            raise Compacted(self._compact_revision)
+        return self._records.history.changes(revision, start, limit)
+
     def revision_at(self, cluster_time_ms: int) -> int:
         """Return the last revision that is known to have been there at a cluster time, 0 where none is."""
         return self._revision_times.revision_at(cluster_time_ms)

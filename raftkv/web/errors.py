@@ -38,6 +38,7 @@ STATUS_CODES: Final[dict[str, int]] = {
     "not_ready": 503,
     errors.SnapshotFailed.code: 503,
     errors.OutcomeUnknown.code: 503,
+    errors.Overflow.code: 503,
     errors.RequestTimeout.code: 504,
     errors.DiskFull.code: 507,
 }  #: by ``code``, which subclasses share with the class that a caller has to tell apart
@@ -46,6 +47,7 @@ _FACTS: Final[dict[type[errors.RaftKVError], str]] = {
     errors.PreconditionFailed: "mod_revision",
     errors.Compacted: "compact_revision",
     errors.FutureRevision: "revision",
+    errors.Overflow: "revision",
     errors.AnswerNotKept: "revision",
     errors.LockHeld: "token",
     errors.LockNotHeld: "token",

@@ -86,6 +86,9 @@ class FakeKeyValue:
     def state(self) -> Store:
         return Store()
 
+    def watch(self, request: Any, receiver: Any) -> Any:
+        raise NotImplementedError
+
     def commit(self, error: RaftKVError | None = None) -> None:
         """Answer every write: with its key as a result, or with an error."""
         writes, self.writes = self.writes, []
@@ -760,6 +763,7 @@ class ErrorTests(SynchronousTestCase):
             errors.UnsupportedMediaType("no"),
             errors.Overloaded("no"),
             errors.Compacted(9),
+            errors.Overflow(9),
             errors.FutureRevision(9),
             errors.LeaseNotFound(9),
             errors.LockHeld(b"name", 9),
