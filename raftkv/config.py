@@ -92,6 +92,8 @@ class Limits:
     max_leases: int = 100_000
     max_lock_wait_seconds: float = 3600.0
     max_lock_waiters: int = 100_000
+    max_watchers: int = 10_000
+    watch_stall_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -577,6 +579,20 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         field="max_lock_waiters",
         kind=Whole(1, 10_000_000),
         doc="How many may hold locks or wait for them; a further one gets `429 overloaded`.",
+    ),
+    Setting(
+        key="limits.maxWatchers",
+        field="max_watchers",
+        kind=Whole(0, 1_000_000),
+        doc="How many watches may be open on one node, long polls included; a further one gets `429 overloaded`. Each "
+        "has a connection, so `limits.maxConnections` has to be larger.",
+    ),
+    Setting(
+        key="limits.watchStall",
+        field="watch_stall_seconds",
+        kind=Seconds(0.1, 86_400),
+        unit="seconds",
+        doc="Time for which a watch may leave unread what it was told before it is cut off with an `overflow` event.",
     ),
 )
 

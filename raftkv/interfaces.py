@@ -21,6 +21,7 @@ from raftkv.raft.terms import OnDisk, TermRuns
 
 if TYPE_CHECKING:
     from raftkv.kvstore import Store
+    from raftkv.watches import IWatch, WatchReceiver, WatchRequest
 
 Command = tuple[Any, ...]  #: one command of the state machine; ``raftkv.kvstore.commands`` makes them
 Result = tuple[Any, ...]  #: its answer, a tuple that msgpack can carry; the first element is a status
@@ -375,6 +376,9 @@ class IKeyValue(Interface):
         """Return this node's own state, for reads of any kind; call it from ``done`` of a :meth:`barrier`.
 
         Do not keep it: a snapshot that is restored takes its place as a whole."""
+
+    def watch(request: WatchRequest, receiver: WatchReceiver) -> IWatch:
+        """Return a watch of this node's own state, which is then to be begun: ``receiver`` is told what changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

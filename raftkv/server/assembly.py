@@ -56,6 +56,7 @@ from raftkv.server.snapshotter import SnapshotSettings, Snapshotter
 from raftkv.server.statemachine import StateMachine
 from raftkv.server.tickets import Tickets
 from raftkv.server.transfers import SnapshotSink, SnapshotSource
+from raftkv.server.watching import Watches, WatchLimits
 from raftkv.snapshot.files import SnapshotDirectory
 
 TransportFactory = Callable[[Identity, ISnapshotSource, ISnapshotSink, Callable[[], int]], IPeerTransport]
@@ -347,6 +348,13 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         fatal=lambda error: driver.fail(error),
         election_ticks=config.election_ticks,
     )
+    watches = Watches(
+        store=lambda: state_machine.store,
+        barrier=lambda done: replica.barrier("linearizable", done),
+        refusal=fence.refusal,
+        clock=world.clock,
+        limits=WatchLimits(max_watchers=config.limits.max_watchers, stall_seconds=config.limits.watch_stall_seconds),
+    )
     for participant in (promoter, membership, removal, space, fence, resync):
         driver.add_participant(participant)
     driver.add_participant(
@@ -380,9 +388,11 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     )
     driver.deliver_reads_to(reads.resolved)
     state_machine.on_applied(proposals.applied)
+    state_machine.on_applied(watches.applied)
     state_machine.on_restored(proposals.restored)
     state_machine.on_applied(tickets.applied)
     state_machine.on_restored(tickets.restored)
+    state_machine.on_restored(watches.restored)
     state_machine.when_caught_up(driver.wake)
     state_machine.on_restored(lambda index: snapshotter.tidy())
     state_machine.on_noted(fence.note)
@@ -403,6 +413,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         removal=removal,
         fence=fence,
         resync=resync,
+        watches=watches,
         forwarder=forwarder,
         backups=Backups(
             node=node,

@@ -44,6 +44,8 @@ from raftkv.server.resync import Resync
 from raftkv.server.snapshotter import Snapshotter
 from raftkv.server.statemachine import StateMachine
 from raftkv.server.tickets import Tickets
+from raftkv.server.watching import Watches
+from raftkv.watches import IWatch, WatchReceiver, WatchRequest
 
 
 @implementer(IKeyValue, INode)
@@ -73,6 +75,7 @@ class Replica(Service):
         removal: RemovalWatch,
         fence: Fence,
         resync: Resync,
+        watches: Watches,
         forwarder: IForwarder,
         entries: EntriesSource,
         backups: IBackups,
@@ -98,6 +101,7 @@ class Replica(Service):
         self._removal = removal
         self.fence = fence
         self._resync = resync
+        self._watches = watches
         self._forwarder = forwarder
         self._entries = entries
         self._recovered_snapshot = recovered_snapshot
@@ -129,6 +133,7 @@ class Replica(Service):
         self._tickets.refuse()
         finished = self._proposals.refuse()
         self._reads.refuse()
+        self._watches.refuse()
         self._membership.stop()
         self.fence.stop()
         if self.driver.failure is None:
@@ -150,6 +155,7 @@ class Replica(Service):
         self._proposals.abandon()
         self._tickets.interrupt("the node stopped")
         self._reads.refuse()
+        self._watches.refuse()
         self.state_machine.stop()
         self.snapshotter.give_up()
 
@@ -195,12 +201,14 @@ class Replica(Service):
         self._proposals.abandon(Removed)
         self._tickets.interrupt("the node was removed from the cluster")
         self._reads.refuse(Removed)
+        self._watches.refuse(Removed)
 
     def interrupt(self, reason: type[RaftKVError]) -> None:
         """Answer everybody who waits: what would be read here, or computed, is not to be trusted."""
         self._proposals.interrupt(reason)
         self._reads.interrupt(reason)
         self._tickets.interrupt("the node had to stop serving")
+        self._watches.interrupt(reason)
         if not issubclass(reason, DigestTie):
             self.snapshotter.cancel()
 
@@ -272,6 +280,10 @@ class Replica(Service):
     def state(self) -> Store:
         """See :class:`IKeyValue`."""
         return self.state_machine.store
+
+    def watch(self, request: WatchRequest, receiver: WatchReceiver) -> IWatch:
+        """See :class:`IKeyValue`."""
+        return self._watches.open(request, receiver)
 
     # -- how are you ---------------------------------------------------------------------------------------------
 
@@ -456,6 +468,10 @@ class Replica(Service):
             "messages_sent": self.driver.messages_sent,
             "messages_received": self.driver.messages_received,
             "leaders_gone": self.driver.leaders_gone,
+            "watches_begun": self._watches.begun,
+            "watches_compacted": self._watches.compacted_watches,
+            "watches_overflowed": self._watches.overflowed,
+            "watch_events": self._watches.told_events,
             "snapshots_taken": self.snapshotter.taken,
             "snapshots_failed": self.snapshotter.failed,
             **(self.archiver.counters() if self.archiver is not None else {}),

@@ -14,6 +14,7 @@ from raftkv.interfaces import Command, Consistency, IKeyValue, INode, Leadership
 from raftkv.kvstore import Store
 from raftkv.protocols.repairs import LOG_ENTRIES
 from raftkv.server.backups import NoBackups
+from raftkv.watches import IWatch, WatchReceiver, WatchRequest
 
 _CALLS: Final = (
     "change_members",
@@ -37,6 +38,29 @@ class NotBegun(NoLeader):
 
     def __str__(self) -> str:
         return f"the node has not begun yet: {self.reason}"
+
+
+class _RefusedWatch:
+    """A watch that never begins."""
+
+    told_revision = 0
+
+    def __init__(self, receiver: WatchReceiver, refusal: Callable[[], RaftKVError]) -> None:
+        self._receiver = receiver
+        self._refusal = refusal
+
+    def begin(self) -> None:
+        """See :class:`raftkv.watches.IWatch`."""
+        self._receiver.ended(self._refusal())
+
+    def cancel(self) -> None:
+        """Nothing to do; likewise the others."""
+
+    def go_on(self) -> None:
+        """See :meth:`cancel`."""
+
+    def ask_progress(self) -> None:
+        """See :meth:`cancel`."""
 
 
 @implementer(IKeyValue, INode)
@@ -106,6 +130,10 @@ class Waiting:
     def state(self) -> Store:
         """See :class:`IKeyValue`; never called, as no barrier is passed."""
         return self._nothing
+
+    def watch(self, request: WatchRequest, receiver: WatchReceiver) -> IWatch:
+        """See :class:`IKeyValue`."""
+        return _RefusedWatch(receiver, self._refusal)
 
     def leadership(self) -> Leadership:
         """See :class:`INode`."""

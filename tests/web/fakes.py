@@ -14,6 +14,7 @@ from raftkv.kvstore import Store
 from raftkv.kvstore.commands import expire, pack_batch
 from raftkv.raft.messages import Entry, EntryKind
 from raftkv.server.tickets import Tickets
+from raftkv.watches import IWatch, WatchReceiver, WatchRequest
 
 
 @implementer(IKeyValue)
@@ -48,6 +49,7 @@ class FakeKeyValue:
             seconds=lambda: self.now_seconds,
             patience_seconds=5.0,
         )
+        self.watches: Any = None
 
     def write(
         self,
@@ -115,6 +117,9 @@ class FakeKeyValue:
 
     def state(self) -> Store:
         return self.store
+
+    def watch(self, request: WatchRequest, receiver: WatchReceiver) -> IWatch:
+        raise NotImplementedError  # tests.web.watched puts real ones in its place
 
     def _call(self, call: Callable[[], None]) -> None:
         if self.holds:
