@@ -42,6 +42,7 @@ from raftkv.web.snapshots import SnapshotOperations
 from raftkv.web.streaming import OpenBodies, Streamed
 from raftkv.web.tokens import ContinueTokens
 from raftkv.web.transactions import TransactionOperations
+from raftkv.web.watching import WatchOperations
 
 if TYPE_CHECKING:
     from klein._app import KleinRenderable
@@ -93,6 +94,7 @@ class Api:
                 leases=LeaseOperations(access, tokens),
                 locks=LockOperations(access, tokens),
                 elections=ElectionOperations(access),
+                watches=WatchOperations(key_value, settings),
                 node=NodeOperations(node, registry),
                 members=MemberOperations(node),
                 snapshots=SnapshotOperations(backups),

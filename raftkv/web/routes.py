@@ -20,6 +20,7 @@ from raftkv.web.queries import Parameters
 from raftkv.web.ranges import RangeOperations
 from raftkv.web.snapshots import SnapshotOperations
 from raftkv.web.transactions import TransactionOperations
+from raftkv.web.watching import SPAN_PARAMETERS, WATCH_PARAMETERS, WatchOperations
 
 Serve = Callable[[Exchange, Parameters], None]
 
@@ -81,6 +82,7 @@ class Operations:
     leases: LeaseOperations
     locks: LockOperations
     elections: ElectionOperations
+    watches: WatchOperations
     node: NodeOperations
     members: MemberOperations
     snapshots: SnapshotOperations
@@ -94,6 +96,7 @@ def declare_routes(served: Operations) -> tuple[Route, ...]:
         *_lease_routes(served.leases),
         *_lock_routes(served.locks),
         *_election_routes(served.elections),
+        *_watch_routes(served.watches),
         *_node_routes(served.node),
         *_member_routes(served.members),
         *_snapshot_routes(served.snapshots),
@@ -215,6 +218,26 @@ def _election_routes(elections: ElectionOperations) -> tuple[Route, ...]:
                 b"POST": Operation(serve=elections.campaign, summary="Campaign, until elected", body="json"),
                 b"PUT": Operation(serve=elections.proclaim, summary="Show another value", query=_TOKEN, body="json"),
                 b"DELETE": Operation(serve=elections.resign, summary="Resign", query=_TOKEN),
+            },
+        ),
+    )
+
+
+def _watch_routes(watches: WatchOperations) -> tuple[Route, ...]:
+    return (
+        Route(
+            template="/v1/watch",
+            fast=True,
+            operations={
+                b"GET": Operation(
+                    serve=watches.watch, summary="Be told what changes", query=SPAN_PARAMETERS | WATCH_PARAMETERS
+                )
+            },
+        ),
+        Route(
+            template="/v1/elections/{name}/observe",
+            operations={
+                b"GET": Operation(serve=watches.observe, summary="Be told who is elected", query=WATCH_PARAMETERS)
             },
         ),
     )

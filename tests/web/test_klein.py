@@ -74,7 +74,7 @@ class ResourceTests(SynchronousTestCase):
         """Each route says what it takes, and those that are asked often have the fast lane."""
         self.assertEqual(
             [route.template for route in self.api.routes if route.fast],
-            ["/get", "/set", "/delete", "/v1/kv/{key}", "/v1/increment", "/v1/kv", "/v1/txn"],
+            ["/get", "/set", "/delete", "/v1/kv/{key}", "/v1/increment", "/v1/kv", "/v1/txn", "/v1/watch"],
         )
         for route in self.api.routes:
             for operation in route.operations.values():
