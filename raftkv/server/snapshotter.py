@@ -13,7 +13,6 @@ from functools import partial
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -24,9 +23,10 @@ from raftkv.persistence.calls import BlockingCalls
 from raftkv.raft.messages import SnapshotMeta
 from raftkv.raft.node import RaftNode
 from raftkv.server.chores import Chores
+from raftkv.server.rota import Rota
 from raftkv.server.statemachine import StateMachine
 from raftkv.snapshot.files import SnapshotDirectory
-from raftkv.snapshot.policy import compaction_index, first_look_seconds, snapshot_is_due
+from raftkv.snapshot.policy import compaction_index, snapshot_is_due
 from raftkv.snapshot.reading import SnapshotInfo
 from raftkv.snapshot.restoring import SnapshotRestorer
 from raftkv.snapshot.slices import SliceSettings
@@ -102,9 +102,8 @@ class Snapshotter(Service):
         self._compacted_index = 0  # of the log on the disk; in memory it may follow a little later
         self._taker = SnapshotTaker(clock, calls, directory, slices or SliceSettings())
         self._restorer = SnapshotRestorer(clock, calls, directory, slices or SliceSettings())
-        self._looking = LoopingCall(self.look)
-        self._looking.clock = clock
-        self._first_look: IDelayedCall | None = None
+        self._rota = Rota(node=node, seconds=clock.seconds, interval_seconds=settings.interval_seconds)
+        self._next_look: IDelayedCall | None = None
         self._chores = Chores(clock)
         self._given_up = False
         self._waiting: tuple[Deferred[None], IDelayedCall] | None = None  # for our own disk, with a state captured
@@ -113,15 +112,23 @@ class Snapshotter(Service):
     # -- life ----------------------------------------------------------------------------------------------------
 
     def startService(self) -> None:
-        """Start to look, at a moment that differs from node to node, so that not all take theirs at once."""
+        """Start to look, once in each interval, when it is this node's turn."""
         super().startService()
         self._calls.start()
-        delay = first_look_seconds(node_id=self._node.node_id, interval_seconds=self._settings.interval_seconds)
-        self._first_look = self._clock.callLater(delay, self._start_looking)
+        self._look_later()
 
-    def _start_looking(self) -> None:
-        self._first_look = None
-        self._looking.start(self._settings.interval_seconds).addErrback(self._disk_failed)
+    def _look_later(self) -> None:
+        wait = self._rota.seconds_until_turn(self._state_machine().store.cluster_time_ms)
+        self._next_look = self._clock.callLater(wait, self._look_again)
+
+    def _look_again(self) -> None:
+        self._next_look = None
+        try:
+            self.look()
+        except Exception as error:
+            self._fatal(error)
+        else:
+            self._look_later()
 
     def stopService(self) -> Deferred[None]:
         """Give up a snapshot that is being taken; fires once nothing runs any more."""
@@ -138,11 +145,9 @@ class Snapshotter(Service):
         For a stop, and at once when the node has failed: what its state holds then is in no log, and must not survive.
         """
         self._given_up = True
-        if self._first_look is not None:
-            self._first_look.cancel()
-            self._first_look = None
-        if self._looking.running:
-            self._looking.stop()
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
         self._chores.stop()
         self._stop_waiting()
         return self._taker.cancel()
@@ -150,7 +155,7 @@ class Snapshotter(Service):
     # -- taking --------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Take a snapshot if one is due."""
+        """Take a snapshot if one is due, and it is this node's turn."""
         state_machine = self._state_machine()
         if self._given_up or self.is_busy or state_machine.is_restoring or not self._is_trusted():
             return
@@ -160,7 +165,7 @@ class Snapshotter(Service):
             stable_applied_index=min(state_machine.store.applied_index, self._node.stable_index),
             snapshot_index=self._node.snapshot_index,
         )
-        if due:
+        if self._rota.may_take(state_machine.store.cluster_time_ms, is_due=due):
             self._take_quietly()
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
 
 
 def snapshot_is_due(*, log_bytes: int, threshold_bytes: int, stable_applied_index: int, snapshot_index: int) -> bool:
@@ -31,12 +32,33 @@ def compaction_index(*, snapshot_index: int, previous_snapshot_index: int | None
     return max(0, index)
 
 
-def first_look_seconds(*, node_id: str, interval_seconds: float) -> float:
-    """Return how long after its start a node first looks whether a snapshot is due.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """The share of each interval that a member has for its snapshots.
 
-    It differs from node to node, so that the members of a cluster do not all take theirs at once.
-
-    :return: between half an interval and a whole one.
+    :ivar place: of the member, from 0; the leader's is the last one.
+    :ivar count: how many members there are.
     """
-    number = int.from_bytes(hashlib.blake2b(node_id.encode(), digest_size=4).digest(), "big")
-    return interval_seconds * (0.5 + number / 2**33)
+
+    place: int
+    count: int
+
+    def is_now(self, *, now_seconds: float, interval_seconds: float) -> bool:
+        """Tell whether a moment of the cluster's time lies in the turn."""
+        return int(now_seconds % interval_seconds / interval_seconds * self.count) == self.place
+
+    def seconds_until(self, *, now_seconds: float, interval_seconds: float) -> float:
+        """Return how long it is until the turn begins (anew): more than nothing, and no more than an interval."""
+        begin = interval_seconds * self.place / self.count
+        return (begin - now_seconds) % interval_seconds or interval_seconds
+
+
+def turn_of(node_id: str, *, members: Collection[str], leader: str | None) -> Turn:
+    """Return a member's turn: they follow each other by name, and the leader comes last.
+
+    A node that is no member has a turn of its own.
+    """
+    if node_id not in members:
+        return Turn(place=0, count=1)
+    order = sorted(members, key=lambda name: (name == leader, name))
+    return Turn(place=order.index(node_id), count=len(order))

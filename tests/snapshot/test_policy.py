@@ -1,10 +1,10 @@
-"""When a snapshot is due, and what of the log may go."""
+"""When a snapshot is due, whose turn it is, and what of the log may go."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.snapshot.policy import compaction_index, first_look_seconds, snapshot_is_due
+from raftkv.snapshot.policy import Turn, compaction_index, snapshot_is_due, turn_of
 
 
 class PolicyTests(SynchronousTestCase):
@@ -32,9 +32,29 @@ class PolicyTests(SynchronousTestCase):
             )
             self.assertEqual(found, index)
 
-    def test_staggered(self) -> None:
-        """Nodes first look at different times within an interval, always the same ones."""
-        looks = [first_look_seconds(node_id=f"node{number}", interval_seconds=30) for number in range(5)]
-        self.assertEqual(len(set(looks)), 5)
-        self.assertTrue(all(15 <= look < 30 for look in looks))
-        self.assertEqual(looks[0], first_look_seconds(node_id="node0", interval_seconds=30))
+
+class TurnTests(SynchronousTestCase):
+    """Who takes one when."""
+
+    def test_order(self) -> None:
+        """The turns go by name, and the leader's is the last one, whoever it is; all nodes find the same."""
+        members = {"c", "a", "b"}
+        for leader, order in (("a", "bca"), ("c", "abc"), (None, "abc"), ("x", "abc")):
+            found = {turn_of(name, members=members, leader=leader).place: name for name in members}
+            self.assertEqual("".join(name for _, name in sorted(found.items())), order)
+        self.assertEqual(turn_of("x", members=members, leader="a"), Turn(place=0, count=1))
+
+    def test_each_moment_is_one_turn(self) -> None:
+        """At each moment it is the turn of exactly one member, and each has its turn once in an interval."""
+        turns = [Turn(place=place, count=3) for place in range(3)]
+        seen = []
+        for moment in range(60):
+            (whose,) = [turn.place for turn in turns if turn.is_now(now_seconds=moment + 0.5, interval_seconds=30.0)]
+            seen.append(whose)
+        self.assertEqual(seen, [0] * 10 + [1] * 10 + [2] * 10 + [0] * 10 + [1] * 10 + [2] * 10)
+
+    def test_wait(self) -> None:
+        """The wait ends when a turn begins; within a turn it is that for the next one."""
+        turn = Turn(place=1, count=3)
+        for now, wait in ((0, 10), (9.5, 0.5), (10, 30), (12, 28), (29, 11), (3000, 10)):
+            self.assertAlmostEqual(turn.seconds_until(now_seconds=now, interval_seconds=30.0), wait)
