@@ -11,6 +11,10 @@ from raftkv.errors import NoRoom, StorageError
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+class NoRoomForFile(NoRoom):
+    """There is no room for a new file. Nothing of it is left, and nothing else is in doubt."""
+
+
 class storage_errors:
     """A ``with`` block in which an :exc:`OSError` becomes a :exc:`~raftkv.errors.StorageError`.
 

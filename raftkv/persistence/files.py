@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from raftkv.errors import NoRoom
 from raftkv.interfaces import IDisk
-from raftkv.persistence.faults import storage_errors
+from raftkv.persistence.faults import NoRoomForFile, storage_errors
 
 TEMPORARY_SUFFIX = ".tmp"  #: such files are leftovers of a crash wherever they are met at start
 
@@ -27,17 +28,26 @@ def read_whole(disk: IDisk, name: str) -> bytes:
 def write_whole(disk: IDisk, name: str, data: bytes) -> None:
     """Make a file appear, or replace it, with this content.
 
+    :raises raftkv.persistence.faults.NoRoomForFile: there is no room for it.
     :raises raftkv.errors.StorageError: it cannot be written.
     """
     temporary = name + TEMPORARY_SUFFIX
-    with storage_errors("write", f"{disk.root}/{name}"):
+    path = f"{disk.root}/{name}"
+    with storage_errors("write", path):
         file = disk.open(temporary, create=True)
+    try:
         try:
-            file.truncate(0)
-            file.write_at(0, data)
+            with storage_errors("write", path):
+                file.truncate(0)
+                file.write_at(0, data)
+        except NoRoom as error:
+            disk.remove(temporary)
+            raise NoRoomForFile(error.operation, error.path, error.reason) from error
+        with storage_errors("write", path):
             file.sync()
-        finally:
-            file.close()
+    finally:
+        file.close()
+    with storage_errors("write", path):
         disk.rename(temporary, name)
         disk.sync_folder(os.path.dirname(name))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from raftkv.errors import DamagedLog, InvariantViolation, NoRoom, StorageError
 from raftkv.interfaces import IDisk, IFile
-from raftkv.persistence.faults import storage_errors
+from raftkv.persistence.faults import NoRoomForFile, storage_errors
 from raftkv.persistence.files import TEMPORARY_SUFFIX, read_whole, remove_temporary_files
 from raftkv.persistence.loading import STRETCH_BYTES, LoadedLog
 from raftkv.persistence.reading import EntryMap, EntryReader
@@ -77,10 +77,6 @@ class _Segment:
 
     def __post_init__(self) -> None:
         self.file = f"{LOG_FOLDER}/{segment_name(self.sequence)}"
-
-
-class NoRoomForFile(NoRoom):
-    """There is no room for a new file. Nothing of it is left, and nothing else is in doubt."""
 
 
 @dataclass(frozen=True, slots=True)

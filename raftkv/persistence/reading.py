@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from raftkv.errors import CorruptData
+from raftkv.errors import DamagedLog
 from raftkv.interfaces import IDisk
 from raftkv.persistence.faults import storage_errors
 from raftkv.persistence.record import Record, RecordType, decode_header, payload_checks_out
@@ -108,7 +108,8 @@ class EntryReader:
 
         :return: nothing where the first of them is not in the log (any more).
         :raises raftkv.errors.StorageError: the disk does not give them back.
-        :raises raftkv.errors.CorruptData: what it gives back was never written.
+        :raises raftkv.errors.DamagedLog: what it gives back was never written. The next start finds the same damage,
+            and has it repaired.
         """
         found: list[Entry] = []
         room = max_bytes
@@ -161,6 +162,7 @@ class EntryReader:
             raise self._damage(stretch, record.start)
         return Entry(index=record.index, term=record.term, kind=_KINDS[record.kind], payload=payload)
 
-    def _damage(self, stretch: Stretch, offset: int) -> CorruptData:
+    def _damage(self, stretch: Stretch, offset: int) -> DamagedLog:
         path = f"{self._disk.root}/{stretch.segment}"
-        return CorruptData(path, stretch.start + offset, "a record that had been written does not check out any more")
+        what = "a record that had been written does not check out any more; a start asks the other members for it"
+        return DamagedLog(path, stretch.start + offset, what)

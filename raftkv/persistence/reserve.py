@@ -10,13 +10,16 @@ Everything here blocks, and may be called by any thread.
 from __future__ import annotations
 
 import threading
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from raftkv.errors import NoRoom
 from raftkv.interfaces import IDisk
-from raftkv.persistence.faults import storage_errors
+from raftkv.persistence.faults import NoRoomForFile, storage_errors
 
 RESERVE_FILE: Final = "reserve"
+
+T = TypeVar("T")
 
 
 class Reserve:
@@ -61,6 +64,18 @@ class Reserve:
         with self._lock:
             self._is_whole = not self.size_bytes
             return self._remove()
+
+    def make_room_for(self, write: Callable[[], T]) -> T:
+        """Write a short file as a whole, if need be with what is kept in reserve.
+
+        :param write: leaves nothing where it finds no room, as :func:`~raftkv.persistence.files.write_whole` does.
+        """
+        try:
+            return write()
+        except NoRoomForFile:
+            if not self.release():
+                raise
+        return write()
 
     def _present_bytes(self) -> int:
         if not self._disk.exists(RESERVE_FILE):

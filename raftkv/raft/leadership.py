@@ -63,11 +63,18 @@ class Leadership:
 
     @property
     def lacks_room(self) -> bool:
-        """Whether nothing is taken that needs room: our own disk is full, or those of too many voters (B50)."""
-        return self._state.room.level is Room.NONE or self.replication.lacks_room
+        """Whether nothing is taken that needs room: our own disk is full, or those of too many voters (B50).
+
+        Where somebody else may lead instead, what needs room waits for that one.
+        """
+        is_full = self._state.room.level is Room.NONE
+        waits = self.transferring_to is not None or self._roomier_successor() is not None
+        return (is_full and not waits) or self.replication.lacks_room
 
     def propose(self, payload: bytes, *, needs_room: bool) -> Entry:
         """Append a client's entry; it is sent with the next ``Ready``."""
+        if needs_room and self._state.room.level is Room.NONE:
+            self._yields_to_room()
         self._refuse_while_transferring()
         if not self._state.configuration.is_voter(self._state.node_id):
             # We step down as soon as that configuration is committed, and what came behind it would be left to chance.
@@ -301,14 +308,15 @@ class Leadership:
         Only to one that has said so: leadership does not go round where all disks are full, and those who serve reads
         at least go on. One attempt at each level, lest one that cannot catch up keep us from our work for ever.
         """
-        level = self._state.room.level
-        if level <= self._yielded_at or self.transferring_to is not None:
-            return
-        successor = self._best_successor(roomier_than=level)
+        successor = self._roomier_successor() if self.transferring_to is None else None
         if successor is not None:
-            self._yielded_at = level
+            self._yielded_at = self._state.room.level
             self._state.events.append(f"there is more room on the disk of {successor}, which is to lead")
             self.transfer(successor)
+
+    def _roomier_successor(self) -> str | None:
+        level = self._state.room.level
+        return self._best_successor(roomier_than=level) if level > self._yielded_at else None
 
     def last_words(self) -> tuple[Message, ...]:
         """Return what lets another lead without waiting for an election timeout: this server dies.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from raftkv.config import NodeConfig
@@ -168,6 +169,9 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
     )
     calls = BlockingCalls(world.snapshot_worker)
 
+    def write_short(write: Callable[[], None]) -> Deferred[None]:
+        return calls.run(partial(reserve.make_room_for, write))
+
     def is_wanted(snapshot: SnapshotMeta) -> bool:
         return snapshot.index > node.commit_index or resync.wants(snapshot)
 
@@ -302,7 +306,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         directory=directory,
         forwarder=forwarder,
         first_index=joined.configuration_index if joined is not None else 0,
-        store=lambda index: calls.run(partial(store_removed, world.disk, _removal_note(identity, index))),
+        store=lambda index: write_short(partial(store_removed, world.disk, _removal_note(identity, index))),
         removed=lambda: replica.retire(),
         fatal=lambda error: driver.fail(error),
         election_ticks=config.election_ticks,
@@ -325,7 +329,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         forwarder=forwarder,
         applied_index=lambda: state_machine.store.applied_index,
         interrupt=lambda reason: replica.interrupt(reason),
-        store=lambda index: calls.run(partial(store_fence, world.disk, index)),
+        store=lambda index: write_short(partial(store_fence, world.disk, index)),
         erase=lambda: calls.run(partial(remove_fence, world.disk)),
         checkpoint=proposals.checkpoint,
         wake=driver.wake,

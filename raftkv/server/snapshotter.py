@@ -327,9 +327,11 @@ class Snapshotter(Service):
         self._calls.run(self._directory.list).addCallback(self._cut_log).addErrback(self._disk_failed)
 
     def _cut_log(self, snapshots: Sequence[SnapshotInfo]) -> None:
-        if not self.running or not snapshots or not self._is_trusted():
+        if not self.running or not self._is_trusted():
             return
-        is_short = self._node.disk_is_full or self._lacked_room
+        self._is_lean = is_short = self._node.disk_is_full or self._lacked_room
+        if not snapshots:
+            return
         kept = 1 if is_short else self._settings.max_snapshots
         keeps_several = kept > 1
         previous = (snapshots[1].meta.index if len(snapshots) > 1 else 0) if keeps_several else None
@@ -339,7 +341,6 @@ class Snapshotter(Service):
             trailing_entries=0 if is_short else self._settings.trailing_entries,
         )
         index = self._may_forget(index)
-        self._is_lean = is_short
         if index >= self._node.first_index:
             self._compacted_index = max(self._compacted_index, index)
             self._storage.compact(index)

@@ -13,7 +13,7 @@ from typing import Final
 from raftkv.persistence.meta import load_meta
 from raftkv.persistence.segment import log_identity
 from raftkv.persistence.survey import Slot, survey_log
-from raftkv.testing.cluster import SimulatedCluster
+from raftkv.testing.cluster import ClusterSettings, SimulatedCluster
 from raftkv.testing.disk import MemoryDisk
 
 #: Entries that a log keeps behind a snapshot from which on nobody compacts what another one may have lost.
@@ -82,12 +82,44 @@ def spoil_entry(cluster: SimulatedCluster, name: str, chance: random.Random) -> 
     ]
     if len(lawful) < 2:
         return 0
-    slot = chance.choice(lawful[:-1])  # the last one may be in the last batch
+    return _spoil(cluster, name, chance.choice(lawful[:-1]), chance)  # the last one may be in the last batch
+
+
+def spoil_in_service(cluster: SimulatedCluster, name: str, chance: random.Random, spared: set[int]) -> int:
+    """Let a bit flip in an entry of the log of a node that runs, if possible in one that it may have to read back.
+
+    :param spared: entries that have rotted somewhere else: of each at least one sound copy must be left.
+    :return: how many there were; 0 where nobody else has any that could be spoiled, or the node does not run.
+    """
+    if not cluster.nodes[name].is_running or not cluster.excuses.may_spoil(name):
+        return 0
+    own, *others = (_readable(cluster, each) for each in sorted(cluster.names, key=lambda each: each != name))
+    lawful = [
+        slot
+        for index, slot in list(own.items())[:-1]
+        if slot.length > 0
+        and index not in spared
+        and any(index in other and other[index].term == slot.term for other in others)
+    ]
+    wanted = [slot for slot in lawful if not all(slot.index in other for other in others)] or lawful
+    if not wanted:
+        return 0
+    slot = chance.choice(wanted)
+    spared.add(slot.index)
+    return _spoil(cluster, name, slot, chance)
+
+
+def _spoil(cluster: SimulatedCluster, name: str, slot: Slot, chance: random.Random) -> int:
     cluster.excuses.spoiled.add(name)
     offset = slot.offset + chance.randrange(slot.length)
     cluster.trace.note(f"spoil {name} {slot.file} {offset} entry {slot.index}")
     cluster.nodes[name].disk.flip_bit(slot.file, offset, chance.randrange(8))
     return 1
+
+
+def keeps_all(settings: ClusterSettings) -> bool:
+    """Tell whether logs stay whole, for as long as a run lasts: a node whose disk is full cuts its own."""
+    return settings.trailing_entries >= KEEPS_ALL and not settings.disk_reserve_bytes
 
 
 def _readable(cluster: SimulatedCluster, name: str) -> dict[int, Slot]:

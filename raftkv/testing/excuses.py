@@ -26,6 +26,7 @@ _COUNTED: Final = (
     "snapshots set aside",
     "damaged logs",
     "repaired logs",
+    "rotten records met in service",
 )
 
 
@@ -37,7 +38,8 @@ def can_be_borne(operation: str, file: str, code: int) -> bool:
     is_snapshot = file.startswith("snapshots/") and file.endswith((".tmp", ".partial"))
     if is_snapshot and operation in ("create", "truncate", "write", "sync", "read"):
         return True
-    return code == errno.ENOSPC and operation == "allocate" and (file == RESERVE_FILE or file.endswith(".tmp"))
+    takes_room = operation in ("allocate", "write") and (file == RESERVE_FILE or file.endswith(".tmp"))
+    return code == errno.ENOSPC and takes_room
 
 
 class Excuses:
@@ -85,6 +87,9 @@ class Excuses:
 
         :param disk_errors: how many errors the disk raised in this life of the node.
         """
+        if isinstance(error, DamagedLog) and (name in self.spoiled or name in self.rotten):
+            self.counts["rotten records met in service"] += 1
+            return True
         if isinstance(error, CorruptData):
             if name not in self.rotten:
                 return False

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from raftkv.testing.cluster import SimulatedCluster
-from raftkv.testing.diskfaults import KEEPS_ALL, fill_up, flip_bits, refuse_operations, spoil_entry
+from raftkv.testing.diskfaults import fill_up, flip_bits, keeps_all, refuse_operations, spoil_entry
 from raftkv.testing.network import NetworkSettings
 from raftkv.testing.trouble import DrawnTrouble
 
@@ -369,7 +369,7 @@ class Faults(DrawnTrouble):
             return
         if cluster.excuses.may_rot(name, cluster.settings.nodes):
             flip, what = flip_bits, "bits flipped"
-        elif cluster.settings.trailing_entries >= KEEPS_ALL and cluster.excuses.may_spoil(name):
+        elif keeps_all(cluster.settings) and cluster.excuses.may_spoil(name):
             flip, what = spoil_entry, "entries spoiled"
         else:
             return

@@ -32,6 +32,7 @@ from raftkv.testing.history import History, OperationOutcome
 from raftkv.testing.judging import judge, judge_states
 from raftkv.testing.losses import Losses, draw_losses
 from raftkv.testing.queries import Query, is_of_the_past
+from raftkv.testing.scarcity import Scarcity, draw_scarcity, with_reserve
 from raftkv.testing.succession import Succession
 from raftkv.testing.workload import Workload, WorkloadSettings
 
@@ -118,13 +119,15 @@ class Simulation:
         # Who has lost its disk has no say in which state is right, so that a wrong one might not be outvoted.
         members_change = bool(churn.weights or losses.pause_seconds)
         note_interval, corruption = draw_corruption(corrupting, members_change=members_change)
+        depriving = random.Random(f"raftkv scarcity {seed}")
+        scarcity = draw_scarcity(depriving, states_change=note_interval > 0, members_change=members_change)
         self.seed = seed
         self.story_seconds = STORY_SECONDS if excerpt.seconds is None else excerpt.seconds
         self.cluster = SimulatedCluster(
             settings=draw_notes(
                 note_interval,
                 replace(
-                    draw_leases(of_reads, draw_cluster(chance)),
+                    with_reserve(draw_leases(of_reads, draw_cluster(chance)), scarcity),
                     spares=spares,
                     asks_first=losses.asks_first,
                     log_cache_bytes=draw_cache(random.Random(f"raftkv cache {seed}")),
@@ -170,6 +173,7 @@ class Simulation:
             self.cluster, random=losing, settings=losses, burst=self.workload.burst, without=excerpt.without
         )
         self.corruption = Corruption(self.cluster, random=corrupting, settings=corruption, without=excerpt.without)
+        self.scarcity = Scarcity(self.cluster, random=depriving, settings=scarcity, without=excerpt.without)
         self._observer = _LoggedFailures(alarms_count=not corruption.pause_seconds)
 
     def run(self) -> Outcome:
@@ -193,8 +197,10 @@ class Simulation:
         self.faults.start()
         self.churn.start()
         self.corruption.start()
+        self.scarcity.start()
         cluster.clock.run_until(self.story_seconds)
         self.losses.end()
+        self.scarcity.end()
         self.faults.end_all()
         self.churn.end()
         self.corruption.end()
@@ -299,7 +305,7 @@ class Simulation:
             raft, life = node.raft, node.life
             if node.name in self.cluster.excuses.out:
                 continue
-            if raft is None or life is None or life.replica is None:
+            if raft is None or life is None or life.replica is None or raft.disk_lacks_room:
                 return False
             if (raft.leader, raft.current_term, raft.last_index) != (leader, first.current_term, first.last_index):
                 return False
@@ -370,13 +376,25 @@ class Simulation:
             terms=len(cluster.checkers.leaders),
             entries=len(cluster.checkers.committed),
             operations={**count_operations(self.history), **self.judged},
-            faults={**self.faults.counts, **self.churn.counts, **self.losses.counts, **self.corruption.counts},
+            faults={
+                **self.faults.counts,
+                **self.churn.counts,
+                **self.losses.counts,
+                **self.corruption.counts,
+                **self.scarcity.counts,
+            },
             network=dict(cluster.network.counts),
             disks=count_disks(cluster),
             situations=frozenset(cluster.coverage.situations),
             steps=frozenset(cluster.coverage.steps),
             story=sorted(
-                [*self.faults.story, *self.churn.story, *self.losses.story, *self.corruption.story],
+                [
+                    *self.faults.story,
+                    *self.churn.story,
+                    *self.losses.story,
+                    *self.corruption.story,
+                    *self.scarcity.story,
+                ],
                 key=lambda event: event[1],
             ),
             lines=cluster.trace.lines,

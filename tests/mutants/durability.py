@@ -442,8 +442,8 @@ MUTANTS = (
         edits=(
             Edit(
                 FILES,
-                "            file.write_at(0, data)\n            file.sync()\n",
-                "            file.write_at(0, data)\n",
+                "            file.sync()\n    finally:\n",
+                "            pass\n    finally:\n",
             ),
         ),
         hints=("tests.persistence.test_directory", *CRASHES),

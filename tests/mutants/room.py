@@ -30,7 +30,7 @@ MUTANTS = (
         name="keeps-leading-without-room",
         rule="A leader whose disk is nearly full hands over while it can.",
         reference="B50",
-        edits=(Edit(LEADERSHIP, "        self._yields_to_room()\n", ""),),
+        edits=(Edit(LEADERSHIP, "        self._yields_to_room()\n        self._quorum", "        self._quorum"),),
         hints=CORE,
     ),
     Mutant(
@@ -69,14 +69,17 @@ MUTANTS = (
         hints=CORE,
     ),
     Mutant(
+        name="refused-though-another-may-lead",
+        rule="Where somebody with room may lead instead, what needs room waits for that one.",
+        reference="our design",
+        edits=(Edit(LEADERSHIP, "return (is_full and not waits) or", "return is_full or"),),
+        hints=CORE,
+    ),
+    Mutant(
         name="own-full-disk-ignored",
         rule="A leader whose own disk is full takes no write that needs room.",
         reference="B50",
-        edits=(
-            Edit(
-                LEADERSHIP, "return self._state.room.level is Room.NONE or self.replication", "return self.replication"
-            ),
-        ),
+        edits=(Edit(LEADERSHIP, "return (is_full and not waits) or self.replication", "return self.replication"),),
         hints=CORE,
     ),
     Mutant(

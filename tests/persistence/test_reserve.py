@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import NoRoom, StorageError
 from raftkv.persistence.disk import LocalDisk
+from raftkv.persistence.files import write_whole
 from raftkv.persistence.log import LogSettings, SegmentedLog, create_log
 from raftkv.persistence.reserve import RESERVE_FILE, Reserve
 from raftkv.persistence.segment import log_identity
@@ -79,6 +80,22 @@ class ReserveTests(SynchronousTestCase):
         self.assertEqual(self.size(), 0)
         self.assertFalse(none.release())
         self.assertTrue(none.is_whole)
+
+    def test_short_files(self) -> None:
+        """A short file that has no room is written with what was kept; nothing of the first attempt is gone on with,
+        and a failed sync is not repeated (B43)."""
+        self.reserve.fill()
+        self.disk.capacity_bytes = self.disk.used_bytes()
+        self.reserve.make_room_for(lambda: write_whole(self.disk, "note", b"whole"))
+        self.assertEqual((self.disk.read("note"), self.reserve.is_whole), (b"whole", False))
+        self.disk.capacity_bytes = self.disk.used_bytes()
+        self.assertRaises(NoRoom, self.reserve.make_room_for, lambda: write_whole(self.disk, "other", b"whole"))
+        self.assertEqual(self.disk.names(""), ["note"])
+        self.disk.capacity_bytes = None
+        self.reserve.fill()
+        self.disk.fail_next("sync", "note", code=errno.ENOSPC)
+        self.assertRaises(NoRoom, self.reserve.make_room_for, lambda: write_whole(self.disk, "note", b"new"))
+        self.assertTrue(self.reserve.is_whole)
 
     def test_real_file(self) -> None:
         """On a real file system it takes blocks, not merely a length."""

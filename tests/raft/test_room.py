@@ -6,7 +6,7 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.errors import DiskFull
+from raftkv.errors import DiskFull, ProposalDropped
 from raftkv.raft.messages import AppendEntries, AppendEntriesResponse, EntryKind, Heartbeat, HeartbeatResponse
 from raftkv.raft.ready import Role
 from raftkv.raft.room import DiskRoom, Room
@@ -149,20 +149,25 @@ class ClusterTests(SynchronousTestCase):
         self.assertIsNone(self.cluster["a"].transferring_to)
 
     def test_one_attempt(self) -> None:
-        """A successor that never catches up is tried once, so that writes are not held back for ever."""
+        """A successor that never catches up is tried once: writes wait for it, and are refused from then on."""
         leader = self.cluster["a"]
         self.note(Room.SCARCE, "c")
         self.live(2)
         held_back = 0
         self.cluster.propose("a", b"x")
-        self.note(Room.SCARCE, "a")
+        self.note(Room.NONE, "a", budget_bytes=10_000)
+        self.assertFalse(leader.cluster_lacks_room)
+        self.assertRaises(ProposalDropped, leader.propose, b"x")
+        self.assertEqual(leader.transferring_to, "b")
         for _ in range(4 * ELECTION_TICKS):
             self.cluster.tick()
             self.cluster.settle(disks="ac")
             held_back += leader.transferring_to is not None
         self.assertIs(leader.role, Role.LEADER)
         self.assertTrue(0 < held_back <= ELECTION_TICKS)
-        leader.propose(b"y")
+        self.assertTrue(leader.cluster_lacks_room)
+        self.assertRaises(DiskFull, leader.propose, b"y")
+        leader.propose(b"z", needs_room=False)
 
     def test_hesitates(self) -> None:
         """The less room a server has the later it campaigns, whatever the draw of time-outs."""
@@ -261,10 +266,13 @@ class ClusterTests(SynchronousTestCase):
         self.assertEqual(leader.commit_index, 2)
 
     def test_leader_full_alone(self) -> None:
-        """A leader whose disk is full takes nothing that needs room, though the others have some and will lead soon."""
-        self.live(2)
+        """A leader whose disk is full takes nothing that needs room: it waits for the successor, which is asked at
+        once, and is refused where that one does not take over."""
+        leader = self.cluster["a"]
         self.note(Room.NONE, "a", budget_bytes=10_000)
-        self.assertRaises(DiskFull, self.cluster["a"].propose, b"x")
+        self.assertTrue(leader.cluster_lacks_room, "nobody has said yet that there is more room")
+        self.live(2)
+        self.assertIs(self.cluster["b"].role, Role.LEADER)
 
     def test_reads_after_an_election(self) -> None:
         """With all disks full a new leader is elected, commits its first entry, and answers linearizable reads."""
