@@ -37,7 +37,7 @@ MUTANTS = (
         name="leadership-goes-round",
         rule="A leader without room tries once at each level to hand over.",
         reference="B50",
-        edits=(Edit(LEADERSHIP, "            self._yielded_at = level\n", ""),),
+        edits=(Edit(LEADERSHIP, "            self._yielded_at = self._state.room.level\n", ""),),
         hints=CORE,
     ),
     Mutant(
