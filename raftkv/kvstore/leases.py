@@ -10,7 +10,7 @@ keys are not part of that: each record names its lease.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from typing import Final
 
 from raftkv.kvstore import digest
@@ -19,7 +19,7 @@ Lease = tuple[int, int, int]  #: ttl in milliseconds, cluster time at which it e
 
 # Kinds: part of the format.
 GRANTED: Final = 0  # somebody asked for it
-OF_KEY: Final = 1  # made by a put for its key, and ends when it has no key
+OF_KEY: Final = 1  # made by a put for its key, and ends when it has no key, nor a ticket for a lock
 OF_LOCK: Final = 2  # made for a ticket of the same number, and ends with it
 
 PackedLease = tuple[int, int, int, int]  #: its number, then the lease
@@ -67,12 +67,14 @@ class Leases:
     """All leases, the keys of each, and their sum in the digest.
 
     :ivar weight: sum over the leases of :func:`raftkv.kvstore.digest.numbered_weight`.
+    :ivar named_by_tickets: the leases that somebody holds a lock with, or waits for one.
     """
 
-    __slots__ = ("_by_number", "_deadlines", "_keys", "_lonely", "weight")
+    __slots__ = ("_by_number", "_deadlines", "_keys", "_lonely", "named_by_tickets", "weight")
 
     def __init__(self) -> None:
         self.weight = 0
+        self.named_by_tickets: Container[int] = ()
         self._by_number: dict[int, Lease] = {}
         self._keys: dict[int, set[bytes]] = {}  # for leases that have keys
         self._lonely: set[int] = set()  # leases of a key that have lost it in the command that is being carried out
@@ -161,9 +163,18 @@ class Leases:
     def settle(self) -> None:
         """End a command: leases that were made for a key and have none are gone."""
         for number in self._lonely:
-            if number not in self._keys and number in self._by_number:
-                self.drop(number)
+            self.let_go(number)
         self._lonely.clear()
+
+    def let_go(self, number: int) -> None:
+        """Let a lease go if it was made for a key, and has neither that nor a ticket any more.
+
+        A lock that was taken with it would be held for ever by nobody if the lease went before.
+        """
+        lease = self._by_number.get(number)
+        if lease is None or lease[2] != OF_KEY or number in self._keys or number in self.named_by_tickets:
+            return
+        self.drop(number)
 
     # -- snapshots -----------------------------------------------------------------------------------------------
 

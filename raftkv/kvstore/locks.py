@@ -8,7 +8,7 @@ a dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from raftkv.kvstore import digest
@@ -77,6 +77,11 @@ class Locks:
     def queued(self, name: bytes) -> int:
         """Return how many tickets there are for a lock."""
         return len(self._by_name.get(name, ()))
+
+    @property
+    def leases(self) -> Container[int]:
+        """The leases that tickets name, as they are at any time."""
+        return self._by_lease.keys()
 
     def of_lease(self, lease: int) -> list[int]:
         """Return the tickets that name a lease, in order."""

@@ -39,6 +39,7 @@ class Tenures:
         self.leases = leases
         self.locks = locks
         self.last_number = last_number
+        leases.named_by_tickets = locks.leases
 
     def next_deadline_ms(self) -> int | None:
         """Return the cluster time at which a lease or a wait ends next, ``None`` where there is neither."""
@@ -201,7 +202,7 @@ class Tenures:
         ticket = self.locks.get(number)
         if ticket is None:
             return  # it went with something that ended just before
-        self.locks.remove(number)
+        self._take_away(number, ticket)
         if not ticket.token:
             return
         self._stop_showing(ticket)
@@ -214,7 +215,11 @@ class Tenures:
             if head[1].deadline_ms > now_ms and (not head[1].lease or self.leases.is_alive(head[1].lease, now_ms)):
                 self._take(head[0], now_ms)
                 return
-            self.locks.remove(head[0])
+            self._take_away(*head)
+
+    def _take_away(self, number: int, ticket: Ticket) -> None:
+        self.locks.remove(number)
+        self.leases.let_go(ticket.lease)
 
     def _stop_showing(self, ticket: Ticket) -> None:
         """Delete the key that showed who holds a lock, if it still does."""

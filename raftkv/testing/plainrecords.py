@@ -86,9 +86,17 @@ class PlainRecords:
             self.records = after
             self.past[self.revision] = after
             self.order[self.revision] = changed
-            attached = {row[4] for row in after.values()}
-            self.leases = {n: lease for n, lease in self.leases.items() if lease[2] != OF_KEY or n in attached}
+            self.forget_unused_leases()
         return len(changed)
+
+    def forget_unused_leases(self) -> None:
+        """Let go of the leases that were made for a key, and have nothing any more."""
+        used = self.used_leases()
+        self.leases = {n: lease for n, lease in self.leases.items() if lease[2] != OF_KEY or n in used}
+
+    def used_leases(self) -> set[int]:
+        """Return the leases that something names."""
+        return {row[4] for row in self.records.values()}
 
     def delete(self, key: bytes, expect: int = commands.ANY) -> Result:
         """Carry out a ``DELETE``."""

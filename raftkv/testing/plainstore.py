@@ -60,6 +60,10 @@ class PlainStore(PlainRecords):
         """Return the keys of a lease in order."""
         return [key for key, row in sorted(self.records.items()) if row[4] == lease]
 
+    def used_leases(self) -> set[int]:
+        """Return the leases that a key or a ticket names."""
+        return super().used_leases() | {ticket.lease for queue in self.queues.values() for ticket in queue}
+
     def next_deadline_ms(self) -> int | None:
         """Return when a lease or a wait ends next."""
         waits = [ticket.deadline_ms for queue in self.queues.values() for ticket in queue if not ticket.token]
@@ -230,18 +234,22 @@ class PlainStore(PlainRecords):
         queue = self.queues.get(name, [])
         for ticket in [ticket for ticket in queue if ticket.number == number]:
             queue.remove(ticket)
-            if not ticket.token:
-                return
-            if ticket.key in self.records and self.records[ticket.key][4] == ticket.lease:
-                self.commit([(ticket.key, None, 0)])
-            if ticket.lease == number and self.leases.get(number, (0, 0, ""))[2] == OF_LOCK:
-                self._end(number)
-            while queue and not queue[0].token:
-                waiting = queue[0]
-                if waiting.deadline_ms > self.cluster_time_ms and (not waiting.lease or self.is_alive(waiting.lease)):
-                    self._take(name)
-                else:
-                    del queue[0]
+            if ticket.token:
+                self._free(name, ticket)
+        self.forget_unused_leases()
+
+    def _free(self, name: bytes, ticket: PlainTicket) -> None:
+        if ticket.key in self.records and self.records[ticket.key][4] == ticket.lease:
+            self.commit([(ticket.key, None, 0)])
+        if ticket.lease == ticket.number and self.leases.get(ticket.number, (0, 0, ""))[2] == OF_LOCK:
+            self._end(ticket.number)
+        queue = self.queues[name]
+        while queue and not queue[0].token:
+            waiting = queue[0]
+            if waiting.deadline_ms > self.cluster_time_ms and (not waiting.lease or self.is_alive(waiting.lease)):
+                self._take(name)
+            else:
+                del queue[0]
 
     # -- sessions ------------------------------------------------------------------------------------------------
 

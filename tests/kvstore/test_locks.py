@@ -119,6 +119,25 @@ class LockTests(SynchronousTestCase):
         self.assertEqual((self.store.ticket(4), self.token()), (None, 1))
         self.assertEqual(apply(self.store, take), [(LEASE_NOT_FOUND, 2)])
 
+    def test_lease_of_a_key(self) -> None:
+        """B62: the lease of a key stays while a lock is held with it, or the lock would be held by nobody for ever."""
+        apply(self.store, put(b"k", b"", ttl_ms=500), unlock(b"l"))
+        self.assertEqual(apply(self.store, lock(b"l", lease=2, wait_ms=9)), [(OK, 3, 2, 3)])
+        apply(self.store, lock(b"l", ttl_ms=1000, wait_ms=9000), lock(b"m", lease=2), put(b"k", b""))
+        self.assertEqual((self.store.lease(2), self.token()), ((2, 500, 600, 0), 3))
+        apply(self.store, expire(9), at_ms=600)
+        self.assertEqual(
+            (self.store.lease(2), self.store.lock(b"m"), self.store.lock(b"l")), (None, None, (b"l", 6, 4, 4, 0))
+        )
+
+    def test_lease_of_a_key_goes_with_its_last_lock(self) -> None:
+        """What has neither key nor lock any more is gone, with whichever goes last."""
+        apply(self.store, put(b"k", b"", ttl_ms=500), unlock(b"l"), lock(b"l", lease=2), lock(b"m", lease=2))
+        apply(self.store, delete(b"k"), unlock(b"m"))
+        self.assertIsNotNone(self.store.lease(2))
+        apply(self.store, unlock(b"l"))
+        self.assertEqual((self.store.lease(2), self.store.lease_count), (None, 0))
+
     def test_exactly_once(self) -> None:
         """B63: asking again for a lock with the same number is the same request, not another place in the queue."""
         ask = in_session(b"c", 1, lock(b"l", ttl_ms=1000, wait_ms=500))

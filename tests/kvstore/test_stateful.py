@@ -275,6 +275,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.digest() == self.other.digest()
         for store in (self.store, self.other):
             assert not (found := difference(store, self.model)), found
+        holders = [queue[0] for queue in self.model.queues.values() if queue]
+        assert all(holder.token and holder.lease in self.model.leases for holder in holders)
 
     def teardown(self) -> None:
         while self.store.tidy(2):

@@ -21,6 +21,20 @@ PROPOSALS_TESTS = ("tests.server.test_proposals",)
 
 MUTANTS = (
     Mutant(
+        name="lock-held-with-no-lease",
+        rule="The lease of a key stays while a lock is held with it.",
+        reference="B62",
+        edits=(Edit(TENURES, "        leases.named_by_tickets = locks.leases\n", ""),),
+        hints=LOCK_TESTS,
+    ),
+    Mutant(
+        name="lease-without-key-or-lock",
+        rule="The lease of a key that outlived it goes with the last lock.",
+        reference="our design",
+        edits=(Edit(TENURES, "        self.leases.let_go(ticket.lease)\n", ""),),
+        hints=LOCK_TESTS,
+    ),
+    Mutant(
         name="renewed-from-its-old-end",
         rule="A keepalive gives a lease its whole time from now, not from where it was to end.",
         reference="B36",
