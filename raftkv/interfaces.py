@@ -358,6 +358,12 @@ class IKeyValue(Interface):
             Where it is not known to, the leader is asked, as for a lease read. ``None`` for whatever is at hand.
         """
 
+    def at_turn_end(call: Callable[[], None]) -> bool:
+        """Call this when everything has been answered that is answered together, if that is going on at the moment:
+        what is sent then leaves at once, and in one piece.
+
+        :return: whether it is; nothing will be called where it is not."""
+
     def staleness() -> float | None:
         """Return how long ago, at the most, the last moment is of which this node's own state holds all that was
         committed then, in seconds; ``None`` where that is not known. Call it where the state is read."""

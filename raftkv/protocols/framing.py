@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from raftkv.errors import ProtocolViolation
 from raftkv.protocols.warnings import RateLimitedLog
+from raftkv.sending import send_at_once
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -38,6 +39,11 @@ _NEVER: Final = float("inf")
 
 #: Packs one message; shared, since all protocols run in the reactor's thread.
 pack: Final[Callable[[Any], bytes]] = msgpack.Packer(use_bin_type=True).pack
+
+
+#: Arranges for a call when everything that is to be sent together has been queued, or says no: then the end of the
+#: reactor's turn has to do.
+AtTurnEnd = Callable[[Callable[[], None]], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,13 +183,17 @@ class MessageLineReceiver(Protocol):
         if self._flush_call is None:
             self._flush_call = self._clock.callLater(0, self._flush_turn)
 
-    def queue_packed(self, frames: Iterable[bytes]) -> None:
-        """As :meth:`queue_message`, for messages that are already packed."""
+    def queue_packed(self, frames: Iterable[bytes], at_turn_end: AtTurnEnd) -> None:
+        """As :meth:`queue_message`, for messages that are already packed.
+
+        :param at_turn_end: see there; these messages are sent as soon as it calls.
+        """
         queue = self._queue
+        is_first = not queue
         for frame in frames:
             queue.append(frame)
             queue.append(TERMINATOR)
-        if self._flush_call is None:
+        if is_first and not at_turn_end(self.flush):
             self._flush_call = self._clock.callLater(0, self._flush_turn)
 
     def flush(self) -> None:
@@ -199,7 +209,7 @@ class MessageLineReceiver(Protocol):
 
     def _write_queue(self) -> None:
         if self._queue and not self.closing and self.transport is not None:
-            self.transport.write(b"".join(self._queue))
+            send_at_once(self.transport, b"".join(self._queue))
         self._queue.clear()
 
     # -- closing -------------------------------------------------------------------------------------------------

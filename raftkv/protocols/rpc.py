@@ -188,6 +188,7 @@ class RpcServerProtocol(GreetingReceiver):
         for max_stale_ms, gets in stale.items():
             bound = None if max_stale_ms is None else max_stale_ms / 1000
             self._start_gets("stale", gets, max_stale_seconds=bound, tells_age=True)
+        self.flush()  # what could be answered at once
         self._update_reading()
 
     def _take_write(self, request_id: int, commands: tuple[Any, ...], flags: int) -> None:
@@ -322,7 +323,7 @@ class RpcServerProtocol(GreetingReceiver):
                 self.send_packed(frames)
                 frames, size_bytes = [], 0
         if frames and not self.closing:
-            self.queue_packed(frames)
+            self.queue_packed(frames, self._key_value.at_turn_end)
         self._settled(served)
 
     def _age_ms(self) -> int | None:
@@ -366,7 +367,7 @@ class RpcServerProtocol(GreetingReceiver):
 
     def _answer_all(self, messages: list[tuple[Any, ...]]) -> None:
         if not self.closing:
-            self.queue_packed(map(pack, messages))
+            self.queue_packed(map(pack, messages), self._key_value.at_turn_end)
 
     def _answer_error(self, request_id: int, error: RaftKVError) -> None:
         self._answer((ERROR, request_id, *encode_error(error)))

@@ -108,6 +108,7 @@ class Driver(Service):
         self._early_campaign: IDelayedCall | None = None
         self._draining = False
         self._wanted_again = False
+        self._endings: list[Callable[[], None]] = []  # of this turn
         self._on_failure: Callable[[], None] = lambda: None
         self._silent = False
         self._reached: Mapping[str, Member] = {}
@@ -163,6 +164,15 @@ class Driver(Service):
             self._wanted_again = True
         elif self._turn is None and self.running and self.failure is None:
             self._turn = self._clock.callLater(0, self._run_turn)
+
+    def at_turn_end(self, call: Callable[[], None]) -> bool:
+        """Call this when the present turn has done all that it does: for what many may add to and then leaves at once.
+
+        :return: whether there is a turn; nothing is called where there is none.
+        """
+        if self._draining:
+            self._endings.append(call)
+        return self._draining
 
     def step(self, message: Message) -> None:
         """See :class:`IPeerReceiver`."""
@@ -252,6 +262,10 @@ class Driver(Service):
             self.fail(error)
         finally:
             self._draining = False
+        if self._endings:
+            endings, self._endings = self._endings, []
+            for ending in endings:
+                ending()
         if self._wanted_again or self.node.has_ready():
             self.wake()
         if self._news is None and self.node.has_untold_news:

@@ -261,6 +261,10 @@ class Replica(Service):
             else:
                 self._reads.barrier(consistency, done, max_stale_seconds=max_stale_seconds)
 
+    def at_turn_end(self, call: Callable[[], None]) -> bool:
+        """See :class:`IKeyValue`."""
+        return self.driver.at_turn_end(call)
+
     def staleness(self) -> float | None:
         """See :class:`IKeyValue`."""
         return self._reads.staleness()

@@ -111,6 +111,10 @@ class Waiting:
         """See :class:`IKeyValue`: not even a stale read is answered, for an empty state would look like a lost one."""
         done(self._refusal())
 
+    def at_turn_end(self, call: Callable[[], None]) -> bool:
+        """See :class:`IKeyValue`: whatever is asked is answered by itself."""
+        return False
+
     def staleness(self) -> float | None:
         """See :class:`IKeyValue`."""
         return None

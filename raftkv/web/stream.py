@@ -13,6 +13,8 @@ from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
+from raftkv.sending import send_at_once
+
 if TYPE_CHECKING:
     from raftkv.web.site import ApiSite
 
@@ -89,7 +91,7 @@ class HttpStream(Protocol):
             data = b"".join(self._out)
             self._out.clear()
             self._out_bytes = 0
-            self._tcp.write(data)
+            send_at_once(self._tcp, data)
             if self._is_choked:
                 self._site.answers_wait(self, len(data))
         if self._is_closing:

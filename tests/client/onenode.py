@@ -86,6 +86,10 @@ class OneNode:
         self.bounds.append(max_stale_seconds)
         done(None)
 
+    def at_turn_end(self, call: Callable[[], None]) -> bool:
+        """There are no turns."""
+        return False
+
     def staleness(self) -> float | None:
         return self.age
 

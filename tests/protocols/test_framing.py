@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -89,11 +90,31 @@ class MessageTests(FramingTestCase):
         """What is queued in one turn of the reactor leaves in one write, in order."""
         for number in range(5):
             self.receiver.queue_message((number,))
-        self.receiver.queue_packed([pack(5), pack(6)])
+        self.receiver.queue_packed([pack(5), pack(6)], lambda call: False)
         self.assertEqual(self.transport.writes, 0)
         self.clock.advance(0)
         self.assertEqual(self.transport.writes, 1)
         self.assertEqual(self.transport.value(), b"\x91\x00\n\x91\x01\n\x91\x02\n\x91\x03\n\x91\x04\n\x05\n\x06\n")
+
+    def test_whoever_knows_when_all_is_queued(self) -> None:
+        """Packed messages leave when they are said to be all, in one write; or with the reactor's turn where nobody
+        says so."""
+        endings: list[Callable[[], None]] = []
+
+        def at_turn_end(call: Callable[[], None]) -> bool:
+            endings.append(call)
+            return True
+
+        self.receiver.queue_packed([pack(1), pack(2)], at_turn_end)
+        self.receiver.queue_packed([pack(3)], at_turn_end)
+        self.clock.advance(0)
+        self.assertEqual((len(endings), self.transport.writes), (1, 0))
+        endings.pop()()
+        self.assertEqual((self.transport.writes, self.transport.value()), (1, b"\x01\n\x02\n\x03\n"))
+        self.receiver.queue_packed([pack(4)], lambda call: False)
+        self.clock.advance(0)
+        self.assertEqual((self.transport.writes, self.transport.value()[6:]), (2, b"\x04\n"))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_packed_frames_leave_in_one_write(self) -> None:
         """Packed messages are written together with their newlines."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -60,6 +60,12 @@ class FakeKeyValue:
         self.bounds: list[float | None] = []
         self.records: dict[bytes, Any] = {}
         self.age: float | None = None
+        self.endings: list[Callable[[], None]] | None = None  # while a turn is under way
+
+    def at_turn_end(self, call: Callable[[], None]) -> bool:
+        if self.endings is not None:
+            self.endings.append(call)
+        return self.endings is not None
 
     def write(self, commands: Sequence[Command], done: Any, *, forwarded: bool = False) -> None:
         self.writes.append((list(commands), done, forwarded))
@@ -232,6 +238,41 @@ class RequestTests(RpcTestCase):
         self.key_value.confirm()
         self.assertEqual(sent, [])
         self.clock.advance(0)
+        self.assertEqual(len(sent), 1)
+        client.dataReceived(sent[0])
+        self.assertEqual(client.outstanding, 0)
+
+    def test_answers_leave_with_the_turn(self) -> None:
+        """What is answered in a turn of the store leaves when that turn ends, in one write, and waits for nothing
+        else."""
+        client = self.client()
+        for _ in range(10):
+            client.write([put(b"k", b"")], lambda outcome: None)
+            client.get([b"k"], "stale", lambda outcome: None)
+            self.network.flush()
+        sent: list[bytes] = []
+        self.server_connection().transport.write = sent.append
+        self.key_value.endings = endings = []
+        self.key_value.commit()
+        self.key_value.confirm()
+        self.assertEqual(sent, [])
+        for ending in endings:
+            ending()
+        self.assertEqual(len(sent), 1)
+        client.dataReceived(sent[0])
+        self.assertEqual(client.outstanding, 0)
+
+    def test_answered_at_once(self) -> None:
+        """What needs no waiting is answered in one write, as soon as the requests have been read."""
+        client = self.client()
+        sent: list[bytes] = []
+        server = self.server_connection()
+        server.transport.write = sent.append
+        self.key_value.barrier = lambda consistency, done, **_: done(None)  # type: ignore[method-assign]
+        for _ in range(5):
+            client.get([b"k"], "stale", lambda outcome: None)
+            client.get([b"k"], "lease", lambda outcome: None)
+        self.network.flush()
         self.assertEqual(len(sent), 1)
         client.dataReceived(sent[0])
         self.assertEqual(client.outstanding, 0)

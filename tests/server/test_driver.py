@@ -293,6 +293,35 @@ class TurnTests(DriverTestCase):
         self.storage.durable(7)
         self.assertEqual(self.events, [("advance", 7), "gather", "send"])
 
+    def test_end_of_a_turn(self) -> None:
+        """What asked for it is called when the turn has done all else, once; outside of a turn nobody is promised
+        anything."""
+        self.assertFalse(self.driver.at_turn_end(lambda: self.events.append("never")))
+
+        def gather() -> None:
+            self.assertTrue(self.driver.at_turn_end(lambda: self.events.append("end")))
+
+        self.participant.on_gather = gather
+        self.node.ready = [Ready(messages=(BEAT,), committed=(ENTRY,), reads=(ReadState(context=1, index=1),))]
+        self.driver.wake()
+        self.clock.advance(0)
+        self.assertEqual(self.events, ["gather", "send", "apply", "reads", "end"])
+        self.participant.on_gather = lambda: None
+        self.events.clear()
+        self.driver.wake()
+        self.clock.advance(0)
+        self.assertEqual(self.events, ["gather"])
+
+    def test_end_of_a_turn_that_fails(self) -> None:
+        """Likewise where the turn fails: what was answered before has to leave."""
+        self.participant.on_gather = lambda: self.assertTrue(self.driver.at_turn_end(lambda: self.events.append("end")))
+        self.applier.refusal = InvariantViolation("no")
+        self.node.ready = [Ready(committed=(ENTRY,))]
+        self.driver.wake()
+        self.clock.advance(0)
+        self.assertEqual(self.events[-2:], ["apply", "end"])
+        self.assertEqual(len(self.fatal), 1)
+
     def test_wanted_within_a_turn(self) -> None:
         """What asks for a turn while one runs gets the next one, and does not have to wait for a tick."""
         wanted = [self.driver.wake]

@@ -103,6 +103,10 @@ class FakeKeyValue:
         self.bounds.append(max_stale_seconds)
         self._call(lambda: done(self.refusal))
 
+    def at_turn_end(self, call: Callable[[], None]) -> bool:
+        """There are no turns."""
+        return False
+
     def staleness(self) -> float | None:
         return self.age
 
