@@ -42,6 +42,11 @@ class ClusterTestCase(FunctionalTestCase):
         self.assertEqual(len(set(digests)), 1, f"the states differ: {digests}")
 
 
+def metrics_of(node: Node) -> str:
+    """Return what a node tells Prometheus."""
+    return node.request("GET", "/metrics").body.decode()
+
+
 class UseTests(ClusterTestCase):
     """Nothing fails."""
 
@@ -102,6 +107,7 @@ class FailureTests(ClusterTestCase):
         )
         self.assertGreater(load.acknowledged_since(killed + pause), 0, self.logs())
         survivors = [node for node in nodes if node is not victim]
+        self.assertIn("\nraftkv_leaders_gone_total 1", "".join(map(metrics_of, survivors)), self.logs())
         for node in survivors:
             await self.verify(node, load)
         victim.start()
