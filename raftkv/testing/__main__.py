@@ -7,14 +7,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
+from raftkv.testing.backupstory import run_backup_seed
 from raftkv.testing.excerpt import Excerpt
 from raftkv.testing.shrinking import Shrunk, shrink
 from raftkv.testing.simulation import Outcome, run_seed
 from raftkv.testing.tally import Tally, describe
+
+Story = Callable[..., Outcome]
 
 _PROGRESS_SECONDS = 5.0
 
@@ -27,11 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     seeds = range(options.start, options.start + options.seeds)
     excerpt = Excerpt(without=options.without, clients=options.clients, seconds=options.until)
+    tell = run_backup_seed if options.backups else run_seed
     if options.trace:
-        return _tell(seeds, excerpt)
+        return _tell(seeds, excerpt, tell)
     began = time.monotonic()
-    tally = _run_all(seeds, excerpt, options.jobs or os.cpu_count() or 1)
-    shrunk = _shrink_all(tally.failed[: options.shrink] if excerpt == Excerpt() else [])
+    tally = _run_all(seeds, excerpt, options.jobs or os.cpu_count() or 1, tell)
+    shrunk = _shrink_all(tally.failed[: options.shrink] if excerpt == Excerpt() else [], tell)
     summary = tally.summary(time.monotonic() - began, shrunk)
     print(json.dumps(summary, indent=2) if options.json else describe(summary))
     return 1 if summary["failures"] else 0
@@ -44,6 +48,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side, 0 for all cores (default: 1)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--trace", action="store_true", help="print every line of the stories, one after the other")
+    parser.add_argument("--backups", action="store_true", help="fetch backups, and archive the logs, in each story")
     parser.add_argument("--shrink", type=int, default=5, help="how many failing seeds to make small (default: 5)")
     parser.add_argument("--without", type=_numbers, default=frozenset(), help="leave out these: 2,5,1006")
     parser.add_argument("--clients", type=int, help="let at most so many clients work")
@@ -55,11 +60,11 @@ def _numbers(text: str) -> frozenset[int]:
     return frozenset(int(number) for number in text.split(","))
 
 
-def _run_all(seeds: range, excerpt: Excerpt, jobs: int) -> Tally:
+def _run_all(seeds: range, excerpt: Excerpt, jobs: int, story: Story) -> Tally:
     """Tell all the stories; failures and the rate are shown on the way."""
     tally = Tally()
     began = last_report = time.monotonic()
-    for outcome in _run(seeds, excerpt, jobs):
+    for outcome in _run(seeds, excerpt, jobs, story):
         tally.add(outcome)
         if outcome.failure:
             _say(f"seed {outcome.seed} failed: {outcome.failure}")
@@ -71,8 +76,8 @@ def _run_all(seeds: range, excerpt: Excerpt, jobs: int) -> Tally:
     return tally
 
 
-def _run(seeds: Iterable[int], excerpt: Excerpt, jobs: int) -> Iterator[Outcome]:
-    tell = partial(run_seed, excerpt=excerpt)
+def _run(seeds: Iterable[int], excerpt: Excerpt, jobs: int, story: Story) -> Iterator[Outcome]:
+    tell = partial(story, excerpt=excerpt)
     if jobs <= 1:
         yield from map(tell, seeds)
         return
@@ -80,22 +85,22 @@ def _run(seeds: Iterable[int], excerpt: Excerpt, jobs: int) -> Iterator[Outcome]
         yield from pool.map(tell, seeds, chunksize=5)
 
 
-def _tell_part(seed: int, excerpt: Excerpt) -> Outcome:
-    return run_seed(seed, excerpt=excerpt)
+def _tell_part(story: Story, seed: int, excerpt: Excerpt) -> Outcome:
+    return story(seed, excerpt=excerpt)
 
 
-def _shrink_all(failed: Iterable[Outcome]) -> list[Shrunk]:
+def _shrink_all(failed: Iterable[Outcome], story: Story) -> list[Shrunk]:
     shrunk = []
     for outcome in failed:
         _say(f"making the story of seed {outcome.seed} small")
-        shrunk.append(shrink(partial(_tell_part, outcome.seed), outcome))
+        shrunk.append(shrink(partial(_tell_part, story, outcome.seed), outcome))
     return shrunk
 
 
-def _tell(seeds: Iterable[int], excerpt: Excerpt) -> int:
+def _tell(seeds: Iterable[int], excerpt: Excerpt, story: Story) -> int:
     status = 0
     for seed in seeds:
-        outcome = run_seed(seed, keep_trace=True, excerpt=excerpt)
+        outcome = story(seed, keep_trace=True, excerpt=excerpt)
         print("\n".join(outcome.lines))
         print(f"seed {seed}: {outcome.details or 'nothing wrong'}")
         status = status or int(bool(outcome.failure))

@@ -29,6 +29,7 @@ from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import Entry, EntryKind, Message, RequestVoteResponse
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role, Write
+from raftkv.server.archiving import ArchiveSurroundings
 from raftkv.server.assembly import Assembled, Surroundings, assemble, assemble_repair
 from raftkv.server.notes import NOTE_INTERVAL
 from raftkv.server.origin import has_begun, initial_configuration
@@ -77,6 +78,7 @@ class ClusterSettings:
     :ivar clock_drift_bound: how far the nodes believe that a clock may be off; honest if no less than ``drift``.
     :ivar drift: how far each node's clock may be off, 0.01 being one part in a hundred.
     :ivar disk_delay_seconds: what a batch takes at most, when nothing is wrong with the disk.
+    :ivar archive_interval_seconds: how old an entry may be that is not archived, where there are archives.
     """
 
     nodes: int = 3
@@ -101,6 +103,7 @@ class ClusterSettings:
     clock_drift_bound: float = 0.0
     drift: float = 0.0
     disk_delay_seconds: float = 0.004
+    archive_interval_seconds: float = 1.0
 
 
 class Composition(Protocol):
@@ -298,6 +301,8 @@ class SimulatedCluster:
     :ivar excuses: which nodes may give up.
     :ivar readings: how often logs were read back, by what came of it.
     :ivar on_vote: told of each vote for another that is about to leave, by whom.
+    :ivar on_entry: told of each entry that any node applies.
+    :ivar archive_of: returns the archive of a node, for a life that begins; ``None`` for none.
     """
 
     def __init__(
@@ -317,6 +322,8 @@ class SimulatedCluster:
         self.time_lines = TimeLines()
         self.failure: BaseException | None = None
         self.on_vote: Callable[[str], None] | None = None
+        self.on_entry: Callable[[Entry], None] | None = None
+        self.archive_of: Callable[[str, NodeClock], ArchiveSurroundings | None] = lambda name, clock: None
         self.excuses = Excuses(bits_may_flip=not settings.spares)
         self.coverage = Coverage()
         self.readings: Counter[str] = Counter()
@@ -494,6 +501,7 @@ class SimulatedCluster:
             election_timeout_seconds=settings.election_timeout_seconds,
             heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
             lease_reads=settings.lease_reads,
+            archive_interval_seconds=settings.archive_interval_seconds,
             clock_drift_bound=settings.clock_drift_bound,
             history_max_revisions=settings.history_max_revisions,
             history_max_age_seconds=settings.history_max_age_seconds,
@@ -554,6 +562,7 @@ class SimulatedCluster:
             raft_bounds=settings.raft_bounds,
             unreadable=unreadable,
             watch=watch,
+            archive=self.archive_of(name, life.clock),
         )
 
     def crash(self, name: str, *, power_loss: bool) -> None:
@@ -659,6 +668,8 @@ class SimulatedCluster:
 
     def _applied(self, name: str, entry: Entry, results: Sequence[Result]) -> None:
         self.checkers.applied(name, entry)
+        if self.on_entry is not None:
+            self.on_entry(entry)
         if entry.kind is EntryKind.CONFIGURATION and entry.index > self._committed[0]:
             self._committed = (entry.index, Configuration.decode(entry.payload))
         now, is_excused = self.clock.seconds(), self.checkers.is_excused(name, entry.index)
