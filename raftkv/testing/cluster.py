@@ -68,6 +68,7 @@ class ClusterSettings:
     :ivar log_cache_bytes: what the log may take of memory.
     :ivar history_max_revisions: how many past revisions are kept: few, so that compaction goes on all the time.
     :ivar history_max_age_seconds: how long they are kept, 0 for no bound.
+    :ivar max_leases: past which leases are refused; likewise ``max_lock_waiters``.
     :ivar segment_bytes: size of a segment of the log.
     :ivar disk_reserve_bytes: what each disk keeps in reserve.
     :ivar note_interval: indexes between two notes of the state's digest.
@@ -93,6 +94,8 @@ class ClusterSettings:
     log_cache_bytes: int = 32 * 1024 * 1024
     history_max_revisions: int = 50
     history_max_age_seconds: float = 0.0
+    max_leases: int = 100_000
+    max_lock_waiters: int = 100_000
     segment_bytes: int = 8192
     disk_reserve_bytes: int = 0
     note_interval: int = NOTE_INTERVAL
@@ -509,6 +512,8 @@ class SimulatedCluster:
                 request_timeout_seconds=settings.request_timeout_seconds,
                 leader_wait_seconds=0.6 * settings.request_timeout_seconds,
                 max_batch_commands=settings.max_batch_commands,
+                max_leases=settings.max_leases,
+                max_lock_waiters=settings.max_lock_waiters,
             ),
         )
 

@@ -491,15 +491,17 @@ def draw_workload(chance: random.Random) -> WorkloadSettings:
 def draw_errands(chance: random.Random, settings: WorkloadSettings) -> WorkloadSettings:
     """Draw what clients do beyond plain operations; nothing at all in some of the stories."""
     share = chance.choice((0.0, 0.5, 0.75, 0.75))
-    think_seconds = settings.think_seconds * (1 + 0.3 * share)  # for what they cost: leases that run, many readers
+    think_seconds = settings.think_seconds * (1 + 0.5 * share)  # for what they cost: leases that run, many readers
     return dataclasses.replace(settings, think_seconds=think_seconds, errand_share=share, mix=chance.choice(MIXES))
 
 
 def draw_history(chance: random.Random) -> dict[str, Any]:
-    """Draw how much of the past is kept."""
+    """Draw how much of the past is kept, and how many leases and locks there may be."""
     return {
         "history_max_revisions": chance.choice((5, 50, 50, 1000)),
         "history_max_age_seconds": chance.choice((0.0, 0.0, 3.0)),
+        "max_leases": chance.choice((100_000, 100_000, 100_000, 3)),
+        "max_lock_waiters": chance.choice((100_000, 100_000, 100_000, 2)),
     }
 
 
