@@ -186,6 +186,29 @@ class Contract:
             **({"folders": [folder.decode() for folder in page.folders]} if "delimiter" in query else {}),
         }
 
+    def _status(self, request: Request) -> Any:
+        numbers = ("commit_index", "applied_index", "first_index", "last_index", "snapshot_index")
+        return {
+            "node_id": "node1",
+            "cluster_id": "c0",
+            "role": "leader",
+            "term": 1,
+            "leader": "node1",
+            **dict.fromkeys(numbers, self.applied),
+            "revision": self.store.revision,
+            "compact_revision": self.store.compact_revision,
+            "keys": self.store.key_count,
+            "digest": self.store.digest(),
+            "uptime": 1.0,
+            "version": "0",
+            "alarms": [],
+        }
+
+    def _cluster(self, request: Request) -> Any:
+        member = {"id": "node1", "raft_addr": "h:1", "rpc_addr": "h:2", "http_addr": "h:3", "role": "voter"}
+        known = {"leader": True, "match_index": self.applied, "healthy": True, "last_contact": 0.0}
+        return {"cluster_id": "c0", "leader": "node1", "term": 1, "members": [{**member, **known}]}
+
     def _increment(self, request: Request) -> Any:
         document = request.document
         result = self.write(request, commands.increment(document["key"].encode(), document["by"]))

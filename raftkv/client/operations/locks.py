@@ -204,7 +204,8 @@ def _read_election(answer: Answer) -> ElectionInfo:
 
 def _read_leader(body: Fields) -> Leader:
     return Leader(
-        value=read_value(body),
+        # Null where somebody has deleted the key that shows it.
+        value=read_value(body) if body.has("value") or body.has("value_base64") else b"",
         token=body.integer("token"),
         lease=body.integer("lease"),
         remaining=body.number("remaining") if body.has("remaining") else None,
