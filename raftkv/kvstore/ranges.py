@@ -75,7 +75,8 @@ def page(
             return Page(found, [], last if reverse else key)
         if record is not None:
             if len(found) >= limit or (max_bytes is not None and size_bytes >= max_bytes):
-                return Page(found, [], last if reverse else key)
+                # Not the last look: which keys of other times are still looked at differs between nodes (B33).
+                return Page(found, [], found[-1][0] if reverse else key)
             found.append((key, record))
             size_bytes += len(key) + len(record[0])
         last = key

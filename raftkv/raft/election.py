@@ -12,6 +12,7 @@ from raftkv.raft.leases import Promise
 from raftkv.raft.messages import RequestVote
 from raftkv.raft.quorum import VoteResult
 from raftkv.raft.ready import Role
+from raftkv.raft.room import Room
 from raftkv.raft.state import State
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Election:
     @property
     def may_come_first(self) -> bool:
         """Whether this server may campaign before any timer ends, as the first one to do so."""
-        return self._comes_first and self._hurry_ticks > 0 and self._state.room.level == 0
+        return self._comes_first and self._hurry_ticks > 0 and self._state.room.level is Room.AMPLE
 
     # -- promises to a leader that counts on a lease -------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from raftkv.membership import Directory, Promoter
 from raftkv.raft.configuration import Configuration, Member
 from raftkv.raft.progress import ProgressState, ProgressView
 from raftkv.raft.ready import Role, SoftState
+from raftkv.raft.room import Room
 from tests.membership.test_announcer import identity
 
 ELECTION_TICKS = 10
@@ -38,6 +39,7 @@ class LeaderOnPaper:
             state=ProgressState.REPLICATE,
             recent_active=True,
             ticks_since_contact=self.ticks_since_contact,
+            room=Room.AMPLE,
         )
         return {"b": view}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from raftkv.raft.messages import RequestVote, RequestVoteResponse
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import Role
+from raftkv.raft.room import Room
 from tests.raft.cluster import Cluster, configuration
 from tests.raft.test_leases import LeaseTestCase, of_kind
 
@@ -164,7 +165,7 @@ class EarlyCampaignTests(ClosedLeaderTestCase):
         """A server whose disk is nearly full does not try to be the first."""
         cluster = self.cluster_of("a", "b", "c")
         cluster.crash("a")
-        cluster.do("b", lambda node: node.note_room(lacking=True))
+        cluster.do("b", lambda node: node.note_room(Room.SCARCE))
         self.closed(cluster, "b", "c")
         self.early(cluster, "b")
         self.assertIs(cluster["b"].role, Role.FOLLOWER)

@@ -219,7 +219,8 @@ class BiteTests(BiteTestCase):
     def test_no_consistency_check(self) -> None:
         """A follower that takes entries without looking at what is before them is found (section 5.3)."""
         self.patch(follower, "_matches", lambda state, index, term: index <= state.log.last_index)
-        self.assert_caught("log matching", "committed", "state machine safety", "InvariantViolation", within=60)
+        rules = ("log matching", "committed", "state machine safety", "InvariantViolation", "CorruptData")
+        self.assert_caught(*rules, within=60)
 
     def test_late_message_truncates(self) -> None:
         """A follower that drops what is behind a repeated message is found (B14)."""

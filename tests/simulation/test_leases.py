@@ -85,7 +85,7 @@ class BiteTests(LeaseTestCase):
     def test_before_the_first_commit(self) -> None:
         """A new leader that answers by its lease before it has committed in its term is found (B29)."""
         self.patch(Leadership, "_has_committed_in_term", lambda leadership: True)
-        stale = ("linearizability", "staler than told", "staler than asked")
+        stale = ("linearizability", "read misses a write", "staler than told", "staler than asked")
         self.assert_caught(*stale, "InvariantViolation", "ProposalDropped", start=1)
 
     def test_counted_from_the_answer(self) -> None:
