@@ -265,7 +265,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         field="snapshot_interval_seconds",
         kind=Seconds(0.01, 86_400 * 365),
         unit="seconds",
-        doc="Time between two looks at whether a snapshot is due.",
+        doc="Time in which each node looks once whether a snapshot is due. The members take turns, the leader last.",
     ),
     Setting(
         key="raft.snapshotThreshold",

@@ -183,12 +183,14 @@ class Archiver(Service):
         held = self.position or 0
         if index <= held:
             return index
-        if self.lag_bytes > self._settings.max_lag_bytes:
+        is_too_much = self.lag_bytes > self._settings.max_lag_bytes
+        # A disk that fills up stops the node; a gap in the archive is the lesser evil.
+        if is_too_much or self._node.disk_lacks_room:
             self._was_overrun = True
             self._log.error(
-                "{node_id}: the log is compacted up to {index}, but the archive has it only up to {held}: more than "
-                "raft.archiveMaxLag waits for it",
+                "{node_id}: the log is compacted up to {index}, but the archive has it only up to {held}: {reason}",
                 node_id=self._node.node_id,
+                reason="more than raft.archiveMaxLag waits for it" if is_too_much else "the disk is nearly full",
                 index=index,
                 held=held,
                 alarm="archive_behind",

@@ -136,11 +136,12 @@ class ArchivedLog:
     """The entries of one cluster that some archives hold together.
 
     :param places: files of archives.
+    :param bases: the snapshots in them.
     :param cluster_id: of the cluster; ``None`` where the files say which, and all say the same.
-    :raises raftkv.errors.ConfigurationError: they are of several clusters, or there are none.
+    :raises raftkv.errors.ConfigurationError: they are of several clusters.
     """
 
-    def __init__(self, places: Sequence[Place], cluster_id: str | None) -> None:
+    def __init__(self, places: Sequence[Place], bases: Sequence[SnapshotInfo], cluster_id: str | None) -> None:
         self._files: list[tuple[ArchiveInfo, Place]] = []
         self._damage: list[tuple[tuple[int, int], CorruptData]] = []
         self._verified: set[str] = set()
@@ -153,11 +154,11 @@ class ArchivedLog:
                 continue
             reader.close()
             self._files.append((reader.info, place))
-        ids = {info.head.cluster_id for info, _place in self._files}
+        ids = {info.head.cluster_id for info, _place in self._files} | {info.cluster_id for info in bases}
         if cluster_id is None:
             if len(ids) > 1:
                 raise ConfigurationError(
-                    f"the archive holds entries of several clusters ({', '.join(sorted(ids))}); name the folder of one"
+                    f"the archive holds files of several clusters ({', '.join(sorted(ids))}); name the folder of one"
                 )
             cluster_id = ids.pop() if ids else ""
         self.cluster_id = cluster_id
@@ -276,9 +277,11 @@ def rebuild(
         reader = base.open_snapshot()
         reader.close()
         cluster_id = reader.info.cluster_id
-    log = ArchivedLog(find(archives, lambda name: parse_name(name) is not None), cluster_id)
+    bases = _find_bases(archives) if base is None else []
+    entries = find(archives, lambda name: parse_name(name) is not None)
+    log = ArchivedLog(entries, [info for info, _place in bases], cluster_id)
     if base is None:
-        base = _choose_base(archives, log, target)
+        base = _choose_base(bases, log, target)
     rebuilt = _load(base, progress) if base is not None else Rebuilt(store=Store(), cluster_id=log.cluster_id, term=0)
     _refuse_later(rebuilt, log, target)
     _replay(rebuilt, log, target, progress)
@@ -318,18 +321,26 @@ def _load(place: Place, progress: Progress) -> Rebuilt:
     return Rebuilt(store=store, cluster_id=info.cluster_id, term=info.meta.term, base=place.path)
 
 
-def _choose_base(archives: Sequence[IDisk], log: ArchivedLog, target: Target) -> Place | None:
-    """Return the latest snapshot in the archives that is not behind the target, ``None`` to begin with nothing."""
-    fitting: list[tuple[int, Place]] = []
+def _find_bases(archives: Sequence[IDisk]) -> list[tuple[SnapshotInfo, Place]]:
+    """Return the snapshots in the archives whose ends check out."""
+    found: list[tuple[SnapshotInfo, Place]] = []
     for place in find(archives, lambda name: _SNAPSHOT_NAME.fullmatch(name) is not None):
         try:
             reader = place.open_snapshot()
         except CorruptData:
             continue  # another one may do; if none does, the entries before are missing, and that is told
         reader.close()
-        info = reader.info
-        if info.cluster_id == log.cluster_id and _is_before(info.meta.index, info.revision, log, target):
-            fitting.append((info.meta.index, place))
+        found.append((reader.info, place))
+    return found
+
+
+def _choose_base(bases: Sequence[tuple[SnapshotInfo, Place]], log: ArchivedLog, target: Target) -> Place | None:
+    """Return the latest of the snapshots that is not behind the target, ``None`` to begin with nothing."""
+    fitting = [
+        (info.meta.index, place)
+        for info, place in bases
+        if info.cluster_id == log.cluster_id and _is_before(info.meta.index, info.revision, log, target)
+    ]
     if not fitting and not log.reaches_back:
         raise ConfigurationError(
             "the archive does not begin with entry 1, and holds no snapshot of what was before that is early enough; "

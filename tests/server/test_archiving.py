@@ -246,6 +246,16 @@ class TroubleTests(ArchivingTestCase):
         self.assert_complete()
         self.assertEqual(self.replica.counters()["archive_gaps"], 0)
 
+    def test_disk_nearly_full(self) -> None:
+        """The log does not wait on a disk that has no room for it: that would stop the node."""
+        self.archive_worker.stall()
+        self.write_some(60)
+        first = self.replica.status()["first_index"]
+        self.patch(type(self.replica.driver.node), "disk_lacks_room", property(lambda _: True))
+        self.write_some(60)
+        self.assertGreater(self.replica.status()["first_index"], first)
+        self.assertIn("archive_behind", self.replica.status()["alarms"])
+
     def test_log_waits_no_longer(self) -> None:
         """Past the bound the log goes all the same, with an alarm; a snapshot then replaces what is missing."""
         self.archive_worker.stall()

@@ -186,6 +186,16 @@ class ReplayTests(BackupTestCase):
         self.assertEqual(self.rebuild(revision=13).replayed, 3)
         self.assert_at(self.rebuild(time_ms=8500), 8)
 
+    def test_snapshot_in_the_archive_alone(self) -> None:
+        """A snapshot that was copied into an archive in which there is nothing else yet is what it holds."""
+        self.snapshot(4)
+        reader = self.directory(self.old).open_newest()
+        assert reader is not None
+        ArchiveFolder(self.archive, cluster_id=OLD, node_id="n2").copy_base(reader)
+        reader.close()
+        self.assert_at(self.rebuild(), 4)
+        self.assertEqual(self.rebuild().cluster_id, OLD)
+
     def test_entries_without_commands(self) -> None:
         """What a leader puts into the log for itself takes an index and changes nothing."""
         noop = Entry(index=2, term=2, kind=EntryKind.NOOP, payload=b"")
