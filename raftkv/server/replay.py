@@ -21,12 +21,15 @@ from raftkv.interfaces import IDisk
 from raftkv.kvstore import Restorer, SnapshotError, Store
 from raftkv.kvstore.commands import wall_time_ms
 from raftkv.persistence.faults import storage_errors
+from raftkv.persistence.files import TEMPORARY_SUFFIX
 from raftkv.raft.messages import Entry, EntryKind
 from raftkv.snapshot.archive import ArchiveReader
 from raftkv.snapshot.archiveformat import ArchiveInfo, parse_name
 from raftkv.snapshot.reading import SnapshotInfo, SnapshotReader
 
 _SNAPSHOT_NAME: Final = re.compile(r"\d{20}-\d{20}\.snapshot", re.ASCII)
+
+_LOST_AND_FOUND: Final = "lost+found"  # of a file system that is mounted there; not for everybody to read
 
 Progress = Callable[[str, int, int], None]  #: what is being done, how much of it is done, how much there is
 
@@ -127,7 +130,7 @@ def find(disks: Sequence[IDisk], is_wanted: Callable[[str], bool]) -> list[Place
                 file = f"{folder}/{name}" if folder else name
                 if is_wanted(name):
                     found.append(Place(disk=disk, file=file))
-                elif "." not in name or not folder:
+                elif name != _LOST_AND_FOUND and not name.endswith(TEMPORARY_SUFFIX):
                     folders.append(file)
     return found
 
@@ -138,7 +141,7 @@ class ArchivedLog:
     :param places: files of archives.
     :param bases: the snapshots in them.
     :param cluster_id: of the cluster; ``None`` where the files say which, and all say the same.
-    :raises raftkv.errors.ConfigurationError: they are of several clusters.
+    :raises raftkv.errors.ConfigurationError: they are of several clusters, or of another one.
     """
 
     def __init__(self, places: Sequence[Place], bases: Sequence[SnapshotInfo], cluster_id: str | None) -> None:
@@ -163,6 +166,9 @@ class ArchivedLog:
             cluster_id = ids.pop() if ids else ""
         self.cluster_id = cluster_id
         self._files = [found for found in self._files if found[0].head.cluster_id == cluster_id]
+        if not self._files and not self._damage and not bases:
+            others = f"; there are entries of {', '.join(sorted(ids))}" if ids else ""
+            raise ConfigurationError(f"the archive holds nothing of cluster {cluster_id or '(any)'}{others}")
 
     @property
     def last_index(self) -> int:

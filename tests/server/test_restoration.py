@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -255,9 +256,28 @@ class ReplayTests(BackupTestCase):
         place = self.snapshot(3)
         self.archive = MemoryDisk("/archive")
         self.archived(4, 6, cluster="ff" * 16)
-        self.assert_at(self.rebuild(place), 3)
+        self.assert_refused(ConfigurationError, f"nothing of cluster {OLD}", "ff" * 16, base=place)
         self.archived(4, 6)
+        self.assert_at(self.rebuild(place), 6)
         self.assert_refused(ConfigurationError, "several clusters")
+
+    def test_real_folders(self) -> None:
+        """Files are found in whatever folder they lie, also where names have dots; other files are passed over."""
+        root = Path(self.mktemp())
+        root.mkdir()
+        disk = LocalDisk(root)
+        for first, node in ((1, "node.1"), (4, "node.2.example")):
+            writer = ArchiveFolder(disk, cluster_id=OLD, node_id=node).begin(
+                first_index=first, previous_term=1 if first > 1 else 0
+            )
+            writer.write([entry_at(number) for number in range(first, first + 3)])
+            writer.commit()
+        (root / "lost+found").mkdir(mode=0)
+        (root / "README.txt").write_text("not ours")
+        (root / "deeper").mkdir()
+        (root / OLD / "node.2.example").rename(root / "deeper" / "moved away")
+        rebuilt = rebuild(base=None, archives=[LocalDisk(root, read_only=True)], target=Target(), progress=quietly)
+        self.assert_at(rebuilt, 6)
 
     def test_no_such_directory(self) -> None:
         """An archive that is not there is no empty one."""
