@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants import (
+    backups,
     disasters,
     durability,
     elections,
@@ -50,6 +51,7 @@ CHAPTERS: dict[str, tuple[Mutant, ...]] = {
     "Memory": memory.MUTANTS,
     "Room on the disk": room.MUTANTS,
     "Snapshots": snapshots.MUTANTS,
+    "Backups and archives": backups.MUTANTS,
     "Disasters": disasters.MUTANTS,
     "The state machine": state_machine.MUTANTS,
     "The key-value model": key_value.MUTANTS,
