@@ -150,19 +150,9 @@ class DiskFull(RaftKVError):
 
 
 class SnapshotFailed(RaftKVError):
-    """There is no room for a snapshot. Nothing is left of it, and the node goes on with the one before and its log.
-
-    :ivar reason: what the disk said.
-    """
+    """There is no room for a snapshot. Nothing is left of it, and the node goes on with the one before and its log."""
 
     code = "snapshot_failed"
-
-    def __init__(self, reason: StorageError) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"the snapshot could not be written: {self.reason}"
 
 
 class Compacted(RaftKVError):
@@ -342,6 +332,15 @@ class Fenced(NoLeader):
 
     def __str__(self) -> str:
         return "this node's state differs from the majority's and is being fetched anew; ask another node"
+
+
+class StateBehind(NoLeader):
+    """The disk of this node is full, so that it no longer gets what is written: it cannot tell what is true now."""
+
+    code = "behind"
+
+    def __str__(self) -> str:
+        return "this node's disk is full, so that its state falls behind; ask another node"
 
 
 class DigestTie(NoLeader):

@@ -40,6 +40,7 @@ from raftkv.errors import (
     RequestTimeout,
     SequenceReused,
     SequenceTooOld,
+    StateBehind,
     TooLarge,
     UnsupportedMediaType,
 )
@@ -212,6 +213,7 @@ _MAKERS: Final[Mapping[str, Callable[[_Told], RaftKVError]]] = {
     Removed.code: lambda told: Removed(told.message),
     Fenced.code: lambda told: Fenced(told.message),
     DigestTie.code: lambda told: DigestTie(told.message),
+    StateBehind.code: lambda told: StateBehind(told.message),
     OutcomeUnknown.code: lambda told: OutcomeUnknown(told.message),
     RequestTimeout.code: lambda told: RequestTimeout(told.message, told.outcome),
 }

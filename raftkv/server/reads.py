@@ -14,7 +14,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from raftkv.errors import NoLeader, Overloaded, RaftKVError, RequestTimeout, ShuttingDown
+from raftkv.errors import NoLeader, Overloaded, RaftKVError, RequestTimeout, ShuttingDown, StateBehind
 from raftkv.interfaces import Consistency
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import ReadState, SoftState
@@ -236,10 +236,14 @@ class Reads:
             elif self._node.leader is None and now - read.arrived >= limits.leader_wait_seconds:
                 self._answer(read, NoLeader())
         self._gathered = [read for read in self._gathered if not read.answered]
-        for asked in self._applying.values():
+        for index, asked in self._applying.items():
+            # The leader spares a disk without room: what this waits for may be long in coming.
+            is_spared = self._node.disk_is_full and self._node.last_index < index
             for read in asked.reads:
                 if now - read.arrived >= limits.request_timeout_seconds:
                     self._answer(read, RequestTimeout(message, "not_applied"))
+                elif is_spared and now - read.arrived >= limits.ask_again_seconds:
+                    self._answer(read, StateBehind())
             asked.reads = [read for read in asked.reads if not read.answered]
 
     def _answer(self, read: _Read, error: RaftKVError | None) -> None:

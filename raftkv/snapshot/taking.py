@@ -201,5 +201,5 @@ class _Taking:
             return Failure(InvariantViolation("a snapshot ended without a result"))
         is_nameless = self._writer is None or not self._writer.is_whole
         if isinstance(failure.value, NoRoom) and is_nameless:
-            return Failure(SnapshotFailed(failure.value))
+            return Failure(SnapshotFailed(f"there is no room for the snapshot: {failure.value}"))
         return failure

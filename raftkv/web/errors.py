@@ -35,6 +35,7 @@ STATUS_CODES: Final[dict[str, int]] = {
     errors.Removed.code: 503,
     errors.Fenced.code: 503,
     errors.DigestTie.code: 503,
+    errors.StateBehind.code: 503,
     "not_ready": 503,
     errors.SnapshotFailed.code: 503,
     errors.OutcomeUnknown.code: 503,

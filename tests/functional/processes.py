@@ -92,6 +92,7 @@ class Node:
 
     :ivar name: its node id.
     :ivar path: of its configuration.
+    :ivar wrapper: a command that ends in starting the process in its own place.
     """
 
     def __init__(self, folder: Path, name: str, settings: Mapping[str, Any], http_port: int) -> None:
@@ -104,6 +105,7 @@ class Node:
         self.settings = settings
         self.path.write_text(yaml.safe_dump(dict(settings)))
         self.process: subprocess.Popen[bytes] | None = None
+        self.wrapper: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -123,7 +125,7 @@ class Node:
     def start(self, *, first_path: str | None = None) -> None:
         """Start it in the foreground."""
         self.process = subprocess.Popen(
-            [*TWISTD, "-n", "raftkv", "--config", self.path.name],
+            [*self.wrapper, *TWISTD, "-n", "raftkv", "--config", self.path.name],
             cwd=self.folder,
             env=environment(first_path=first_path),
             stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ FOLLOWER = "raftkv/raft/follower.py"
 LEADERSHIP = "raftkv/raft/leadership.py"
 LOG = "raftkv/persistence/log.py"
 PROPOSALS = "raftkv/server/proposals.py"
+READS = "raftkv/server/reads.py"
 REPLICATION = "raftkv/raft/replication.py"
 RESERVE = "raftkv/persistence/reserve.py"
 ROOM = "raftkv/raft/room.py"
@@ -204,6 +205,13 @@ MUTANTS = (
         reference="our design",
         edits=(Edit(PROPOSALS, "        if refused and frugal:\n", "        if False:\n"),),
         hints=DOOR,
+    ),
+    Mutant(
+        name="waits-for-what-is-spared",
+        rule="On a full disk a read soon stops to wait for entries that may not come.",
+        reference="B50",
+        edits=(Edit(READS, "self._node.disk_is_full and self._node.last_index < index", "False"),),
+        hints=("tests.server.test_reads",),
     ),
     Mutant(
         name="failed-segment-made-again",

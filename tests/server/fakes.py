@@ -25,6 +25,8 @@ class FakeNode:
         self.log: list[Entry] = []
         self.refusal: Exception | None = None
         self.cluster_lacks_room = False
+        self.disk_is_full = False
+        self.last_index = 0
         self.needed_room: list[bool] = []
         self.contexts: list[int] = []
         self.by_lease: list[bool] = []

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.errors import NoLeader, Overloaded, RequestTimeout, ShuttingDown
+from raftkv.errors import NoLeader, Overloaded, RequestTimeout, ShuttingDown, StateBehind
 from raftkv.kvstore import Store
 from raftkv.kvstore.commands import pack_batch, put
 from raftkv.raft.configuration import Configuration
@@ -78,6 +78,26 @@ class ReadsTests(SynchronousTestCase):
         self.assertEqual(self.answers, {})
         self.apply(2)
         self.assertEqual(self.answers, {"x": None})
+
+    def test_full_disk(self) -> None:
+        """B50: on a node whose disk is full a read soon stops to wait for entries that the leader may spare it, and not
+        for those that it has."""
+        self.node.disk_is_full, self.node.last_index = True, 2
+        for name, index in (("here", 2), ("spared", 3)):
+            self.barrier(name)
+            self.reads.gather()
+            self.reads.resolved((ReadState(context=self.node.contexts[-1], index=index),))
+        self.clock.advance(0.9)
+        self.reads.tick()
+        self.assertEqual(self.answers, {})
+        self.clock.advance(0.1)
+        self.reads.tick()
+        self.assertEqual(list(self.answers), ["spared"])
+        self.assertIsInstance(self.answers["spared"], StateBehind)
+        self.apply(1)
+        self.apply(2)
+        self.apply(3)
+        self.assertIsNone(self.answers["here"])
 
     def test_waits_for_restore(self) -> None:
         """While a snapshot is being restored no read is served: linearizable ones wait, stale ones are refused."""

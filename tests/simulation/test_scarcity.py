@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.errors import DiskFull, RaftKVError
+from raftkv.errors import DiskFull, RaftKVError, StateBehind
 from raftkv.interfaces import Command
 from raftkv.kvstore.commands import delete, put
 from raftkv.raft.leadership import Leadership
@@ -120,7 +120,8 @@ class FullDiskTests(ScarcityTestCase):
     """Disks without room."""
 
     def test_one_follower(self) -> None:
-        """B50: writes go on while a follower's disk is full; it stays, says so, serves reads, and catches up later."""
+        """B50: writes go on while a follower's disk is full; it stays, says so, and catches up later; reads that
+        it cannot serve it refuses soon."""
         full = self.followers()[0]
         self.take_room(full)
         answers = self.fill_log(60)
@@ -128,6 +129,10 @@ class FullDiskTests(ScarcityTestCase):
         self.assertEqual(self.alarms(full), ["disk_nearly_full", "disk_full"])
         members = {member["id"]: member["disk"] for member in self.replica(self.leader()).local_cluster()["members"]}
         self.assertEqual(members[full], "none")
+        answers: list[Any] = []
+        self.cluster.nodes[full].life.clock.run(lambda: self.replica(full).barrier("linearizable", answers.append))  # type: ignore[union-attr]
+        self.wait(lambda: bool(answers), limit_seconds=2)
+        self.assertIsInstance(answers[0], StateBehind)
         self.give_room()
         self.wait(lambda: self.alarms(full) == [])
         self.assert_nothing_lost()
