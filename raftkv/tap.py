@@ -37,7 +37,7 @@ from raftkv.daemon.process import (
     tune_interpreter,
     use_monotonic_clock,
 )
-from raftkv.daemon.steps import DirectoryLock, RecoveryProgress, StopStep
+from raftkv.daemon.steps import DirectoryLock, StopStep
 from raftkv.errors import ConfigurationError, CorruptData, DamagedLog, StorageError
 from raftkv.interfaces import Identity, Standing
 from raftkv.kvstore.checking import CommandLimits
@@ -60,6 +60,7 @@ from raftkv.server.archiving import ArchiveSurroundings
 from raftkv.server.assembly import Surroundings, assemble, assemble_repair
 from raftkv.server.beginning import Beginning, add_parts
 from raftkv.server.origin import has_begun, identity_to_begin_with
+from raftkv.server.progress import Progress
 from raftkv.server.replica import Replica
 from raftkv.server.services import OrderedServices
 from raftkv.server.waiting import Waiting
@@ -174,7 +175,7 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
             forwarder=others.make_forwarder,
             make_id=_make_id,
             fatal=supervisor.fatal,
-            progress=RecoveryProgress(reactor.seconds),
+            progress=Progress("read {percent} % of the log, {done} of {total} bytes", seconds=reactor.seconds),
             log_settings=LogSettings.sized(config.log_segment_bytes),
             unreadable=_say_unreadable,
             archive=_archive(config, reactor),

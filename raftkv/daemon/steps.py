@@ -7,9 +7,6 @@ from typing import Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-
-_REPORT_SECONDS = 1.0
 
 
 class LockedDirectory(Protocol):
@@ -61,23 +58,3 @@ class StopStep(Service):
         """Stop it."""
         super().stopService()
         return self._stop()
-
-
-class RecoveryProgress:
-    """Logs how far the reading of a long log has come: a line every second, and nothing of what takes less.
-
-    :param seconds: a monotonic clock.
-    """
-
-    _log = Logger()
-
-    def __init__(self, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._next_report = seconds() + _REPORT_SECONDS
-
-    def __call__(self, done_bytes: int, total_bytes: int) -> None:
-        """Note progress."""
-        now = self._seconds()
-        if now >= self._next_report:
-            self._next_report = now + _REPORT_SECONDS
-            self._log.info("reading the log: {done} of {total} bytes", done=done_bytes, total=total_bytes)

@@ -48,6 +48,7 @@ from raftkv.server.housekeeping import Compaction, SessionExpiry, TenureExpiry
 from raftkv.server.notes import NOTE_INTERVAL
 from raftkv.server.origin import check_origin, identity_of, initial_configuration, joined_cluster, open_origin
 from raftkv.server.proposals import Proposals, WriteLimits
+from raftkv.server.readiness import CatchingUp
 from raftkv.server.reads import ReadLimits, Reads
 from raftkv.server.recovery import finish_founding
 from raftkv.server.repairing import EntriesSource, NoSnapshots, Repairing
@@ -281,9 +282,16 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         seconds=world.clock.seconds,
         patience_seconds=config.limits.request_timeout_seconds,
     )
+    catching_up = CatchingUp(
+        node=node,
+        barrier=reads.barrier,
+        applied_index=lambda: state_machine.store.applied_index,
+        seconds=world.clock.seconds,
+    )
     driver.add_participant(proposals)
     driver.add_participant(reads)
     driver.add_participant(tickets)
+    driver.add_participant(catching_up)
     driver.add_participant(
         Announcer(node=node, directory=directory, wake=driver.wake, settle_ticks=config.election_ticks)
     )
@@ -430,6 +438,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
             archiver=archiver,
         ),
         archiver=archiver,
+        catching_up=catching_up,
         entries=EntriesSource(node=node, storage=storage, is_removed=lambda: removal.is_removed),
         recovered_snapshot=recovered.snapshot,
         tick_interval_seconds=config.tick_interval_seconds,

@@ -38,6 +38,7 @@ from raftkv.server.archiving import Archiver
 from raftkv.server.driver import Driver
 from raftkv.server.fence import Fence
 from raftkv.server.proposals import Proposals
+from raftkv.server.readiness import CatchingUp
 from raftkv.server.reads import Reads
 from raftkv.server.repairing import EntriesSource
 from raftkv.server.resync import Resync
@@ -80,6 +81,7 @@ class Replica(Service):
         entries: EntriesSource,
         backups: IBackups,
         archiver: Archiver | None,
+        catching_up: CatchingUp,
         recovered_snapshot: SnapshotMeta | None,
         tick_interval_seconds: float,
         election_timeout_seconds: float,
@@ -104,6 +106,7 @@ class Replica(Service):
         self._watches = watches
         self._forwarder = forwarder
         self._entries = entries
+        self._catching_up = catching_up
         self._recovered_snapshot = recovered_snapshot
         self._tick_interval_seconds = tick_interval_seconds
         self._election_timeout_seconds = election_timeout_seconds
@@ -452,7 +455,7 @@ class Replica(Service):
         if self.state_machine.is_restoring:
             return False, "a snapshot is being restored"
         heard = node.term_at(node.commit_index) == node.current_term
-        if not heard or store.applied_index < node.commit_index:
+        if not heard or store.applied_index < node.commit_index or not self._catching_up.is_done:
             return False, f"applied index {store.applied_index} is behind the cluster's"
         return True, "ready"
 

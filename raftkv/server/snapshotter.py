@@ -23,6 +23,7 @@ from raftkv.persistence.calls import BlockingCalls
 from raftkv.raft.messages import SnapshotMeta
 from raftkv.raft.node import RaftNode
 from raftkv.server.chores import Chores
+from raftkv.server.progress import Progress
 from raftkv.server.rota import Rota
 from raftkv.server.statemachine import StateMachine
 from raftkv.snapshot.files import SnapshotDirectory
@@ -379,7 +380,8 @@ class Snapshotter(Service):
         self.cancel()
 
         def found(info: SnapshotInfo) -> Deferred[Store]:
-            return self._restorer.restore(info, Restorer())
+            what = f"restored {{percent}} % of the snapshot at index {meta.index}"
+            return self._restorer.restore(info, Restorer(), Progress(what, seconds=self._clock.seconds))
 
         finding: Deferred[SnapshotInfo] = self._calls.run(partial(self._find, meta))
         return finding.addCallback(found).addCallback(self._check, meta)

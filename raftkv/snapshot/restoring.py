@@ -66,19 +66,35 @@ class SnapshotRestorer:
         self._directory = directory
         self._settings = settings
 
-    def restore(self, info: SnapshotInfo, sink: ChunkSink[T]) -> Deferred[T]:
+    def restore(
+        self,
+        info: SnapshotInfo,
+        sink: ChunkSink[T],
+        progress: Callable[[int, int], None] = lambda done, all_of_it: None,
+    ) -> Deferred[T]:
         """Feed a snapshot to a sink.
 
+        :param progress: called with chunks done and chunks in all.
         :return: fires with the state; cancelling it gives up. Fails with :exc:`raftkv.errors.CorruptData` where the
             file does not check out, or with what the sink raised.
         """
-        return _Restoring(self._clock, self._calls, sink, self._settings).begin(partial(self._directory.open, info))
+        restoring = _Restoring(self._clock, self._calls, sink, self._settings, lambda done: progress(done, info.chunks))
+        return restoring.begin(partial(self._directory.open, info))
 
 
 class _Restoring(Generic[T]):
     """One snapshot being restored: a bounded number of chunks is read ahead of those that are fed."""
 
-    def __init__(self, clock: IReactorTime, calls: BlockingCalls, sink: ChunkSink[T], settings: SliceSettings) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        calls: BlockingCalls,
+        sink: ChunkSink[T],
+        settings: SliceSettings,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._progress = progress
+        self._fed = 0
         self._clock = clock
         self._calls = calls
         self._sink = sink
@@ -127,11 +143,13 @@ class _Restoring(Generic[T]):
         try:
             while self._waiting:
                 self._sink.feed(self._waiting.popleft())
+                self._fed += 1
                 if self._clock.seconds() >= end:
                     break
             if self._exhausted and not self._waiting and not self._asked:
                 self._end(self._sink.finish())
                 return
+            self._progress(self._fed)
         except Exception:  # what the sink refused is the restorer's failure, with its traceback
             self._end(Failure())
             return

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.daemon.steps import DirectoryLock, RecoveryProgress, StopStep
+from raftkv.daemon.steps import DirectoryLock, StopStep
 
 
 class Directory:
@@ -50,19 +48,3 @@ class StepTests(SynchronousTestCase):
         self.assertNoResult(stopped)
         stopping.callback(None)
         self.successResultOf(stopped)
-
-
-class RecoveryProgressTests(SynchronousTestCase):
-    """What is said while a log is read."""
-
-    def test_a_line_every_second(self) -> None:
-        """A short log is read in silence, a long one with a line every second."""
-        lines: list[LogEvent] = []
-        globalLogPublisher.addObserver(lines.append)
-        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
-        clock = Clock()
-        progress = RecoveryProgress(clock.seconds)
-        for done in range(1, 25):
-            clock.advance(0.125)
-            progress(done, 24)
-        self.assertEqual([line["done"] for line in lines if "done" in line], [8, 16, 24])

@@ -9,6 +9,8 @@ FORWARDING = "raftkv/protocols/forwarding.py"
 HELLO = "raftkv/protocols/hello.py"
 PEER = "raftkv/protocols/peer.py"
 PROPOSALS = "raftkv/server/proposals.py"
+READINESS = "raftkv/server/readiness.py"
+REPLICA = "raftkv/server/replica.py"
 RPC = "raftkv/protocols/rpc.py"
 
 PROPOSAL_TESTS = ("tests.server.test_proposals",)
@@ -207,5 +209,19 @@ MUTANTS = (
         reference="section 7, B46",
         edits=(Edit(PEER, "        if message[0] == INSTALL_SNAPSHOT:\n", "        if False:\n"),),
         hints=("tests.protocols.test_peer",),
+    ),
+    Mutant(
+        name="ready-by-its-own-account",
+        rule="A node is ready once it has what the leader had committed, not what it knows itself to be committed.",
+        reference="B32",
+        edits=(Edit(REPLICA, " or not self._catching_up.is_done:", ":"),),
+        hints=("tests.server.test_readiness",),
+    ),
+    Mutant(
+        name="ready-for-an-earlier-leader",
+        rule="A leader that becomes known is asked anew.",
+        reference="our design",
+        edits=(Edit(READINESS, "            self.is_done = False\n", ""),),
+        hints=("tests.server.test_readiness",),
     ),
 )
