@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from raftkv.errors import InvariantViolation
-from raftkv.persistence.record import HEADER_BYTES, aligned
-from raftkv.raft.log import entry_size
+from raftkv.persistence.record import ALIGNMENT, HEADER_BYTES, aligned
+from raftkv.raft.log import ENTRY_OVERHEAD_BYTES
 from raftkv.raft.messages import Entry, EntryKind
 
 STRETCH_BYTES: Final = 64 * 1024
@@ -59,10 +59,15 @@ class LogSizes:
 
     def _mark(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            self._total += aligned(HEADER_BYTES + len(entry.payload))
-            if self._total - self._totals[-1] >= self._stretch_bytes:
-                self._indexes.append(entry.index)
-                self._totals.append(self._total)
+            self.follow(entry.index, len(entry.payload))
+
+    def follow(self, index: int, payload_bytes: int) -> None:
+        """Count one entry, which follows the last one."""
+        self.last_index = index
+        self._total = total = self._total + HEADER_BYTES + payload_bytes + -payload_bytes % ALIGNMENT
+        if total - self._totals[-1] >= self._stretch_bytes:
+            self._indexes.append(index)
+            self._totals.append(total)
 
     def begin_behind(self, index: int) -> None:
         """The log is empty; the next entry is ``index + 1``."""
@@ -111,39 +116,46 @@ class LoadedLog:
 
     :param cache_bytes: what the loaded entries may take.
     :param stretch_bytes: see :class:`LogSizes`.
-    :ivar entries: the last ones, contiguous; those that a truncation left may be few, or none.
     :ivar configurations: all entries of the log that hold a configuration.
     :ivar sizes: of all entries.
     """
 
     def __init__(self, cache_bytes: int, *, stretch_bytes: int = STRETCH_BYTES) -> None:
-        self.entries: deque[Entry] = deque()
+        # Entries as tuples: most of a long log is let go again, and never becomes more.
+        self._loaded: deque[tuple[int, int, EntryKind, bytes]] = deque()
         self.configurations: list[Entry] = []
         self.sizes = LogSizes(0, stretch_bytes=stretch_bytes)
         self._cache_bytes = cache_bytes
         self._bytes = 0
 
-    def append(self, entry: Entry) -> None:
+    @property
+    def entries(self) -> list[Entry]:
+        """The last entries, contiguous; those that a truncation left may be few, or none."""
+        return [
+            Entry(index=index, term=term, kind=kind, payload=payload) for index, term, kind, payload in self._loaded
+        ]
+
+    def append(self, index: int, term: int, kind: EntryKind, payload: bytes) -> None:
         """The log grows by an entry."""
-        self.sizes.append((entry,))
-        if entry.kind is EntryKind.CONFIGURATION:
-            self.configurations.append(entry)
-        self.entries.append(entry)
-        self._bytes += entry_size(entry)
-        while self._bytes > self._cache_bytes and len(self.entries) > 1:
-            self._bytes -= entry_size(self.entries.popleft())
+        self.sizes.follow(index, len(payload))
+        if kind is EntryKind.CONFIGURATION:
+            self.configurations.append(Entry(index=index, term=term, kind=kind, payload=payload))
+        self._loaded.append((index, term, kind, payload))
+        self._bytes += len(payload) + ENTRY_OVERHEAD_BYTES
+        while self._bytes > self._cache_bytes and len(self._loaded) > 1:
+            self._bytes -= len(self._loaded.popleft()[3]) + ENTRY_OVERHEAD_BYTES
 
     def cut_behind(self, index: int) -> None:
         """What lies behind ``index`` is void."""
         self.sizes.cut_behind(index)
-        while self.entries and self.entries[-1].index > index:
-            self._bytes -= entry_size(self.entries.pop())
+        while self._loaded and self._loaded[-1][0] > index:
+            self._bytes -= len(self._loaded.pop()[3]) + ENTRY_OVERHEAD_BYTES
         while self.configurations and self.configurations[-1].index > index:
             self.configurations.pop()
 
     def begin_behind(self, index: int) -> None:
         """The log is empty, and goes on behind ``index``."""
         self.sizes.begin_behind(index)
-        self.entries.clear()
+        self._loaded.clear()
         self.configurations.clear()
         self._bytes = 0

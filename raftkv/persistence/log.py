@@ -275,14 +275,21 @@ class SegmentedLog:
 
     def _replay_into(self, loaded: LoadedLog, path: str) -> Callable[[Record, bytes], None]:
         kinds = {int(kind): kind for kind in EntryKind}
+        terms, newest, entry_type = self.terms, self._segments[-1], int(RecordType.ENTRY)
 
         def visit(record: Record, payload: bytes) -> None:
-            if record.type == RecordType.ENTRY and record.kind in kinds:
-                if record.index != self.last_index + 1:
-                    raise DamagedLog(path, record.start, f"entry {record.index} comes after entry {self.last_index}")
-                loaded.append(Entry(index=record.index, term=record.term, kind=kinds[record.kind], payload=payload))
-                self.terms.append(record.term)
-            elif record.type == RecordType.TRUNCATE and self.term_at(record.index) in (record.term, None):
+            if record.type == entry_type and record.kind in kinds:
+                index, term = record.index, record.term
+                if index != terms.last_index + 1:
+                    raise DamagedLog(path, record.start, f"entry {index} comes after entry {self.last_index}")
+                loaded.append(index, term, kinds[record.kind], payload)
+                terms.append(term)
+                # What _note_written does for an entry: a start does this a million times.
+                self._written_index, self._written_term = index, term
+                newest.last_index = index
+                self._map.note(index, newest.file, record.start, record.end)
+                return
+            if record.type == RecordType.TRUNCATE and self.term_at(record.index) in (record.term, None):
                 self._cut_behind(record.index, record.term)
                 loaded.cut_behind(record.index)
             elif record.type == RecordType.RESET:

@@ -124,7 +124,7 @@ class Storage:
                 )
         else:
             self._reconcile(self._hard_state, log, loaded, snapshot)
-        entries = list(loaded.entries)
+        entries = loaded.entries
         self._sizes = loaded.sizes
         self._sizes.snapshot_index = 0 if snapshot is None else snapshot.index
         return Recovered(
@@ -132,7 +132,7 @@ class Storage:
             snapshot=snapshot,
             entries=entries,
             first_previous_term=(log.term_at(entries[0].index - 1) or 0) if entries else log.terms.last_term,
-            on_disk=_on_disk(log, loaded),
+            on_disk=_on_disk(log, loaded, entries),
             lost_term=log.lost_term,
             is_new=self._hard_state.newest.hard_state == HardState() and snapshot is None and log.last_batch == 0,
         )
@@ -294,9 +294,9 @@ class Storage:
             hard_state.store(hard_state.newest.hard_state, log_batch=log.last_batch)
 
 
-def _on_disk(log: SegmentedLog, loaded: LoadedLog) -> OnDisk | None:
+def _on_disk(log: SegmentedLog, loaded: LoadedLog, entries: Sequence[Entry]) -> OnDisk | None:
     """Return what has to be known of the entries that were not loaded, ``None`` where there are none."""
-    first_index = loaded.entries[0].index if loaded.entries else log.last_index + 1
+    first_index = entries[0].index if entries else log.last_index + 1
     if first_index == log.base_index + 1:
         return None
     terms = log.terms.copy()

@@ -7,7 +7,7 @@ whole on disk before the log hears of it, and the log is cut before an older sna
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from twisted.application.service import Service
@@ -102,7 +102,10 @@ class Snapshotter(Service):
         self._may_forget = may_forget
         self._compacted_index = 0  # of the log on the disk; in memory it may follow a little later
         self._taker = SnapshotTaker(clock, calls, directory, slices or SliceSettings())
-        self._restorer = SnapshotRestorer(clock, calls, directory, slices or SliceSettings())
+        slices = slices or SliceSettings()
+        self._restorer = SnapshotRestorer(clock, calls, directory, slices)
+        # Where there is no state yet nobody can be served, so nobody is kept waiting.
+        self._first_restorer = SnapshotRestorer(clock, calls, directory, replace(slices, pause_seconds=0.0))
         self._rota = Rota(node=node, seconds=clock.seconds, interval_seconds=settings.interval_seconds)
         self._next_look: IDelayedCall | None = None
         self._chores = Chores(clock)
@@ -381,7 +384,9 @@ class Snapshotter(Service):
 
         def found(info: SnapshotInfo) -> Deferred[Store]:
             what = f"restored {{percent}} % of the snapshot at index {meta.index}"
-            return self._restorer.restore(info, Restorer(), Progress(what, seconds=self._clock.seconds))
+            is_first = self._state_machine().store.applied_index == 0
+            restorer = self._first_restorer if is_first else self._restorer
+            return restorer.restore(info, Restorer(), Progress(what, seconds=self._clock.seconds))
 
         finding: Deferred[SnapshotInfo] = self._calls.run(partial(self._find, meta))
         return finding.addCallback(found).addCallback(self._check, meta)
