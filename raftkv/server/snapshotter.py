@@ -328,12 +328,18 @@ class Snapshotter(Service):
 
     def tidy(self) -> None:
         """Drop log that is covered, then snapshots that are too many."""
-        self._calls.run(self._directory.list).addCallback(self._cut_log).addErrback(self._disk_failed)
+        # Where nothing but the newest is to be kept, it is read first: it may have been written long ago.
+        listing = self._directory.list_sound if self._is_short else self._directory.list
+        self._calls.run(listing).addCallback(self._cut_log).addErrback(self._disk_failed)
+
+    @property
+    def _is_short(self) -> bool:
+        return self._node.disk_is_full or self._lacked_room
 
     def _cut_log(self, snapshots: Sequence[SnapshotInfo]) -> None:
         if not self.running or not self._is_trusted():
             return
-        self._is_lean = is_short = self._node.disk_is_full or self._lacked_room
+        self._is_lean = is_short = self._is_short
         if not snapshots:
             return
         kept = 1 if is_short else self._settings.max_snapshots

@@ -46,6 +46,7 @@ class SnapshotDirectory:
         self._cluster_id = cluster_id
         self._unreadable = unreadable
         self._pinned: Counter[str] = Counter()
+        self._read_back = ""  # the file that was, as the last thing that happened here
 
     def clean(self) -> None:
         """Remove what a crash left half written; what a transfer left is kept, to be resumed."""
@@ -62,6 +63,13 @@ class SnapshotDirectory:
                 continue
             reader.close()
             found.append(reader.info)
+        return found
+
+    def list_sound(self) -> Sequence[SnapshotInfo]:
+        """Return the same, but for newest ones that have rotted: every byte of the first checks out."""
+        found = [*self.list()]
+        while found and not self._is_sound(found[0].name):
+            del found[0]
         return found
 
     def newest(self) -> SnapshotInfo | None:
@@ -171,7 +179,8 @@ class SnapshotDirectory:
         """Remove old snapshots; return their names.
 
         Only files older than the ``keep`` newest readable ones go, readable or not: what is unreadable and newer stays
-        for people to look at. What is being read as a backup stays until the next time.
+        for people to look at. What is being read as a backup stays until the next time, and none goes where the newest
+        has rotted since it was written.
 
         :param keep: at least 1.
         """
@@ -181,10 +190,13 @@ class SnapshotDirectory:
         if len(kept) < keep:
             return []
         removed = [name for name in self._names() if name < kept[-1] and name not in self._pinned]
+        if removed and not self._is_sound(kept[0]):
+            return []
         for name in removed:
             discard(self._disk, f"{SNAPSHOT_FOLDER}/{name}")
         if removed:
             self._sync_folder()
+        self._read_back = ""  # it was, a while ago, when this is called again
         return removed
 
     def keep_only(self, meta: SnapshotMeta) -> None:
@@ -198,6 +210,17 @@ class SnapshotDirectory:
             if name != kept:
                 discard(self._disk, f"{SNAPSHOT_FOLDER}/{name}")
         self._sync_folder()
+
+    def _is_sound(self, name: str) -> bool:
+        """Tell whether every byte of a file checks out; who has just been read back was when it got its name."""
+        if name == self._read_back:
+            return True
+        try:
+            verify_file(self._disk, f"{SNAPSHOT_FOLDER}/{name}", name)
+        except CorruptData as error:
+            self._unreadable(error)
+            return False
+        return True
 
     def _names(self) -> Sequence[str]:
         with storage_errors("read", f"{self._disk.root}/{SNAPSHOT_FOLDER}"):
@@ -224,6 +247,7 @@ class SnapshotDirectory:
         with storage_errors("rename", f"{self._disk.root}/{temporary}"):
             self._disk.rename(temporary, f"{SNAPSHOT_FOLDER}/{info.name}")
         self._sync_folder()
+        self._read_back = info.name
         return info
 
     def _sync_folder(self) -> None:

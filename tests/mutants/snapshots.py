@@ -163,7 +163,7 @@ MUTANTS = (
         name="snapshot-folder-not-synced",
         rule="The folder is synced after a snapshot gets its name, before the log is cut.",
         reference="B44",
-        edits=(Edit(FILES, "        self._sync_folder()\n        return info\n", "        return info\n"),),
+        edits=(Edit(FILES, "        self._sync_folder()\n        self._read_back = info", "        self._read_back = info"),),
         hints=FILE_TESTS,
     ),
     Mutant(
@@ -185,6 +185,41 @@ MUTANTS = (
             ),
         ),
         hints=FILE_TESTS,
+    ),
+    Mutant(
+        name="snapshot-not-read-back",
+        rule="A snapshot is read back before it gets its name, and before older ones go.",
+        reference="our design, B42",
+        edits=(
+            Edit(
+                WRITING,
+                "        info = verify_file(self._disk, self._temporary, self._name)\n",
+                "        info = SnapshotReader(\n"
+                "            self._disk.open(self._temporary), path=self._path, name=self._name\n"
+                "        ).info\n",
+            ),
+        ),
+        hints=FILE_TESTS,
+    ),
+    Mutant(
+        name="pruned-behind-a-rotten-snapshot",
+        rule="No snapshot is removed where the newest has rotted.",
+        reference="our design, B42",
+        edits=(Edit(FILES, "if removed and not self._is_sound(kept[0]):", "if False:"),),
+        hints=FILE_TESTS,
+    ),
+    Mutant(
+        name="log-cut-by-a-rotten-snapshot",
+        rule="Where one snapshot alone is kept it is read before the log is cut by it.",
+        reference="our design, B42, B50",
+        edits=(
+            Edit(
+                SNAPSHOTTER,
+                "self._directory.list_sound if self._is_short else self._directory.list",
+                "self._directory.list",
+            ),
+        ),
+        hints=("tests.server.test_relief",),
     ),
     Mutant(
         name="needed-snapshot-pruned",

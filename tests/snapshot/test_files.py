@@ -254,6 +254,17 @@ class PruningTests(SnapshotTestCase):
         self.directory.prune(2)
         self.assertEqual(self.indexes(), [5, 7])
 
+    def test_rotten_newest(self) -> None:
+        """B42: where the newest one has rotted since it was written none is removed, and it is not counted on."""
+        infos = [self.take(index) for index in (1, 3, 5)]
+        self.directory.prune(3)
+        name = f"snapshots/{infos[2].name}"
+        self.disk.flip_bit(name, len(self.disk.read(name)) // 2)
+        self.assertEqual(self.directory.prune(1), [])
+        self.assertEqual(self.indexes(), [1, 3, 5])
+        self.assertEqual([info.name for info in self.directory.list_sound()], [infos[1].name, infos[0].name])
+        self.assertEqual(len(self.directory.list()), 3, "its ends check out")
+
     def test_keep_only(self) -> None:
         """All but one go, older and newer ones, where the one can be read (B42); else all stay."""
         infos = [self.take(index) for index in (1, 3, 5)]
