@@ -323,6 +323,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
         node=node,
         calls=calls,
         look=partial(look, world.disk, storage, reserve),
+        log_bytes=storage.room_bytes,
         reserve=reserve,
         segment_bytes=world.log_settings.segment_bytes,
         relieve=snapshotter.relieve,

@@ -50,6 +50,7 @@ class SpaceWatch:
 
     :param calls: runs what blocks.
     :param look: returns what there is; blocks.
+    :param log_bytes: returns what the log can take without any more of the disk.
     :param reserve: what is kept in reserve.
     :param segment_bytes: what the log takes next; from twice that on there is room again.
     :param relieve: called after each look that has found no room: frees some, if it can.
@@ -66,6 +67,7 @@ class SpaceWatch:
         node: RaftNode,
         calls: BlockingCalls,
         look: Callable[[], Look],
+        log_bytes: Callable[[], int],
         reserve: Reserve,
         segment_bytes: int,
         relieve: Callable[[], None],
@@ -76,6 +78,7 @@ class SpaceWatch:
         self._node = node
         self._calls = calls
         self._look = look
+        self._log_bytes = log_bytes
         self._reserve = reserve
         self._segment_bytes = segment_bytes
         self._relieve = relieve
@@ -87,8 +90,12 @@ class SpaceWatch:
         self._looking = False
 
     def gather(self) -> None:
-        """Look at once where the log has just drawn on the reserve."""
+        """Tell the node at once where the log has just drawn on the reserve; what is left of that a look finds out.
+
+        Whoever looks may be busy with a snapshot for a while, in which the log could use up the rest.
+        """
         if not self._reserve.is_whole and self._level is not Room.NONE:
+            self._take(Look(0, False, self._log_bytes()))
             self._begin_to_look()
 
     def soft_state_changed(self, state: SoftState) -> None:
@@ -107,6 +114,9 @@ class SpaceWatch:
 
     def _found(self, found: Look) -> None:
         self._looking = False
+        self._take(found)
+
+    def _take(self, found: Look) -> None:
         level = self._judge(found)
         if level is not self._level:
             self._tell(level, found)
@@ -118,7 +128,7 @@ class SpaceWatch:
             self._relieve()
 
     def _judge(self, found: Look) -> Room:
-        if not found.is_whole:
+        if not (found.is_whole and self._reserve.is_whole):  # it may have been drawn on since the look
             return Room.NONE
         needed_bytes = self._segment_bytes * (1 if self._level is Room.AMPLE else 2)
         return Room.SCARCE if found.free_bytes < needed_bytes else Room.AMPLE

@@ -251,7 +251,7 @@ MUTANTS = (
         name="alarm-over-too-early",
         rule="A disk is full until everything can be set aside again.",
         reference="B50",
-        edits=(Edit(DISKSPACE, "        if not found.is_whole:\n            return Room.NONE\n", ""),),
+        edits=(Edit(DISKSPACE, "        if not (found.is_whole and self._reserve.is_whole):", "        if False:"),),
         hints=WATCH,
     ),
     Mutant(

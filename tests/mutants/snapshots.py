@@ -163,7 +163,11 @@ MUTANTS = (
         name="snapshot-folder-not-synced",
         rule="The folder is synced after a snapshot gets its name, before the log is cut.",
         reference="B44",
-        edits=(Edit(FILES, "        self._sync_folder()\n        self._read_back = info", "        self._read_back = info"),),
+        edits=(
+            Edit(
+                FILES, "        self._sync_folder()\n        self._read_back = info", "        self._read_back = info"
+            ),
+        ),
         hints=FILE_TESTS,
     ),
     Mutant(

@@ -58,6 +58,7 @@ class SpaceWatchTests(SynchronousTestCase):
             node=self.node,  # type: ignore[arg-type]
             calls=self.calls,
             look=self.look,
+            log_bytes=lambda: 30,
             reserve=self.reserve,
             segment_bytes=100,
             relieve=self.relieve,
@@ -92,27 +93,32 @@ class SpaceWatchTests(SynchronousTestCase):
     def test_budget(self) -> None:
         """B50: while the reserve is drawn on the node is told at each look what the log may take: what fits into its
         segment, and whole segments of what is left but for a quarter of the reserve."""
+        self.reserve.release()
         for free, log_bytes, budget in ((350, 70, 270), (199, 60, 60), (200, 50, 150), (0, 40, 40)):
             self.found = Look(free, False, log_bytes)
             self.tick()
             self.assertEqual(self.node.told[-1], (Room.NONE, budget))
         self.assertEqual(self.relieved, 4)
+        self.reserve.fill()
         self.found = Look(150, True, 40)
         self.tick()
         self.assertEqual((self.node.told[-1][0], self.relieved), (Room.SCARCE, 4))
 
-    def test_looks_at_once(self) -> None:
-        """B50: as soon as the reserve has been drawn on it looks, and does not wait for its time."""
-        self.tick(1)
-        self.watch.gather()
-        self.assertEqual(self.looks, 1)
+    def test_told_at_once(self) -> None:
+        """B50: as soon as the reserve has been drawn on the node is told, with what fits into the log's segment for its
+        budget, however long a look then takes; one that began before does not say that all is well."""
+        self.worker.stall()
+        self.watch.tick()
         self.reserve.release()
-        self.found = Look(500, False, 0)
         self.watch.gather()
+        self.assertEqual((self.node.told, self.relieved), ([(Room.NONE, 30)], 1))
         self.watch.gather()
+        self.worker.resume()
         self.clock.pump([0.01] * 3)
-        self.watch.gather()
-        self.assertEqual((self.looks, self.node.told[-1][0]), (2, Room.NONE))
+        self.assertEqual((self.looks, [level for level, _ in self.node.told]), (1, [Room.NONE, Room.NONE]))
+        self.reserve.fill()
+        self.tick(3)
+        self.assertIs(self.node.told[-1][0], Room.AMPLE)
 
     def test_looks_at_once_and_now_and_then(self) -> None:
         """It looks at the first tick, then each election timeout, and not again while a look takes its time."""

@@ -186,6 +186,19 @@ class FullDiskTests(ScarcityTestCase):
             if name != dead:
                 self.assertEqual(self.read(name, b"k1"), self.acknowledged[b"k1"])
 
+    def test_restart(self) -> None:
+        """B50: with all disks full nodes are killed and started again, one after the other: they come back, vote, and
+        serve what was acknowledged."""
+        self.fill_all()
+        for name in self.cluster.names:
+            self.cluster.crash(name, power_loss=False)
+            self.cluster.clock.advance(1)
+            self.cluster.start(name)
+            self.wait(lambda name=name: self.cluster.leader() is not None and self.replica(name).is_ready()[0])
+            self.assertEqual(self.read(name, b"k1"), self.acknowledged[b"k1"])
+            self.assertIsInstance(self.put(name, b"refused", b"refused through " + name.encode()), DiskFull)
+        self.assertEqual([node.lives for node in self.cluster.nodes.values()], [2, 2, 2])
+
     def test_relieved_by_a_snapshot(self) -> None:
         """B50: disks that are full of log, and of nothing else, are freed by a snapshot, without anybody's help."""
         for name in self.cluster.names:
