@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from raftkv.errors import BadRequest, RaftKVError
+from raftkv.errors import BadRequest, InvariantViolation, RaftKVError
 from raftkv.interfaces import Command, IKeyValue, Result
 from raftkv.kvstore import commands
 from raftkv.kvstore.checking import CommandChecker
+from raftkv.kvstore.commands import OK
 from raftkv.kvstore.refusals import refusal_of
 from raftkv.web.exchange import Answer, Exchange, Headers
 from raftkv.web.failures import fail
@@ -91,9 +92,13 @@ class Access:
         whole = self._wrapped(exchange, command)
 
         def written(outcome: Sequence[Result] | RaftKVError) -> None:
-            if not isinstance(outcome, RaftKVError):
-                (outcome,) = outcome
-            self._answer(exchange, whole, outcome, render)
+            try:
+                if isinstance(outcome, RaftKVError):
+                    raise outcome
+                (result,) = outcome
+                exchange.answer(render(result) if result[0] == OK else _refused(whole, result))
+            except Exception as problem:
+                fail(exchange, problem)
 
         self.key_value.write((whole,), written)
 
@@ -105,8 +110,16 @@ class Access:
         refuse_conditions(exchange.headers)
         self._check(command)
         whole = self._wrapped(exchange, command)
-        give_up = self.key_value.acquire(whole, lambda outcome: self._answer(exchange, whole, outcome, render))
-        exchange.when_abandoned(give_up)
+
+        def settled(outcome: Result | RaftKVError) -> None:
+            try:
+                if isinstance(outcome, RaftKVError):
+                    raise outcome
+                exchange.answer(render(outcome) if outcome[0] == OK else _refused(whole, outcome))
+            except Exception as problem:
+                fail(exchange, problem)
+
+        exchange.when_abandoned(self.key_value.acquire(whole, settled))
 
     def _wrapped(self, exchange: Exchange, command: Command) -> Command:
         headers = exchange.headers
@@ -120,17 +133,10 @@ class Access:
         exchange.body = b""  # the command has what it needs of it
         return command
 
-    def _answer(self, exchange: Exchange, command: Command, outcome: Result | RaftKVError, render: Render) -> None:
-        try:
-            if isinstance(outcome, RaftKVError):
-                raise outcome
-            if outcome[0] != commands.OK:
-                refusal = refusal_of(command, outcome)
-                if refusal is not None:
-                    raise refusal
-            exchange.answer(render(outcome))
-        except Exception as problem:
-            fail(exchange, problem)
+
+def _refused(command: Command, result: Result) -> NoReturn:
+    refusal = refusal_of(command, result)
+    raise refusal if refusal is not None else InvariantViolation(f"{result!r} is no refusal")
 
 
 def staleness_header(seconds: float | None) -> Headers:

@@ -74,10 +74,10 @@ class LeaseOperations:
     def list(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``GET /v1/leases``."""
         limit = limit_of(parameters)
-        after = after_of(parameters, self._tokens, "leases") or 0
+        after = after_of(parameters, self._tokens, "leases", 0)
 
         def serve(state: Reader) -> Answer:
-            found = state.leases(int(after), limit=limit)
+            found = state.leases(after, limit=limit)
             token = next_of(len(found), limit, found[-1].lease, self._tokens, "leases") if found else None
             now_ms = state.cluster_time_ms
             listed = [

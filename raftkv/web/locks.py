@@ -63,10 +63,10 @@ class LockOperations:
     def list(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``GET /v1/locks``."""
         limit = limit_of(parameters)
-        after = after_of(parameters, self._tokens, "locks") or b""
+        after = after_of(parameters, self._tokens, "locks", b"")
 
         def serve(state: Reader) -> Answer:
-            found = state.locks(bytes(after), limit=limit)
+            found = state.locks(after, limit=limit)
             token = next_of(len(found), limit, found[-1].name, self._tokens, "locks") if found else None
             listed = [_lock_document(lock.name.decode("utf-8"), lock, state) for lock in found]
             return Answer(200, JSON, json_bytes({"locks": listed, "continue": token}))

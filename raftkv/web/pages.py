@@ -5,11 +5,12 @@ That is unlike ranges of keys, which are read at one revision: there is no past 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
-from raftkv.errors import BadRequest
 from raftkv.web.queries import Parameters, number_of
 from raftkv.web.tokens import ContinueTokens
+
+_After = TypeVar("_After", bytes, int)
 
 LISTED: Final = 1_000  #: where no limit is given
 MAX_LISTED: Final = 10_000  #: some ten milliseconds' worth
@@ -23,18 +24,17 @@ def limit_of(parameters: Parameters) -> int:
     return number_of(parameters, "limit", highest=MAX_LISTED, default=LISTED)
 
 
-def after_of(parameters: Parameters, tokens: ContinueTokens, what: str) -> bytes | int | None:
-    """Return behind what to go on, ``None`` for the beginning.
+def after_of(parameters: Parameters, tokens: ContinueTokens, what: str, beginning: _After) -> _After:
+    """Return behind what to go on.
 
     :param what: is listed: a token for something else is refused.
+    :param beginning: what stands before everything.
     :raises BadRequest: the token was not made here, or for another list.
     """
     token = parameters.get("continue")
     if token is None:
-        return None
-    (after,) = tokens.open((what,), token)
-    if not isinstance(after, (bytes, int)):
-        raise BadRequest("continue: it was not made here, or for another request")
+        return beginning
+    after: _After = tokens.open((what,), token, (type(beginning),))[0]
     return after
 
 

@@ -45,6 +45,10 @@ class RangeRequest:
         prefix = self.prefix if self.delimiter else b""
         return ("range", self.start, self.end, self.reverse, self.keys_only, prefix, self.delimiter)
 
+    def holds(self, place: bytes) -> bool:
+        """Tell whether a place lies in the range, or at one of its edges."""
+        return self.start <= place and (not self.end or place <= self.end)
+
     def from_place(self, place: bytes | None) -> tuple[bytes, bytes]:
         """Return start and end of what is left from a place on, which a page of the store has told."""
         if place is None:

@@ -23,7 +23,7 @@ from raftkv.web.parameters import consistency_of, max_stale_of
 from raftkv.web.queries import Parameters, flag_of, number_of, range_of, text_of
 from raftkv.web.rangereading import RangePosition, RangeReading, RangeRequest
 from raftkv.web.streaming import PieceSource, Streamed
-from raftkv.web.tokens import ContinueTokens
+from raftkv.web.tokens import ContinueTokens, not_ours
 
 if TYPE_CHECKING:
     pass
@@ -80,9 +80,11 @@ class RangeOperations:
         )
 
     def _position(self, asked: _Asked) -> RangePosition:
-        position = RangePosition(*self._tokens.open(asked.request.identity(), asked.token or b""))
-        if asked.count_only or asked.revision not in (0, position.revision):
-            raise BadRequest("continue: it was not made here, or for another request")
+        token = asked.token or b""
+        position = RangePosition(*self._tokens.open(asked.request.identity(), token, (int, int, bytes)))
+        is_same = asked.revision in (0, position.revision) and not asked.count_only
+        if not is_same or position.revision < 1 or not asked.request.holds(position.place):
+            raise not_ours(token)
         return position
 
     # -- reading ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 A token is made by any node of the cluster and understood by each of them: they have nothing in common but the id of
 their cluster. That is no secret, so the seal keeps nobody out; it finds what was cut, altered, or made for another
-request or another cluster, which must not be read as a place in this range.
+request or another cluster, which must not be read as a place in this range. Whoever makes one on purpose gets nothing
+by it: the types are checked here, and that the place lies in the range where it is used.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ class ContinueTokens:
         payload = msgpack.packb(position)
         return urlsafe_b64encode(self._seal_of(request, payload) + payload).rstrip(b"=").decode("ascii")
 
-    def open(self, request: Position, token: bytes) -> Position:
+    def open(self, request: Position, token: bytes, types: tuple[type, ...]) -> Position:
         """Return the place that a token was made for.
 
+        :param types: those of what is to be known of it.
         :raises BadRequest: it was not made here, or for another request.
         """
         try:
@@ -53,10 +55,24 @@ class ContinueTokens:
         seal, payload = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
         # The decoder skips what is no Base64, so that the token could have been altered without it: hence the way back.
         if seal == self._seal_of(request, payload) and urlsafe_b64encode(sealed).rstrip(b"=") == token:
-            position: Position = msgpack.unpackb(payload, use_list=False)
-            return position
-        raise BadRequest(f"continue: it was not made here, or for another request: {shown(token)}")
+            position = _unpacked(payload)
+            if type(position) is tuple and tuple(map(type, position)) == types:
+                return position
+        raise not_ours(token)
 
     def _seal_of(self, request: Position, payload: bytes) -> bytes:
         sealed = msgpack.packb((self._cluster_id(), request, payload))
         return blake2b(sealed, digest_size=_SEAL_BYTES, person=b"raftkv continue").digest()
+
+
+def not_ours(token: bytes) -> BadRequest:
+    """Make the error for a token that leads nowhere."""
+    return BadRequest(f"continue: it was not made here, or for another request: {shown(token)}")
+
+
+def _unpacked(payload: bytes) -> Any:
+    try:
+        return msgpack.unpackb(payload, use_list=False, max_map_len=0, max_ext_len=0)
+    except Exception:
+        # Unpacking raises half a dozen classes without a common base; none of them was packed here.
+        return None

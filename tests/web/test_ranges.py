@@ -10,6 +10,8 @@ from urllib.parse import quote
 from raftkv.errors import Fenced
 from raftkv.kvstore import commands
 from raftkv.web import rangereading
+from raftkv.web.rangereading import RangeRequest
+from raftkv.web.tokens import ContinueTokens
 from tests.web.lanes import Lane, LaneTestCase, Response, request
 
 
@@ -184,6 +186,40 @@ class PageTests(RangeTestCase):
         others += [token[:-1], token + "A", token + "=", token[:5] + "!" + token[5:], "", "x", "AAAA" * 5000]
         for other in others:
             refused = self.ask("GET", f"/v1/kv?prefix=p/&continue={quote(other)}")
+            self.assert_refused(refused, 400, "bad_request", "continue")
+
+    def test_tokens_that_were_made_on_purpose(self) -> None:
+        """Who knows how tokens are made gets neither out of the range nor to a fault of ours."""
+        tokens = ContinueTokens(lambda: "c0ffee")
+        request = RangeRequest(start=b"p/", end=b"p0")
+        good = (8, 5, b"p/x/1")
+        self.range(f"prefix=p/&continue={tokens.seal(request.identity(), good)}")
+        for position in (
+            (8, 5, b"a"),
+            (8, 5, b"q"),
+            (0, 5, b"p/2"),
+            (-1, 5, b"p/2"),
+            ("8", 5, b"p/2"),
+            (8, 5, "p/2"),
+            (8, None, b"p/2"),
+            (True, 5, b"p/2"),
+            (8, 5),
+            (8, 5, b"p/2", 1),
+            (),
+            ((8, 5, b"p/2"),),
+        ):
+            token = tokens.seal(request.identity(), position)
+            self.assert_refused(self.ask("GET", f"/v1/kv?prefix=p/&continue={token}"), 400, "bad_request", "continue")
+        for payload in (b"", b"\xc1", b"\x81\x01\x02", b"\xdd\xff\xff\xff\xff", b"\x93\x08\x05"):
+            sealed = tokens._seal_of(request.identity(), payload) + payload
+            token = base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+            self.assert_refused(self.ask("GET", f"/v1/kv?prefix=p/&continue={token}"), 400, "bad_request", "continue")
+        for target, what, after in (
+            ("/v1/leases", "leases", b"x"),
+            ("/v1/locks", "locks", 7),
+            ("/v1/locks", "locks", "l"),
+        ):
+            refused = self.ask("GET", f"{target}?continue={tokens.seal((what,), (after,))}")
             self.assert_refused(refused, 400, "bad_request", "continue")
 
     def test_token_of_another_cluster(self) -> None:
