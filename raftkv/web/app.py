@@ -42,6 +42,7 @@ from raftkv.web.snapshots import SnapshotOperations
 from raftkv.web.streaming import OpenBodies, Streamed
 from raftkv.web.tokens import ContinueTokens
 from raftkv.web.transactions import TransactionOperations
+from raftkv.web.turns import Turns
 from raftkv.web.watching import WatchOperations
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Api:
         self.routes = declare_routes(
             Operations(
                 keys=KeyValueOperations(access),
-                ranges=RangeOperations(access, tokens, lambda call: clock.callLater(0, call)),
+                ranges=RangeOperations(access, tokens, Turns(clock)),
                 transactions=TransactionOperations(access, tokens),
                 leases=LeaseOperations(access, tokens),
                 locks=LockOperations(access, tokens),

@@ -6,7 +6,7 @@ pieces as the client reads them (:mod:`raftkv.web.rangereading`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,23 +24,22 @@ from raftkv.web.queries import Parameters, flag_of, number_of, range_of, text_of
 from raftkv.web.rangereading import RangePosition, RangeReading, RangeRequest
 from raftkv.web.streaming import PieceSource, Streamed
 from raftkv.web.tokens import ContinueTokens, not_ours
+from raftkv.web.turns import Turns
 
 if TYPE_CHECKING:
     pass
-
-Later = Callable[[Callable[[], None]], object]
 
 
 class RangeOperations:
     """Reads and deletes of many keys.
 
-    :param later: has something done once the reactor has looked after everyone else.
+    :param turns: where all ranges have their turns, a step at a time.
     """
 
-    def __init__(self, access: Access, tokens: ContinueTokens, later: Later) -> None:
+    def __init__(self, access: Access, tokens: ContinueTokens, turns: Turns) -> None:
         self._access = access
         self._tokens = tokens
-        self._later = later
+        self._turns = turns
 
     # -- the endpoints ----------------------------------------------------------------------------------------------
 
@@ -95,18 +94,22 @@ class RangeOperations:
         key_value = self._access.key_value
 
         def readable(error: RaftKVError | None) -> None:
+            if error is None and self._is_ahead(asked) and not asked.has_caught_up:
+                # Another node made the token, and this one has not come so far: that is for the leader to say.
+                asked.has_caught_up = True
+                key_value.barrier("lease", readable)
+            else:
+                # Read a little later, the state is a later one, and no less consistent.
+                self._turns.soon(lambda: answer(error))
+
+        def answer(error: RaftKVError | None) -> None:
             staleness: Headers = ()
             try:
                 if error is not None:
                     raise error
                 if consistency == "stale":
                     staleness = staleness_header(key_value.staleness())
-                if self._is_ahead(asked) and not asked.has_caught_up:
-                    # Another node made the token, and this one has not come so far: that is for the leader to say.
-                    asked.has_caught_up = True
-                    key_value.barrier("lease", readable)
-                else:
-                    self._answer(exchange, asked, staleness)
+                self._answer(exchange, asked, staleness)
             except Exception as problem:
                 fail(exchange, problem, staleness)
 
@@ -134,7 +137,7 @@ class RangeOperations:
         if reading.is_done:
             exchange.answer(Answer(200, JSON + headers, first))
         else:
-            drawing = _Drawing(self._access, reading, pieces, first, self._later)
+            drawing = _Drawing(self._access, reading, pieces, first, self._turns)
             exchange.stream(Streamed(200, JSON + headers, PieceSource(drawing.next_piece)))
 
 
@@ -160,13 +163,13 @@ class _Drawing:
     """The pieces of a large answer, each of which is drawn when the client has room for it."""
 
     def __init__(
-        self, access: Access, reading: RangeReading, pieces: Iterator[bytes], first: bytes, later: Later
+        self, access: Access, reading: RangeReading, pieces: Iterator[bytes], first: bytes, turns: Turns
     ) -> None:
         self._access = access
         self._reading = reading
         self._pieces = pieces
         self._first = first
-        self._later = later
+        self._turns = turns
 
     def next_piece(self) -> bytes | Deferred[bytes | None] | None:
         """Return the next piece, ``None`` behind the last one.
@@ -179,7 +182,7 @@ class _Drawing:
         if self._reading.is_done:
             return None
         awaited: Deferred[bytes | None] = Deferred()
-        self._later(lambda: self._draw(awaited))
+        self._turns.later(lambda: self._draw(awaited))
         return awaited
 
     def _draw(self, awaited: Deferred[bytes | None]) -> None:
@@ -199,7 +202,7 @@ class _Drawing:
             if piece:
                 awaited.callback(piece)
             else:
-                self._later(lambda: self._draw(awaited))
+                self._turns.later(lambda: self._draw(awaited))
 
         self._access.key_value.barrier("stale", readable)
 
