@@ -6,6 +6,7 @@ bytes mean.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -17,6 +18,8 @@ from raftkv.sending import send_at_once
 
 if TYPE_CHECKING:
     from raftkv.web.site import ApiSite
+
+_SILENCE_OPTIONS: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))  # seconds, seconds, times
 
 MAX_UNSENT_BYTES: Final = 64 * 1024  #: of answers that are gathered for one write; as much as the transport gathers
 
@@ -59,6 +62,7 @@ class HttpStream(Protocol):
         self._tcp = cast(Any, self.transport)
         if ITCPTransport.providedBy(self._tcp):
             self._tcp.setTcpNoDelay(True)
+            _notice_silence(self._tcp)
         self._tcp.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
@@ -114,3 +118,16 @@ class HttpStream(Protocol):
         """The deadline has passed."""
         self.deadline = None
         self._expired()
+
+
+def _notice_silence(tcp: ITCPTransport) -> None:
+    """Have the kernel find out within a minute that a client's machine has gone without a word.
+
+    A client may wait for an hour, and say nothing all that time; so long it would keep its place in a queue.
+    """
+    tcp.setTcpKeepAlive(True)
+    handle = getattr(tcp, "getHandle", lambda: None)()
+    for name, value in _SILENCE_OPTIONS:
+        option = getattr(socket, name, None)  # not every system has them
+        if option is not None and isinstance(handle, socket.socket):
+            handle.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError, ConnectionDone
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
@@ -90,6 +92,43 @@ class ServiceTestCase(SynchronousTestCase):
 
     def lose(self, connection: HttpConnection) -> None:
         connection.connectionLost(Failure(ConnectionDone()))
+
+
+@implementer(ITCPTransport)
+class SocketTransport(Transport):
+    """A transport that has a socket, which is never connected."""
+
+    def __init__(self, handle: socket.socket) -> None:
+        super().__init__()
+        self.handle = handle
+        self.keeps_alive = False
+
+    def getHandle(self) -> socket.socket:
+        return self.handle
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        self.keeps_alive = enabled
+
+
+class SilenceTests(ServiceTestCase):
+    """Clients whose machines go without a word."""
+
+    def test_noticed(self) -> None:
+        """The kernel is to find out within a minute: a request may wait for an hour, and keeps its place so long."""
+        handle = socket.socket()
+        self.addCleanup(handle.close)
+        transport = SocketTransport(handle)
+        connection = self.site.buildProtocol(None)
+        connection.makeConnection(transport)
+        self.assertTrue(transport.keeps_alive)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            options = [getattr(socket, f"TCP_KEEP{name}") for name in ("IDLE", "INTVL", "CNT")]
+            idle, interval, times = (handle.getsockopt(socket.IPPROTO_TCP, option) for option in options)
+            self.assertEqual(idle + interval * times, 60)
+        self.lose(connection)
 
 
 class ServiceTests(ServiceTestCase):
