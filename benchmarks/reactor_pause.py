@@ -111,7 +111,10 @@ class Nobody:
         return succeed(None)
 
 
-def build(reactor: Any, folder: Path) -> tuple[Replica, LocalDisk]:
+LIMITS: Final = Limits(max_batch_commands=COMMANDS_PER_ENTRY, request_timeout_seconds=60.0)
+
+
+def build(reactor: Any, folder: Path, limits: Limits = LIMITS) -> tuple[Replica, LocalDisk]:
     """Put a node together on a folder, as :mod:`raftkv.tap` does; reads what is there."""
     snapshotter.Restorer = WatchedRestorer  # type: ignore[attr-defined]
     config = NodeConfig(
@@ -119,7 +122,7 @@ def build(reactor: Any, folder: Path) -> tuple[Replica, LocalDisk]:
         data_dir=str(folder),
         snapshot_interval_seconds=86_400.0,  # this benchmark says when
         max_snapshots=2,
-        limits=Limits(max_batch_commands=COMMANDS_PER_ENTRY, request_timeout_seconds=60.0),
+        limits=limits,
     )
     disk = LocalDisk(config.data_dir)
     disk.prepare()

@@ -8,6 +8,7 @@ a receiver without room leaves the pass with its cursor. Whoever is left at the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Final, Protocol
 
 from raftkv.kvstore import Store
@@ -167,13 +168,15 @@ class CatchUp:
         self._revision, self._place = compact_revision, 0
 
     def _tell_found(self) -> None:
-        calls_left, bytes_left, found = TURN_CALLS, TURN_BYTES, self._found
-        while found and calls_left > 0 and bytes_left > 0:
-            watch = next(iter(found))
-            events = found.pop(watch)
-            calls_left -= 1
-            bytes_left -= sum(event.size_bytes for event in events)
+        bytes_left = TURN_BYTES
+        for watch in [*islice(self._found, TURN_CALLS)]:
+            events = self._found.pop(watch, None)
+            if events is None:
+                continue  # it was given up meanwhile
+            bytes_left -= sum([event.size_bytes for event in events])
             self._tell(watch, events)
+            if bytes_left <= 0:
+                return
 
     def _tell(self, watch: Watch, events: list[WatchEvent]) -> None:
         """Tell one watch what was found for it, revision by revision, as long as it has room."""

@@ -7,6 +7,7 @@ all watches; where they become too many the watches fall behind, and are told fr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Final
 
 from raftkv.server.watching.index import Group
@@ -60,15 +61,18 @@ class Fresh:
 
         :param told: called with each watch that has been told everything that waited for it.
         """
-        calls_left, bytes_left = TURN_CALLS, TURN_BYTES
-        while self._events and calls_left > 0 and bytes_left > 0:
-            watch = next(iter(self._events))
-            events = self._events.pop(watch)
+        bytes_left = TURN_BYTES
+        # Not one by one from the front, where a dictionary would look again and again at what is no longer there.
+        for watch in [*islice(self._events, TURN_CALLS)]:
+            events = self._events.pop(watch, None)
+            if events is None:
+                continue  # it was given up meanwhile
             self.count -= len(events)
-            calls_left -= 1
-            bytes_left -= sum(event.size_bytes for event in events)
+            bytes_left -= sum([event.size_bytes for event in events])
             if all(watch.state is State.SYNCED and tell(watch, part, True) for part in by_revision(events)):
                 told(watch)
+            if bytes_left <= 0:
+                return
 
 
 def by_revision(events: list[WatchEvent]) -> Iterator[list[WatchEvent]]:
