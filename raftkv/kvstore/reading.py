@@ -218,7 +218,7 @@ class Reader:
         :param start: how many of its changes to leave out; behind the last one there is nothing.
         :raises Compacted: that revision is no longer kept.
         """
-        if revision < self._compact_revision:
+        if revision < max(self._compact_revision, 1):
             raise Compacted(self._compact_revision)
         return self._records.history.changes(revision, start, limit)
 

@@ -80,7 +80,7 @@ class Backups(DrawnTrouble):
         self._chance = random
         self._disks = {name: MemoryDisk(f"/archive of {name}") for name in cluster.names}
         self._workers: dict[str, ClockWorker] = {}
-        cluster.on_entry = self._note
+        cluster.on_applied.append(self._note)
         cluster.archive_of = self._archive_of
 
     def start(self) -> None:

@@ -303,8 +303,8 @@ class SimulatedCluster:
     :ivar failure: the first error that stopped a node without an excuse, or rule that was broken.
     :ivar excuses: which nodes may give up.
     :ivar readings: how often logs were read back, by what came of it.
+    :ivar on_applied: each is told of every entry that some node has applied, once for each node.
     :ivar on_vote: told of each vote for another that is about to leave, by whom.
-    :ivar on_entry: told of each entry that any node applies.
     :ivar archive_of: returns the archive of a node, for a life that begins; ``None`` for none.
     """
 
@@ -325,7 +325,7 @@ class SimulatedCluster:
         self.time_lines = TimeLines()
         self.failure: BaseException | None = None
         self.on_vote: Callable[[str], None] | None = None
-        self.on_entry: Callable[[Entry], None] | None = None
+        self.on_applied: list[Callable[[Entry], None]] = []
         self.archive_of: Callable[[str, NodeClock], ArchiveSurroundings | None] = lambda name, clock: None
         self.excuses = Excuses(bits_may_flip=not settings.spares)
         self.coverage = Coverage()
@@ -514,6 +514,7 @@ class SimulatedCluster:
                 max_batch_commands=settings.max_batch_commands,
                 max_leases=settings.max_leases,
                 max_lock_waiters=settings.max_lock_waiters,
+                watch_stall_seconds=3 * settings.election_timeout_seconds,
             ),
         )
 
@@ -673,8 +674,8 @@ class SimulatedCluster:
 
     def _applied(self, name: str, entry: Entry, results: Sequence[Result]) -> None:
         self.checkers.applied(name, entry)
-        if self.on_entry is not None:
-            self.on_entry(entry)
+        for told in self.on_applied:
+            told(entry)
         if entry.kind is EntryKind.CONFIGURATION and entry.index > self._committed[0]:
             self._committed = (entry.index, Configuration.decode(entry.payload))
         now, is_excused = self.clock.seconds(), self.checkers.is_excused(name, entry.index)

@@ -34,6 +34,7 @@ from raftkv.testing.losses import Losses, draw_losses
 from raftkv.testing.queries import Query, is_of_the_past
 from raftkv.testing.scarcity import Scarcity, draw_scarcity, with_reserve
 from raftkv.testing.succession import Succession
+from raftkv.testing.watching import Watchers, draw_watchers
 from raftkv.testing.workload import Workload, WorkloadSettings
 
 STORY_SECONDS = 30.0  #: of faults and clients
@@ -174,6 +175,15 @@ class Simulation:
         )
         self.corruption = Corruption(self.cluster, random=corrupting, settings=corruption, without=excerpt.without)
         self.scarcity = Scarcity(self.cluster, random=depriving, settings=scarcity, without=excerpt.without)
+        watching = random.Random(f"raftkv watchers {seed}")
+        self.watchers = Watchers(
+            network=self.cluster.network,
+            nodes=self.cluster.names,
+            random=watching,
+            settings=draw_watchers(watching),
+        )
+        if self.watchers.settings.watchers:
+            self.cluster.on_applied.append(self.watchers.truth.applied)
         self._observer = _LoggedFailures(alarms_count=not corruption.pause_seconds)
 
     def run(self) -> Outcome:
@@ -194,6 +204,7 @@ class Simulation:
         cluster = self.cluster
         self.losses.start_all()
         self.workload.start()
+        self.watchers.start()
         self.faults.start()
         self.churn.start()
         self.corruption.start()
@@ -210,6 +221,7 @@ class Simulation:
         self._demand(self._is_whole, "the members are there, and nobody is on the way")
         self._demand(lambda: self.corruption.is_undone, "every node holds the state of the majority")
         self._demand(self._is_settled, "the mended cluster agrees on a leader and a log")
+        self.watchers.calm_down()
         self.workload.stop()
         self._demand(lambda: self.workload.is_idle, "the clients' last operations return")
         self._live_with_a_fault()
@@ -219,6 +231,8 @@ class Simulation:
         self._demand(self._nothing_is_owed, "every write that a node took is answered")
         self._demand(self._nothing_is_held, "leases that nobody keeps alive end, and with them locks")
         self._demand(self._is_settled, "the cluster is at rest")
+        self._demand(lambda: self.watchers.know_everything, "every watcher is told everything")
+        self.watchers.stop()
         if self.workload.served_by_fenced:
             raise Violation("fenced node serves", self.workload.served_by_fenced[0])
         self.judged = judge(self.corruption.excuse(self.history), cluster)
@@ -359,7 +373,7 @@ class Simulation:
                 f" {raft.last_index}, stable {raft.stable_index}, committed {raft.commit_index}, applied {applied},"
                 f" {life.replica.status()['role']} of {_in_words(raft.configuration)} at {raft.configuration_index}"
             )
-        return "; ".join(parts)
+        return "; ".join([*parts, f"watchers at {self.watchers.describe()}"])
 
     # -- the report ----------------------------------------------------------------------------------------------
 
@@ -382,6 +396,7 @@ class Simulation:
                 **self.losses.counts,
                 **self.corruption.counts,
                 **self.scarcity.counts,
+                **self.watchers.counts,
             },
             network=dict(cluster.network.counts),
             disks=count_disks(cluster),

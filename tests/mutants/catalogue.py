@@ -24,6 +24,7 @@ from tests.mutants import (
     states,
     tenures,
     transactions,
+    watch,
 )
 from tests.mutants.mutant import Mutant
 
@@ -36,6 +37,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "snapshot": ("tests.snapshot",),
     "protocols": ("tests.protocols",),
     "server": ("tests.server",),
+    "web": ("tests.web",),
 }
 
 CHAPTERS: dict[str, tuple[Mutant, ...]] = {
@@ -58,6 +60,7 @@ CHAPTERS: dict[str, tuple[Mutant, ...]] = {
     "The past": past.MUTANTS,
     "Transactions and counters": transactions.MUTANTS,
     "Leases, locks, elections": tenures.MUTANTS,
+    "Watches": watch.MUTANTS,
     "The digest of the state": states.MUTANTS,
     "Services": services.MUTANTS,
 }
