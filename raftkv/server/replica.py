@@ -324,6 +324,7 @@ class Replica(Service):
             "revision": store.revision,
             "compact_revision": store.compact_revision,
             "keys": store.key_count,
+            "watchers": len(self._watches),
             "digest": store.digest(),
             "uptime": round(self._clock.seconds() - self._started, 3),
             "version": __version__,

@@ -33,6 +33,7 @@ _GAUGES: Final = {
     "compact_revision": "revisions below this one can no longer be read",
     "keys": "keys in this node's store",
     "archived_index": "the last index that is in the archive of this node's log",
+    "watchers": "watches open on this node, long polls included",
     "uptime": "seconds since the node was started",
 }
 

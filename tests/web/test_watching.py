@@ -117,7 +117,8 @@ class EventTests(StreamTestCase):
             self.assertEqual(" ".join(event["kv"]["key"] for event in events), keys, query)
 
     def test_progress(self) -> None:
-        """Without events the stream says every ten seconds how far it is, or as often as it is asked to."""
+        """B66: without events the stream says every ten seconds how far it is, or as often as it is asked to, so that a
+        client can tell one that is quiet from one that is dead."""
         self.open("/v1/watch?key=a")
         self.write(put(b"b", b""))
         self.each(lambda lane: lane.clock.advance(9.9))
