@@ -436,7 +436,8 @@ class INode(Interface):
         """Tell whether the node knows a leader and has caught up, and if not, what is missing."""
 
     def counters() -> Mapping[str, float]:
-        """Return monotonic counts for the metrics, by name (such as ``proposals``, ``applied_commands``)."""
+        """Return counts for the metrics, by name (such as ``proposals``, ``applied_commands``): monotonic, but for
+        ``watchers``."""
 
 
 class IBackup(Interface):

@@ -157,7 +157,6 @@ class Waiting:
             **dict.fromkeys(numbers, 0),
             "compact_revision": 0,
             "keys": 0,
-            "watchers": 0,
             "digest": self._nothing.digest(),
             "uptime": round(self._seconds() - self._began, 3),
             "version": __version__,

@@ -33,9 +33,11 @@ _GAUGES: Final = {
     "compact_revision": "revisions below this one can no longer be read",
     "keys": "keys in this node's store",
     "archived_index": "the last index that is in the archive of this node's log",
-    "watchers": "watches open on this node, long polls included",
     "uptime": "seconds since the node was started",
 }
+
+#: What a node counts up and down, and what each is.
+_LEVELS: Final = {"watchers": "watches open on this node, long polls included"}
 
 #: What a node may raise in ``alarms`` of its status: each is shown, raised or not, so that a rule can be made of it.
 _ALARMS: Final = (
@@ -167,7 +169,10 @@ class NodeMetrics(Collector):
                 yield GaugeMetricFamily(f"raftkv_{name}{unit}", meaning, value=value)
         yield _alarms(status.get("alarms", ()))
         for name, count in sorted(self._node.counters().items()):
-            yield CounterMetricFamily(f"raftkv_{name}", f"{name.replace('_', ' ')} since the start", value=count)
+            if name in _LEVELS:
+                yield GaugeMetricFamily(f"raftkv_{name}", _LEVELS[name], value=count)
+            else:
+                yield CounterMetricFamily(f"raftkv_{name}", f"{name.replace('_', ' ')} since the start", value=count)
 
 
 def _alarms(raised: Collection[str]) -> Metric:

@@ -197,4 +197,4 @@ class FakeNode:
         return self.ready
 
     def counters(self) -> Mapping[str, float]:
-        return {"proposals": 3.0, "applied_commands": 5.0}
+        return {"proposals": 3.0, "applied_commands": 5.0, "watchers": 7.0}

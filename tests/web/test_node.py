@@ -142,6 +142,7 @@ class MetricsTests(LaneTestCase):
             "raftkv_ready": 1,
             "raftkv_proposals_total": 3,
             "raftkv_applied_commands_total": 5,
+            "raftkv_watchers": 7,
         }.items():
             self.assertEqual((name, samples[name]), (name, value))
 
