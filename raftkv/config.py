@@ -94,6 +94,7 @@ class Limits:
     max_lock_waiters: int = 100_000
     max_watchers: int = 10_000
     watch_stall_seconds: float = 30.0
+    watch_buffer_bytes: int = 64 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -593,6 +594,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         kind=Seconds(0.1, 86_400),
         unit="seconds",
         doc="Time for which a watch may leave unread what it was told before it is cut off with an `overflow` event.",
+    ),
+    Setting(
+        key="limits.watchBufferBytes",
+        field="watch_buffer_bytes",
+        kind=Whole(KIB, 64 * MIB),
+        unit="bytes",
+        doc="How much of what a watch was told may wait for its client to read it; what follows waits in the history. "
+        "A single revision may exceed it.",
     ),
 )
 

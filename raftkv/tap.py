@@ -451,6 +451,7 @@ def _web_settings(config: NodeConfig) -> WebSettings:
         max_connections=limits.max_connections,
         max_buffered_body_bytes=limits.max_buffered_body_bytes,
         max_unread_bytes=limits.max_unread_bytes,
+        watch_buffer_bytes=limits.watch_buffer_bytes,
         access_log=config.http_access_log,
         commands=command_limits(limits),
     )

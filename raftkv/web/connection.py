@@ -168,6 +168,8 @@ class HttpConnection(RequestReader):
             return
         if not self._is_advancing:
             self._flush()
+        if streamed.buffer_bytes is not None:
+            self._buffer_at_most(streamed.buffer_bytes)
         if self._is_choked:
             body.pause()
         body.begin()
@@ -190,6 +192,7 @@ class HttpConnection(RequestReader):
             self._is_chunked = False
             self.write(b"0\r\n\r\n")
         body, self._outgoing = self._outgoing, None
+        self._buffer_at_most(None)
         if self._settings.access_log and body is not None:
             self._log_access(body.status, body.size_bytes)
         self._finish()

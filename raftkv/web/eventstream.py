@@ -25,9 +25,13 @@ class EventStream(BodySource):
     :ivar watch: to be set before it is begun.
     """
 
-    __slots__ = ("_body", "_exchange", "_is_over", "_with_previous", "watch")
+    __slots__ = ("_body", "_buffer_bytes", "_exchange", "_is_over", "_with_previous", "watch")
 
-    def __init__(self, exchange: Exchange, *, with_previous: bool) -> None:
+    def __init__(self, exchange: Exchange, *, with_previous: bool, buffer_bytes: int) -> None:
+        """
+        :param buffer_bytes: how much may wait for the client before it is told no more.
+        """
+        self._buffer_bytes = buffer_bytes
         self.watch: IWatch | None = None
         self._exchange: Exchange | None = exchange
         self._with_previous = with_previous
@@ -100,7 +104,7 @@ class EventStream(BodySource):
     def _open(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None and not self._is_over:
-            exchange.stream(Streamed(200, EVENT_STREAM, self))
+            exchange.stream(Streamed(200, EVENT_STREAM, self, buffer_bytes=self._buffer_bytes))
 
     def _write(self, data: bytes) -> None:
         if self._body is not None:

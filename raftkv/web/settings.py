@@ -28,6 +28,7 @@ class WebSettings:
     :ivar max_buffered_body_bytes: the memory that requests still on their way may take together, over all connections:
         their bodies, and what is sent ahead of an answer.
     :ivar max_unread_bytes: the memory that answers may take together that their clients do not read.
+    :ivar watch_buffer_bytes: how much of what a watch was told may wait for its client to read it.
     :ivar linger_seconds: how long a connection that is about to be closed is still read from. To close with unread
         bytes resets the connection, and the client may then lose the answer that says why.
     :ivar farewell_seconds: how long a stopping server keeps connections that wait for a request: one that is on its way
@@ -47,6 +48,7 @@ class WebSettings:
     max_connections: int = 10_000
     max_buffered_body_bytes: int = 64 * MIB
     max_unread_bytes: int = 256 * MIB
+    watch_buffer_bytes: int = 64 * KIB
     linger_seconds: float = 2.0
     farewell_seconds: float = 0.2
     stop_timeout_seconds: float = 10.0

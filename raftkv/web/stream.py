@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
@@ -78,6 +79,14 @@ class HttpStream(Protocol):
 
     def stopProducing(self) -> None:
         """Nothing to do: :meth:`connectionLost` follows."""
+
+    def _buffer_at_most(self, size_bytes: int | None) -> None:
+        """Have the transport say that it has enough at so many bytes; ``None`` for as many as it likes.
+
+        Of TLS, and of whatever else has no such bound, the transport below has it, and it stays as it is.
+        """
+        if hasattr(self._tcp, "bufferSize"):
+            self._tcp.bufferSize = FileDescriptor.bufferSize if size_bytes is None else size_bytes
 
     def _let_read(self, should_read: bool) -> None:
         """Read from the kernel, or let it hold what we could only pile up."""

@@ -24,6 +24,8 @@ class BodySource:
     All of it is called in the reactor's thread. Whatever :meth:`resume` raises breaks the connection off.
     """
 
+    __slots__ = ()
+
     def resume(self, body: OutgoingBody) -> None:
         """Write pieces now, or later, until ``body.has_room`` says no.
 
@@ -51,12 +53,14 @@ class Streamed(NamedTuple):
     :ivar status: one that allows a body.
     :ivar headers: as in :class:`raftkv.web.exchange.Answer`.
     :ivar length: of the body, where it is known: it is told, and not a byte more or less may come.
+    :ivar buffer_bytes: how much may wait for the client before there is no room; ``None`` for what transports hold.
     """
 
     status: int
     headers: Headers
     source: BodySource
     length: int | None = None
+    buffer_bytes: int | None = None
 
 
 class BodyLane(Protocol):

@@ -41,6 +41,7 @@ class WatchOperations:
     def __init__(self, key_value: IKeyValue, settings: WebSettings) -> None:
         self._key_value = key_value
         self._max_key_bytes = settings.max_key_bytes
+        self._buffer_bytes = settings.watch_buffer_bytes
 
     def watch(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``GET /v1/watch``."""
@@ -81,7 +82,7 @@ class WatchOperations:
             poll.watch.begin()
             exchange.when_abandoned(poll.abandoned)
             return
-        stream = EventStream(exchange, with_previous=with_previous)
+        stream = EventStream(exchange, with_previous=with_previous, buffer_bytes=self._buffer_bytes)
         if exchange.method == b"HEAD":
             exchange.stream(Streamed(200, EVENT_STREAM, stream))  # of which nothing but the head will be wanted
             return

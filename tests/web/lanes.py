@@ -71,19 +71,20 @@ class Transport(StringTransport):
     """A connection in memory that tells how it ended.
 
     :ivar writes: what each ``write`` was given.
-    :ivar room_bytes: how much it takes before its producer has to pause; a test resumes it.
+    :ivar bufferSize: how much it takes before its producer has to pause, as Twisted's transports call it; a test
+        resumes it.
     """
 
     def __init__(self, room_bytes: int = 2**62) -> None:
         super().__init__()
         self.writes: list[bytes] = []
-        self.room_bytes = room_bytes
+        self.bufferSize = room_bytes
         self.aborted = False
 
     def write(self, data: bytes) -> None:
         self.writes.append(data)
         super().write(data)
-        if len(self.value()) > self.room_bytes and self.producer is not None:
+        if len(self.value()) > self.bufferSize and self.producer is not None:
             self.producer.pauseProducing()
 
     def abortConnection(self) -> None:

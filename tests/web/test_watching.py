@@ -306,6 +306,20 @@ class EndTests(StreamTestCase):
             self.each(lambda lane: lane.clock.advance(0))
         self.assertEqual(events + self.received().count(b"event: put"), 20)
 
+    def test_buffer(self) -> None:
+        """How much waits for a reader is a setting; the connection has its usual room again when the stream is over."""
+        self.configure(watch_buffer_bytes=2000)
+        fast = self.fast
+        self.each(lambda lane: setattr(lane.transport, "bufferSize", 2000))  # which the setting does on the fast lane
+        fast.transport.bufferSize = 2**16
+        self.send(request("GET", "/v1/watch?prev_kv=false"))
+        self.assertEqual(fast.transport.bufferSize, 2000)
+        for _ in range(20):
+            self.write(put(b"a", b"x" * 400))
+        self.assertEqual(self.received().count(b"event: put"), 4)
+        self.each(lambda lane: lane.key_value.watches.refuse())
+        self.assertEqual(fast.transport.bufferSize, 2**16)
+
     def test_cut_off(self) -> None:
         """A reader that does not read for too long finds, when it does, that it was cut off, and where."""
         self.each(Lane.hang_up)

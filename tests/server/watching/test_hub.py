@@ -526,6 +526,19 @@ class ProgressTests(WatchTestCase):
         reader.watch.ask_progress()
         self.assertEqual(reader.up_to, 100)
 
+    def test_not_ahead_of_what_waits_for_the_next_turn(self) -> None:
+        """B53: progress that is due between an apply and its events is that of the events before."""
+        world = self.world
+        world.write(put(b"b", b""))
+        reader = world.watch(on_key(b"a"))
+        world.wait(PROGRESS_SECONDS + 1)
+        world.write(put(b"a", b""))
+        self.assertEqual(reader.watch.told_revision, 1)
+        world.turn()
+        self.assertEqual(reader.progresses, [1])
+        self.assertEqual(self.settled(reader), [(2, [b"a"])])
+        self.assertEqual(reader.watch.told_revision, 2)
+
     def test_on_request(self) -> None:
         """Progress that was asked for comes as soon as everything has been told, and not before."""
         world = self.world
