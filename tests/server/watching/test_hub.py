@@ -539,6 +539,16 @@ class ProgressTests(WatchTestCase):
         self.assertEqual(self.settled(reader), [(2, [b"a"])])
         self.assertEqual(reader.watch.told_revision, 2)
 
+    def test_not_ahead_of_what_was_found(self) -> None:
+        """B53: of two that catch up together the one that has not had its turn has come no further than before."""
+        world = self.world
+        self.patch(catchup, "TURN_CALLS", 1)
+        world.write(*[put(b"a", b"")] * 5)
+        first, second = (world.watch(on_key(b"a", from_revision=2)) for _ in range(2))
+        world.turn()
+        self.assertEqual((first.watch.told_revision, second.watch.told_revision), (5, 1))
+        self.assertEqual((len(self.settled(second)), second.watch.told_revision), (4, 5))
+
     def test_on_request(self) -> None:
         """Progress that was asked for comes as soon as everything has been told, and not before."""
         world = self.world
