@@ -393,6 +393,17 @@ class LargeRevisionTests(WatchTestCase):
         self.assertEqual(self.settled(one), [(37, [b"k17"])])
         self.assertGreater(reader.calls, 3)
 
+    def test_no_progress_in_between(self) -> None:
+        """B60: progress that is due in the middle of a revision waits."""
+        reader = self.world.watch(EVERYTHING)
+        self.world.write(delete_range(b"", b""))
+        self.world.turn()
+        self.assertIsNotNone(reader.part)
+        self.world.wait(PROGRESS_SECONDS + 1)
+        self.world.turn()
+        self.assertEqual(reader.progresses, [])
+        self.assertEqual([(revision, len(keys)) for revision, keys in self.settled(reader)], [(37, 36)])
+
     def test_slow_reader_in_the_middle(self) -> None:
         """A reader that runs out of room in the middle of a revision is told the rest of it, nothing twice."""
         reader = self.world.watch(EVERYTHING, room=2)
