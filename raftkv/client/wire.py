@@ -198,6 +198,8 @@ class _Connection:
         """Make ready for another request; ``False`` where the connection is to be closed."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
+        if self._http.trailing_data[0]:
+            return False  # it would be read as the answer to the next request
         self._http.start_next_cycle()
         return self.pipe.is_quiet()
 

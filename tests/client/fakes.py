@@ -35,9 +35,16 @@ class FakeTransport:
 
     def __init__(self) -> None:
         self.lost = False
+        self.paused = False
 
     def loseConnection(self) -> None:
         self.lost = True
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
 
 
 @implementer(IResponse)
