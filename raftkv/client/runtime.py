@@ -48,10 +48,14 @@ class Signal:
         self._callbacks: dict[object, Callable[[], object]] = {}
 
     def set(self) -> None:
-        """Let it happen; a second time means nothing."""
+        """Let it happen; a second time means nothing. May be called in any thread."""
         self.is_set = True
-        callbacks, self._callbacks = self._callbacks, {}
-        for callback in callbacks.values():
+        # One by one: another thread may be adding one, which then finds it set, or is found here.
+        while self._callbacks:
+            try:
+                _, callback = self._callbacks.popitem()
+            except KeyError:
+                return
             callback()
 
     def on_set(self, callback: Callable[[], object]) -> Callable[[], None]:
@@ -59,11 +63,10 @@ class Signal:
 
         :return: takes the callback back; to call it twice, or too late, does nothing.
         """
-        if self.is_set:
-            callback()
-            return _nothing
         handle = object()
         self._callbacks[handle] = callback
+        if self.is_set and self._callbacks.pop(handle, None) is not None:
+            callback()
         return lambda: self._callbacks.pop(handle, None) and None
 
 
@@ -139,7 +142,3 @@ class Runtime(Protocol):
     async def close(self) -> None:
         """Close the connections that are kept, and wait for the programs beside."""
         ...
-
-
-def _nothing() -> None:
-    """There is no callback to take back."""

@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from raftkv.client.answers import Answer
 from raftkv.client.runtime import ExchangeFailed
+from raftkv.client.sockets import keep_watch
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # many times the largest value in JSON's longest spelling
 _HELD_BYTES: Final = 256 * 1024  # of a stream, before its connection is asked to wait
@@ -126,6 +127,16 @@ class _QuietFactory(_HTTP11ClientFactory):
     """Twisted logs each connection that opens and closes; a client is a guest in its user's log."""
 
     noisy = False
+
+    def buildProtocol(self, addr: Any) -> Any:
+        protocol = super().buildProtocol(addr)
+        protocol.connectionMade = lambda: _keep_watch(protocol.transport)  # type: ignore[method-assign]  # no hook
+        return protocol
+
+
+def _keep_watch(transport: Any) -> None:
+    if hasattr(transport, "getHandle"):
+        keep_watch(transport.getHandle())
 
 
 @implementer(IBodyProducer)

@@ -356,6 +356,15 @@ class TroubleTests(FlavouredTestCase):
         self.cluster.close()
         self.assertEqual(self.fails(errors.RequestTimeout, lambda: client.set("k", "v")).outcome, "not_applied")
 
+    def test_answer_not_kept(self) -> None:
+        """B63: a repeat whose first answer was too large to be kept says that the write was applied, and when."""
+        client = self.client
+        self.run_call(lambda: client.set("large", "x" * 20_000))
+        self.cluster.plan("lose answer")
+        error = self.fails(errors.AnswerNotKept, lambda: client.transaction(success=[Get("large"), Put("small", "1")]))
+        self.assertEqual((error.revision, error.outcome), (5, "unknown"))
+        self.assertEqual(self.run_call(lambda: client.get("small")), "1")
+
     def test_cancelled(self) -> None:
         """Cancelling a call closes the connection that carries it, and nothing more is sent."""
         if self.driver_class.__name__ == "BlockingDriver":

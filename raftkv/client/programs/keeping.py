@@ -42,9 +42,7 @@ class Keeper:
     @property
     def is_lost(self) -> bool:
         """Whether the lease may be gone; true at the very moment, also where nobody had time to notice."""
-        if not self.lost.is_set and not self._stop.is_set and self.remaining_seconds <= 0:
-            self._lose()
-        return self.lost.is_set
+        return self.lost.is_set or (not self._stop.is_set and self.remaining_seconds <= 0)
 
     @property
     def remaining_seconds(self) -> float:
@@ -77,9 +75,9 @@ class Keeper:
         return self.is_lost
 
     async def _run(self) -> None:
-        while not self._stop.is_set and not self.is_lost:
+        while not self._stop.is_set and not self.lost.is_set:
             now = self._engine.runtime.now()
-            if now < self._next_at:
+            if now < min(self._next_at, self._valid_until):
                 await self._engine.runtime.wait(self._stop, min(self._next_at, self._valid_until) - now)
             else:
                 await self._sign_of_life()
@@ -102,9 +100,11 @@ class Keeper:
             # Whether time is left is what decides, not what went wrong.
             self._next_at = runtime.now() + self.ttl / _TRIES_AFTER_FAILURE
         else:
-            self._valid_until = max(self._valid_until, sent + kept.ttl)
-            self._next_at = sent + kept.ttl / SIGNS_OF_LIFE
-            return True
+            if runtime.now() < self._valid_until:
+                self._valid_until = max(self._valid_until, sent + kept.ttl)
+                self._next_at = sent + kept.ttl / SIGNS_OF_LIFE
+                return True
+            self._lose()  # the lease is there again, or still; but somebody may have been told that it was lost
         return False
 
     def _lose(self) -> None:

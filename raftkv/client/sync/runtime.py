@@ -254,11 +254,11 @@ class _SocketPipe:
     def _waiting(self) -> Iterator[None]:
         limit: _Limit = self._runtime._limits.current
         left = limit.deadline - self._runtime.now()
-        if limit.is_stopped or left <= 0:
-            raise OSError("the time is over")
-        self._socket.settimeout(None if left == math.inf else left)
-        limit.waiting = self._socket
+        limit.waiting = self._socket  # before asking whether it was stopped, lest a stop in between be missed
         try:
+            if limit.is_stopped or left <= 0:
+                raise OSError("the time is over")
+            self._socket.settimeout(None if left == math.inf else left)
             with self._runtime._unlocked():
                 yield
         finally:
