@@ -325,7 +325,10 @@ class Contract:
         query = request.query
         start, end = (query["key"].encode(), query["key"].encode() + b"\0") if "key" in query else bounds(query)
         position = int(query["from_revision"]) - 1 if "from_revision" in query else self.store.revision
-        position = int(request.headers.get("last-event-id", position))
+        resumed = int(request.headers.get("last-event-id", position))
+        if resumed > self.store.revision and resumed != position:
+            raise errors.FutureRevision(self.store.revision)
+        position = resumed
         previous = query.get("prev_kv") != "false"
         return Watching(start, end, position, query.get("filter"), previous, float(query.get("progress", 10)))
 

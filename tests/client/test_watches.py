@@ -160,6 +160,23 @@ class BrokenWatchTests(WatchingTestCase):
         self.put("k", "2")
         self.assertEqual(self.keys(watch, 2), [("k", 1), ("k", 2)])
 
+    def test_restored(self) -> None:
+        """B61: after a restore to before what was told, the watch says so rather than wait for that to come again."""
+        watch = self.watch()
+        leaders = self.client.election("e").observe()
+        self.assertIsNone(self.next_of(leaders))
+        for value in ("1", "2", "3"):
+            self.put("k", value)
+        self.assertEqual(self.keys(watch, 3)[-1], ("k", 3))
+        self.cluster.do(lambda contract: contract.__init__(wrote=contract.wrote))
+        self.cluster.break_streams()
+        self.assertEqual(self.fails(errors.FutureRevision, self.step(watch)).revision, 0)
+        elected = self.driver.start(self.step(leaders))
+        client = self.make()
+        leader = self.run_call(client.election("e").campaign("a").campaign)
+        self.assertEqual(elected.result(10).token, leader.token)
+        self.run_call(leader.resign)
+
     def test_refused(self) -> None:
         """What no node will ever give is raised at once."""
         self.run_call(lambda: self.client.set("k", "v"))

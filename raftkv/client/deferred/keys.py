@@ -384,6 +384,8 @@ class KeyCalls:
             :exc:`raftkv.errors.RequestTimeout`; ``None``: never.
         :raises raftkv.errors.Compacted: (while iterating) events that were not told yet are no longer kept; read
             the range anew.
+        :raises raftkv.errors.FutureRevision: (while iterating) the cluster was restored from a backup that is older
+            than what was told; read the range anew.
         """
         return Watch(
             self._engine,

@@ -15,7 +15,7 @@ from raftkv.client.programs.locking import Tenure
 from raftkv.client.programs.watching import WatchProgram
 from raftkv.client.results import Record, key_bytes
 from raftkv.client.runtime import Stopped
-from raftkv.errors import Compacted, RaftKVError
+from raftkv.errors import Compacted, FutureRevision, RaftKVError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,8 +35,8 @@ def leader_of(record: Record | None) -> Leader | None:
 class ObserveProgram:
     """One leader after the other, ``None`` where there is none; the present one first.
 
-    Where the past that it would need is compacted, it goes on with the leader of then: whoever observes wants to know
-    who leads, not who led.
+    Where the past that it would need is compacted, or the store was restored, it goes on with the leader of then:
+    whoever observes wants to know who leads, not who led.
     """
 
     def __init__(self, engine: Engine, name: str | bytes, *, silence_seconds: float, patience_seconds: float) -> None:
@@ -72,7 +72,7 @@ class ObserveProgram:
         if self._watch is not None:
             try:
                 return leader_of((await self._watch.next()).record)
-            except Compacted:
+            except (Compacted, FutureRevision):
                 self._watch.close()
                 self._watch = None
         key = self._key

@@ -33,6 +33,8 @@ from raftkv.errors import BadRequest, Compacted
 T = TypeVar("T")
 
 PROGRESS_PER_SILENCE: Final = 3  #: signs of life that a server is asked for within the time of silence
+MIN_SILENCE_SECONDS: Final = 0.3  #: a server gives them from every 0.1 to every 3,600 seconds
+MAX_SILENCE_SECONDS: Final = 10_800
 
 
 class WatchProgram:
@@ -53,8 +55,9 @@ class WatchProgram:
         silence_seconds: float,
         patience_seconds: float,
     ) -> None:
-        if not silence_seconds > 0:
-            raise BadRequest(f"silence: found {silence_seconds!r}, expected more than 0 seconds")
+        if not MIN_SILENCE_SECONDS <= silence_seconds <= MAX_SILENCE_SECONDS:
+            expected = f"expected a number of seconds from {MIN_SILENCE_SECONDS} to {MAX_SILENCE_SECONDS}"
+            raise BadRequest(f"silence: found {silence_seconds!r}, {expected}")
         if not patience_seconds > 0:
             raise BadRequest(f"patience: found {patience_seconds!r}, expected more than 0 seconds")
         make(silence_seconds / PROGRESS_PER_SILENCE)  # what is wrong with it is told here, where it was written
@@ -97,6 +100,7 @@ class WatchProgram:
         :raises StopAsyncIteration: the watch was closed.
         :raises ClientClosed: the client was closed.
         :raises raftkv.errors.Compacted: events that have not been told are no longer kept.
+        :raises raftkv.errors.FutureRevision: the store has never been where the watch is: it was restored (B61).
         :raises raftkv.errors.RequestTimeout: there was no stream for as long as the watch has patience.
         """
         while not self._events:
