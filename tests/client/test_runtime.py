@@ -84,6 +84,21 @@ class RuntimeTests(SynchronousTestCase):
             thread.join()
         self.assertEqual(most, [1])
 
+    def test_others_run_while_one_waits(self) -> None:
+        """While a program waits, another one can bring about what it waits for."""
+        runtime, signal = self.blocking(), Signal()
+
+        async def tell() -> None:
+            signal.set()
+
+        async def wait() -> bool:
+            telling.start()
+            return await runtime.wait(signal, 10.0)
+
+        telling = threading.Thread(target=lambda: runtime.run(tell()))
+        self.assertTrue(runtime.run(wait()))
+        telling.join()
+
     def test_flavours_are_not_mixed(self) -> None:
         """What belongs to a client of one flavour is not run by another."""
         client = aio.KVClient(A)
