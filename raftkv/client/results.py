@@ -201,30 +201,39 @@ def text_of(key: str, value: bytes) -> str:
         raise ValueNotText(key) from None
 
 
-def key_bytes(key: str | bytes) -> bytes:
+def key_bytes(key: str | bytes, label: str = "key") -> bytes:
     """Check a key and give it in the form in which keys are compared and sent.
 
     An empty key is refused here already: under ``/v1/kv/`` it would name the whole range.
 
+    :param label: what it is called in messages.
     :raises BadRequest: it is empty, or not UTF-8.
     :raises TypeError: it is neither ``str`` nor ``bytes``.
     """
-    if isinstance(key, str):
-        try:
-            encoded = key.encode("utf-8")
-        except UnicodeEncodeError:
-            raise BadRequest("key: contains a lone surrogate, which UTF-8 cannot express") from None
-    elif isinstance(key, bytes):
-        encoded = key
-        try:
-            key.decode("utf-8")
-        except UnicodeDecodeError:
-            raise BadRequest("key: keys are UTF-8 text, and these bytes are not") from None
-    else:
-        raise TypeError(f"key must be str or bytes, not {type(key).__name__}")
+    encoded = text_bytes(key, label)
     if not encoded:
-        raise BadRequest("key: must not be empty")
+        raise BadRequest(f"{label}: must not be empty")
     return encoded
+
+
+def text_bytes(text: str | bytes, label: str) -> bytes:
+    """Check a text that may be empty, such as a prefix, and give its bytes.
+
+    :raises BadRequest: it is not UTF-8.
+    :raises TypeError: it is neither ``str`` nor ``bytes``.
+    """
+    if isinstance(text, str):
+        try:
+            return text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise BadRequest(f"{label}: contains a lone surrogate, which UTF-8 cannot express") from None
+    if not isinstance(text, bytes):
+        raise TypeError(f"{label} must be str or bytes, not {type(text).__name__}")
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadRequest(f"{label}: expected UTF-8 text, and these bytes are none") from None
+    return text
 
 
 def value_bytes(value: str | bytes) -> bytes:

@@ -136,6 +136,12 @@ class KeyTests(FlavouredTestCase):
             (errors.BadRequest, lambda: client.transaction(compare=[Compare("k", "version", "=", "1")])),
             (errors.BadRequest, lambda: client.transaction(compare=[Compare(None, "version", "=", 1)])),
             (errors.BadRequest, lambda: client.transaction(success=[DeleteRange()])),
+            (errors.BadRequest, lambda: client.page(prefix="\ud800")),
+            (errors.BadRequest, lambda: client.page(start=b"\xff")),
+            (errors.BadRequest, lambda: client.page(continue_from="\ud800")),
+            (errors.BadRequest, lambda: client.lock("")),
+            (errors.BadRequest, lambda: client.election("")),
+            (TypeError, lambda: client.page(end=1)),
             (TypeError, lambda: client.transaction(success=["put"])),
             (TypeError, lambda: client.set("k", 1)),
         ):

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 from raftkv.client.answers import Answer, Fields, error_of
 from raftkv.client.model import FenceLike, LeaseLike
-from raftkv.client.results import Record, UnexpectedAnswer, check_consistency, key_bytes
+from raftkv.client.results import Record, UnexpectedAnswer, check_consistency, key_bytes, text_bytes
 from raftkv.errors import BadRequest, KeyNotFound
 
 T = TypeVar("T")
@@ -141,18 +141,7 @@ def range_fields(prefix: str | bytes | None, start: str | bytes | None, end: str
     if prefix is not None and (start is not None or end is not None):
         raise BadRequest("prefix: give either prefix, or start and end")
     given = {"prefix": prefix, "start": start, "end": end}
-    return {name: range_text(name, found) for name, found in given.items() if found is not None}
-
-
-def range_text(name: str, text: str | bytes) -> str:
-    """Check a bound of a range, which unlike a key may be empty.
-
-    :raises BadRequest: it is not UTF-8.
-    :raises TypeError: it is neither ``str`` nor ``bytes``.
-    """
-    if not isinstance(text, str | bytes):
-        raise TypeError(f"{name} must be str or bytes, not {type(text).__name__}")
-    return key_bytes(text).decode("utf-8") if text else ""
+    return {name: text_bytes(found, name).decode("utf-8") for name, found in given.items() if found is not None}
 
 
 def fence_headers(lock: FenceLike | None) -> dict[str, str]:
@@ -160,13 +149,13 @@ def fence_headers(lock: FenceLike | None) -> dict[str, str]:
     if lock is None:
         return {}
     fence = lock.fence
-    name = quote(key_bytes(fence.name), safe="")
+    name = quote(key_bytes(fence.name, "lock"), safe="")
     return {"X-Lock": f"{name}={positive('token', fence.token)}"}
 
 
 def fence_name(lock: FenceLike | None) -> bytes:
     """Return the name of the lock that a write is fenced with, empty where it is not."""
-    return b"" if lock is None else key_bytes(lock.fence.name)
+    return b"" if lock is None else key_bytes(lock.fence.name, "lock")
 
 
 def lease_number(lease: LeaseLike) -> int:

@@ -15,6 +15,7 @@ from raftkv.client.operations.base import (
     seconds_number,
     texts,
 )
+from raftkv.client.results import text_bytes
 
 
 def grant_lease(ttl: float) -> Operation[GrantedLease]:
@@ -89,7 +90,7 @@ def leases(*, limit: int | None = None, continue_from: str | None = None) -> Ope
     """Ask which leases there are, a page at a time."""
     query: Query = [] if limit is None else [("limit", str(positive("limit", limit)))]
     if continue_from is not None:
-        query.append(("continue", continue_from))
+        query.append(("continue", text_bytes(continue_from, "continue_from")))
     return Operation(method="GET", target="/v1/leases" + query_string(query), read=_read_page, prefer_leader=True)
 
 

@@ -19,7 +19,7 @@ from raftkv.client.operations.base import (
     seconds_number,
     value_fields,
 )
-from raftkv.client.results import key_bytes, value_bytes
+from raftkv.client.results import key_bytes, text_bytes, value_bytes
 
 ELECTIONS = "elections/"  #: begins the name of the lock, and the key, of every election
 
@@ -41,7 +41,7 @@ def unlock(name: str | bytes, *, token: int | None = None) -> Operation[Unlocked
 
     :param token: with which it is held; ``None`` takes it from whoever holds it.
     """
-    encoded = key_bytes(name)
+    encoded = key_bytes(name, "name")
     query: Query = [] if token is None else [("token", str(positive("token", token)))]
     return Operation(
         method="DELETE",
@@ -56,7 +56,7 @@ def unlock(name: str | bytes, *, token: int | None = None) -> Operation[Unlocked
 
 def lock_info(name: str | bytes) -> Operation[LockInfo]:
     """Ask who holds a lock."""
-    encoded = key_bytes(name)
+    encoded = key_bytes(name, "name")
     return Operation(
         method="GET",
         target="/v1/locks/" + path_segment(encoded),
@@ -70,7 +70,7 @@ def locks(*, limit: int | None = None, continue_from: str | None = None) -> Oper
     """Ask which locks are held, a page at a time."""
     query: Query = [] if limit is None else [("limit", str(positive("limit", limit)))]
     if continue_from is not None:
-        query.append(("continue", continue_from))
+        query.append(("continue", text_bytes(continue_from, "continue_from")))
     return Operation(method="GET", target="/v1/locks" + query_string(query), read=_read_locks, prefer_leader=True)
 
 
@@ -91,7 +91,7 @@ def campaign(
 
 def proclaim(name: str | bytes, value: str | bytes, *, token: int) -> Operation[int]:
     """Proclaim another value while elected; its result is the revision."""
-    encoded = key_bytes(name)
+    encoded = key_bytes(name, "name")
     return Operation(
         method="PUT",
         target=f"/v1/elections/{path_segment(encoded)}?token={positive('token', token)}",
@@ -107,7 +107,7 @@ def proclaim(name: str | bytes, value: str | bytes, *, token: int) -> Operation[
 
 def resign(name: str | bytes, *, token: int) -> Operation[Unlocked]:
     """Give the leadership of an election up."""
-    encoded = key_bytes(name)
+    encoded = key_bytes(name, "name")
     return Operation(
         method="DELETE",
         target=f"/v1/elections/{path_segment(encoded)}?token={positive('token', token)}",
@@ -121,7 +121,7 @@ def resign(name: str | bytes, *, token: int) -> Operation[Unlocked]:
 
 def election_info(name: str | bytes) -> Operation[ElectionInfo]:
     """Ask who is elected."""
-    encoded = key_bytes(name)
+    encoded = key_bytes(name, "name")
     return Operation(
         method="GET",
         target="/v1/elections/" + path_segment(encoded),
@@ -140,7 +140,7 @@ def _ask(
     lease: LeaseLike | None,
     wait: float,
 ) -> Operation[HeldLock]:
-    encoded = key_bytes(name)
+    encoded = key_bytes(name, "name")
     number = 0 if lease is None else lease_number(lease)
     if number:
         document["lease"] = number

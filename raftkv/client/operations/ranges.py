@@ -18,7 +18,7 @@ from raftkv.client.operations.base import (
     read_record,
     texts,
 )
-from raftkv.client.results import Consistency
+from raftkv.client.results import Consistency, key_bytes, text_bytes
 from raftkv.errors import BadRequest
 
 _JSON_ONLY: Mapping[str, str] = {"Accept": "application/json"}
@@ -50,12 +50,10 @@ def page(
     if limit is not None:
         query.append(("limit", str(positive("limit", limit))))
     if continue_from is not None:
-        query.append(("continue", continue_from))
+        query.append(("continue", text_bytes(continue_from, "continue_from")))
     query += [(name, "true") for name, given in (("reverse", reverse), ("keys_only", keys_only)) if given]
     if delimiter is not None:
-        if not delimiter:
-            raise BadRequest("delimiter: must not be empty")
-        query.append(("delimiter", delimiter))
+        query.append(("delimiter", key_bytes(delimiter, "delimiter")))
     query += read_query(consistency, max_stale, revision)
     return Operation(
         method="GET",

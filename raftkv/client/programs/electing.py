@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 def election_key(name: str | bytes) -> str:
     """Return the lock of an election, and the key that shows its leader."""
-    return ELECTIONS + key_bytes(name).decode("utf-8")
+    return ELECTIONS + key_bytes(name, "name").decode("utf-8")
 
 
 def leader_of(record: Record | None) -> Leader | None:

@@ -91,7 +91,7 @@ class TenureCalls:
                     name, ttl=None if lease is not None else ttl, lease=lease, wait=seconds
                 ),
                 give_back=lambda token: operations.unlock(name, token=token),
-                lock_name=key_bytes(name).decode("utf-8"),
+                lock_name=key_bytes(name, "name").decode("utf-8"),
                 wait_seconds=endless(wait),
                 ttl=ttl,
                 lease=lease,
