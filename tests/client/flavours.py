@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CLIENT = Path(__file__).parents[2] / "raftkv" / "client"
-MODULES = ("iterating", "holding", "keys", "tenures", "calls")
+MODULES = ("iterating", "holding", "keys", "ranges", "tenures", "calls")
 FLAVOURS = ("deferred", "sync")
 
 _NOTE = "# Made from raftkv/client/aio/{module}.py by python -m tests.client.flavours; change it there.\n\n"

@@ -11,9 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv import errors
 from raftkv.client import UnexpectedAnswer, operations
+from raftkv.client.addresses import leader_address, parse_addresses
 from raftkv.client.answers import Answer
 from raftkv.client.clock import steady_clock
-from raftkv.client.core import Core, leader_address, parse_addresses
+from raftkv.client.core import Core
 from raftkv.client.operations import Operation
 from raftkv.client.retry import Again, Attempt, Call, GiveUp, RetryPolicy, worth_retrying
 from raftkv.client.route import SHUNNED_SECONDS, Route

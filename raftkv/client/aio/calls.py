@@ -1,4 +1,4 @@
-"""What a client can do: the methods about keys, those about tenures, and those about the cluster.
+"""What a client can do: the methods about keys, ranges and tenures, and those about the cluster.
 
 The Deferred and the blocking flavour of this module are made from it by ``python -m tests.client.flavours``; a test
 holds them to that.
@@ -11,11 +11,12 @@ from typing import Any
 
 from raftkv.client import operations
 from raftkv.client.aio.keys import KeyCalls
+from raftkv.client.aio.ranges import RangeCalls
 from raftkv.client.aio.tenures import TenureCalls
 from raftkv.client.results import Cluster, Status
 
 
-class Calls(KeyCalls, TenureCalls):
+class Calls(KeyCalls, RangeCalls, TenureCalls):
     """The methods of a client; the client itself is made of them and of what carries them."""
 
     async def status(self) -> Status:

@@ -1,4 +1,4 @@
-"""What a client can do: the methods about keys, those about tenures, and those about the cluster."""
+"""What a client can do: the methods about keys, ranges and tenures, and those about the cluster."""
 
 # Made from raftkv/client/aio/calls.py by python -m tests.client.flavours; change it there.
 
@@ -11,11 +11,12 @@ from twisted.internet.defer import Deferred
 
 from raftkv.client import operations
 from raftkv.client.deferred.keys import KeyCalls
+from raftkv.client.deferred.ranges import RangeCalls
 from raftkv.client.deferred.tenures import TenureCalls
 from raftkv.client.results import Cluster, Status
 
 
-class Calls(KeyCalls, TenureCalls):
+class Calls(KeyCalls, RangeCalls, TenureCalls):
     """The methods of a client; the client itself is made of them and of what carries them."""
 
     def status(self) -> Deferred[Status]:

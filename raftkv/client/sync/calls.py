@@ -1,4 +1,4 @@
-"""What a client can do: the methods about keys, those about tenures, and those about the cluster."""
+"""What a client can do: the methods about keys, ranges and tenures, and those about the cluster."""
 
 # Made from raftkv/client/aio/calls.py by python -m tests.client.flavours; change it there.
 
@@ -10,11 +10,12 @@ from typing import Any
 from raftkv.client import operations
 from raftkv.client.results import Cluster, Status
 from raftkv.client.sync.keys import KeyCalls
+from raftkv.client.sync.ranges import RangeCalls
 from raftkv.client.sync.runtime import run
 from raftkv.client.sync.tenures import TenureCalls
 
 
-class Calls(KeyCalls, TenureCalls):
+class Calls(KeyCalls, RangeCalls, TenureCalls):
     """The methods of a client; the client itself is made of them and of what carries them."""
 
     def status(self) -> Status:
