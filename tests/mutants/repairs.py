@@ -7,7 +7,7 @@ from tests.mutants.mutant import Edit, Mutant
 REPAIR = "raftkv/persistence/repair.py"
 REPAIRING = "raftkv/server/repairing.py"
 
-REPAIRING_TESTS = ("tests.server.test_repairing",)
+REPAIRING_TESTS = ("tests.server.test_repairing", "tests.server.test_asking")
 REPAIR_TESTS = ("tests.persistence.test_repair",)
 
 MUTANTS = (

@@ -175,6 +175,15 @@ class RepairTests(LogCase):
             repair.write()
             self.assertEqual((self.whole, 0), self.read(disk))
 
+    def test_nothing_across_a_gap(self) -> None:
+        """B41: what lies before a gap of our own may not be of the log that goes on behind it: nobody is given that."""
+        self.spoil(self.damaged, entry(3, 1).payload[:20], 250)
+        repair = self.repair(self.damaged)
+        across = EntriesRequest(anchor_index=8, anchor_term=2, first=2, stop=3)
+        self.assertEqual(repair.answer(across, max_bytes=300), EntriesAnswer(is_damaged=True))
+        behind = EntriesRequest(anchor_index=8, anchor_term=2, first=7, stop=8)
+        self.assertEqual(repair.answer(behind, max_bytes=300).entries, (entry(7, 2),))
+
     def test_given_up(self) -> None:
         """B41, B42: what nobody has is given up with the right to vote: in a new term, and the log says so, also after
         another repair."""
@@ -263,6 +272,17 @@ class RepairTests(LogCase):
         self.ask(repair, self.repair(self.disk))
         repair.write()
         self.assertEqual((self.whole, 0), self.read(self.damaged))
+
+    def test_crash_once_it_is_written(self) -> None:
+        """B44: once the repair has come to its end no loss of power brings the damaged log back."""
+        self.spoil(self.damaged, entry(4, 1).payload)
+        for seed in range(10):
+            disk = self.damaged.copy()
+            repair = self.repair(disk)
+            self.ask(repair, self.repair(self.disk))
+            repair.write()
+            disk.crash(random.Random(seed))
+            self.assertEqual((self.whole, 0), self.read(disk))
 
     def test_crash_while_it_is_written(self) -> None:
         """B41, B44: a loss of power leaves the damaged log, or the repaired one."""

@@ -60,3 +60,16 @@ class EntriesSourceTests(SynchronousTestCase):
         """B42: a node that was removed does not say that it lacks an entry: it was not to have it."""
         self.is_removed = True
         self.failureResultOf(self.ask(EntriesRequest(anchor_index=9, anchor_term=2, first=9, stop=10)), Removed)
+
+    def test_cut_while_it_is_read(self) -> None:
+        """B41: what was read of a log that has lost the anchor in the meantime is not of that log for sure."""
+        log = self.log
+        honest = log.read
+
+        def read(start: int, stop: int, max_bytes: int, done: Any) -> None:
+            log.term_at = {0: 0, 1: 1, 2: 2, 3: 2}.get  # type: ignore[method-assign]
+            honest(start, stop, max_bytes, done)
+
+        log.read = read  # type: ignore[method-assign]
+        request = EntriesRequest(anchor_index=3, anchor_term=1, first=2, stop=4)
+        self.assertEqual(self.answer(request), EntriesAnswer())
