@@ -6,7 +6,14 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import Compacted, FutureRevision
@@ -41,7 +48,8 @@ from raftkv.testing.queries import Moment, Page, answer_of
 from raftkv.testing.sameness import difference
 from tests.kvstore.helpers import apply, restore, snapshot
 
-KEYS = st.sampled_from([b"a", b"a/1", b"a/1/x", b"a/2", b"b", b"b/1", b"\xff"])
+ALL_KEYS = (b"a", b"a/1", b"a/1/x", b"a/2", b"b", b"b/1", b"\xff")
+KEYS = st.sampled_from(ALL_KEYS)
 VALUES = st.sampled_from([b"", b"1", b"-7", b"9223372036854775807", b"x"])
 EDGES = st.sampled_from([b"", b"a", b"a/", b"a/1", b"a0", b"b", b"\xff"])
 RANGES = st.tuples(EDGES, EDGES)
@@ -126,6 +134,16 @@ class StoreMachine(RuleBasedStateMachine):
         self.restorer: Restorer | None = None
         self.since: list[tuple[int, list[Command]]] = []
         self.at_capture: tuple[int, str] | None = None
+
+    @initialize()
+    def fill(self) -> None:
+        """Begin with all keys: in an empty store there is little to go wrong."""
+        self.apply(0, [put(key, b"%d" % number) for number, key in enumerate(ALL_KEYS)])
+
+    @rule(passed_ms=st.integers(0, 15), keys=st.lists(KEYS, min_size=1, max_size=4, unique=True))
+    def fill_up(self, passed_ms: int, keys: list[bytes]) -> None:
+        """Set some keys, which so many commands would delete."""
+        self.apply(passed_ms, [put(key, b"7") for key in keys])
 
     @rule(passed_ms=st.integers(0, 15), batch=st.lists(COMMANDS, min_size=1, max_size=5))
     def apply(self, passed_ms: int, batch: list[Command]) -> None:
