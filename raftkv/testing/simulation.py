@@ -251,9 +251,13 @@ class Simulation:
         It must stay while nobody writes, too: a log that grows would keep out some that must not stand for election.
         Behind a bridge the leader keeps a majority, and nobody has a reason to take its place.
         """
-        cluster, leader = self.cluster, self.cluster.leader()
-        if not self.lasting or cluster.excuses.out or leader is None:
+        cluster = self.cluster
+        if not self.lasting or cluster.excuses.out:
             return
+        # Whose disk stalled until now may still hand over: a stall is over only after an election timeout without one.
+        cluster.clock.run_until(cluster.clock.seconds() + 2 * cluster.settings.election_timeout_seconds)
+        self._demand(lambda: cluster.leader() is not None, "a mended cluster keeps a leader")
+        leader = cluster.leader() or ""
         others = [name for name in cluster.names if name != leader]
         cluster.trace.note(f"lasting {self.lasting}")
         for other in others:
