@@ -217,13 +217,16 @@ def _range(found: list[tuple[bytes, Row]], limit: int, flags: int) -> Result:
         return (commands.RANGE, (), len(found), None)
     if flags & commands.REVERSE:
         found.reverse()
-    following = None
-    if len(found) > limit:
-        following = found[limit - 1][0] if flags & commands.REVERSE else found[limit][0]
-    shown = found[:limit]
+    count, following, shown, size = len(found), None, found[:0], 0
+    for key, row in found:
+        if len(shown) == limit or size >= commands.MAX_RANGE_BYTES:
+            following = shown[-1][0] if flags & commands.REVERSE else key
+            break
+        shown.append((key, row))
+        size += len(key) + len(row[0])
     if flags & commands.KEYS_ONLY:
         shown = [(key, (b"", *row[1:])) for key, row in shown]
-    return (commands.RANGE, tuple(shown), len(found), following)
+    return (commands.RANGE, tuple(shown), count, following)
 
 
 def _compare(rows: Rows, target: int, operator: int, key: bytes, end: bytes | None, operand: Any) -> bool:

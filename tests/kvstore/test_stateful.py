@@ -309,6 +309,8 @@ class StatefulTests(SynchronousTestCase):
         self.patch(commands, "SESSION_WINDOW", 4)
         for module in ("sessions", "store"):
             self.patch(__import__(f"raftkv.kvstore.{module}", fromlist=["_"]), "SESSION_WINDOW", 4)
+        for module in ("commands", "transactions"):
+            self.patch(__import__(f"raftkv.kvstore.{module}", fromlist=["_"]), "MAX_RANGE_BYTES", 6)
         for module in ("commands", "sessions"):
             self.patch(__import__(f"raftkv.kvstore.{module}", fromlist=["_"]), "MAX_KEPT_ANSWER_BYTES", 40)
         self.patch(keys_module, "BLOCK_KEYS", 4)

@@ -18,6 +18,7 @@ from raftkv.kvstore.commands import (
     KEYS_ONLY,
     LEASE_NOT_FOUND,
     LESS,
+    MAX_RANGE_BYTES,
     NOT_A_NUMBER,
     NOT_EQUAL,
     OK,
@@ -142,6 +143,17 @@ class TransactionTests(SynchronousTestCase):
                 (RANGE, (), 2, None),
                 (RANGE, ((b"a", (b"1", 1, 1, 1, 0)),), 1, None),
             ),
+        )
+
+    def test_large_range(self) -> None:
+        """B70: a range ends early once it is large, however many keys may follow: an answer has to fit somewhere."""
+        large = b"v" * (MAX_RANGE_BYTES // 2)
+        apply(self.store, *(put(b"q/%d" % number, large) for number in range(4)))
+        reads = [range_of(b"q/", b"q0", 9), range_of(b"q/", b"q0", 9, REVERSE), range_of(b"q/2", b"q0", 9)]
+        ((_, _, _, results),) = apply(self.store, transaction([], reads))
+        shown = [([key for key, _ in found], count, following) for _, found, count, following in results]
+        self.assertEqual(
+            shown, [([b"q/0", b"q/1"], 4, b"q/2"), ([b"q/3", b"q/2"], 4, b"q/2"), ([b"q/2", b"q/3"], 2, None)]
         )
 
     def test_all_or_nothing(self) -> None:
