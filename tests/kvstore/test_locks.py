@@ -81,6 +81,12 @@ class LockTests(SynchronousTestCase):
         self.assertEqual(apply(self.store, expire(9), at_ms=200), [(OK, 1, False)])
         self.assertEqual((self.store.ticket(4), self.token()), (None, 2))
 
+    def test_waiter_past_its_lease(self) -> None:
+        """B62: who waits with a lease that is due never has the lock, though nobody has ended that lease yet."""
+        apply(self.store, grant(500), lock(b"l", lease=2, wait_ms=9000), lock(b"l", ttl_ms=1000, wait_ms=9000))
+        apply(self.store, unlock(b"l", token=1), at_ms=600)
+        self.assertEqual((self.store.ticket(3), self.store.lock(b"l")), (None, (b"l", 2, 4, 4, 0)))
+
     def test_fencing(self) -> None:
         """B62: a write with the token of a holder that is not one any more changes nothing, whenever it arrives."""
         write = put(b"a", b"mine")
