@@ -110,8 +110,10 @@ class LockTests(SynchronousTestCase):
         self.assertEqual(
             apply(self.store, unlock(b"l", token=7), unlock(b"m", token=1)), [(LOCK_NOT_HELD, 1), (LOCK_NOT_HELD, 0)]
         )
-        self.assertEqual(apply(self.store, unlock(b"l", ticket=9)), [(LOCK_NOT_HELD, 1)])
-        self.assertEqual(apply(self.store, unlock(b"l"), unlock(b"l")), [(OK, 1, True), (OK, 1, False)])
+        apply(self.store, lock(b"m", ttl_ms=1000))
+        self.assertEqual(apply(self.store, unlock(b"l", ticket=9), unlock(b"l", ticket=2)), [(LOCK_NOT_HELD, 1)] * 2)
+        apply(self.store, unlock(b"m", ticket=2))
+        self.assertEqual(apply(self.store, unlock(b"l"), unlock(b"l")), [(OK, 2, True), (OK, 2, False)])
         self.assertEqual((self.store.lease_count, self.store.ticket_count), (0, 0))
 
     def test_own_lease(self) -> None:
