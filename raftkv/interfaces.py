@@ -282,8 +282,8 @@ class IStorage(Interface):
 class IPeerReceiver(Interface):
     """What the driver lets the transport call."""
 
-    def step(message: Message) -> None:
-        """A message of another member arrived."""
+    def received(messages: Sequence[Message]) -> None:
+        """Messages of other members arrived: all that came together, in their order."""
 
     def peer_unreachable(peer: str) -> None:
         """The connection to a member broke or a message to it was dropped."""

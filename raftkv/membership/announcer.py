@@ -31,9 +31,6 @@ class Announcer:
         self._settle_ticks = settle_ticks
         self._ticks = 0
 
-    def gather(self) -> None:
-        """Nothing comes in through here."""
-
     def soft_state_changed(self, state: SoftState) -> None:
         """A new leadership waits anew."""
         self._ticks = 0

@@ -56,9 +56,6 @@ class Promoter:
             and progress[name].ticks_since_contact < self._election_ticks
         )
 
-    def gather(self) -> None:
-        """Nothing comes in through here."""
-
     def soft_state_changed(self, state: SoftState) -> None:
         """A new leadership knows nothing of its learners."""
         self._rounds.clear()

@@ -59,6 +59,7 @@ class RemovalWatch:
         self._fatal = fatal
         self._election_ticks = election_ticks
         self._commit_index = 0
+        self._seen: tuple[Configuration | None, Configuration | None] = (None, None)
         self._silent_ticks = 0
         self._asked = 0
         self._asking = False
@@ -70,9 +71,13 @@ class RemovalWatch:
             return
         self._commit_index = commit_index
         configuration, index = self._node.committed_configuration()
+        in_force = self._node.configuration
+        if configuration is self._seen[0] and in_force is self._seen[1]:
+            return
+        self._seen = (configuration, in_force)
         # A member of the old side of a joint configuration still votes, and is needed. One that a later configuration
         # names again, not yet committed, has to wait what becomes of that.
-        named = any(self._names_us(known) for known in (configuration, self._node.configuration))
+        named = any(self._names_us(known) for known in (configuration, in_force))
         if index > self._first_index and not named:
             self._is_out(index)
 

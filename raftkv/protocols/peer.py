@@ -288,6 +288,7 @@ class IncomingPeer(GreetingReceiver):
         self._service = service
         self._snapshot: SnapshotReceiver | None = None
         self._sender = ""
+        self._arrived: list[Message] = []  # of the read that is being taken apart
 
     def check_hello(self, hello: Hello) -> None:
         """Refuse ourselves: an address that leads back here, or a second node under our name."""
@@ -319,7 +320,13 @@ class IncomingPeer(GreetingReceiver):
         if message[0] == INSTALL_SNAPSHOT:
             # It stands for a file that has arrived; here there is none, and the core would drop its log.
             raise ProtocolViolation("an InstallSnapshot without its file")
-        self._service.step_from(self._identity_of_sender(), decoded)
+        self._arrived.append(decoded)
+
+    def read_finished(self) -> None:
+        """Hand over what one read has brought."""
+        if self._arrived:
+            arrived, self._arrived = self._arrived, []
+            self._service.received_from(self._identity_of_sender(), arrived)
 
     def _identity_of_sender(self) -> Identity:
         if self.theirs is None:
@@ -480,21 +487,25 @@ class PeerService(Service):
 
     # -- what connections report ---------------------------------------------------------------------------------
 
-    def step(self, message: Message) -> None:
-        """A message arrived on a connection."""
+    def received(self, messages: Sequence[Message]) -> None:
+        """Messages arrived."""
         if self._receiver is not None and self.running:
-            self._receiver.step(message)
+            self._receiver.received(messages)
 
-    def step_from(self, sender: Identity, message: Message) -> None:
-        """A message arrived from somebody who said who it is.
+    def received_from(self, sender: Identity, messages: Sequence[Message]) -> None:
+        """Messages arrived together from somebody who said who it is.
 
         An answer counts towards majorities, so it must come from the member itself, and not from an earlier one of
         its name (B23, B24). A request is about the sender's own claim, which the core judges.
         """
-        if isinstance(message, _ANSWERS) and not self._is_member(sender):
-            self._warnings.warn("ignored an answer of {peer}, which has another data directory", peer=sender.node_id)
-            return
-        self.step(message)
+        if not self._is_member(sender):
+            requests = [message for message in messages if not isinstance(message, _ANSWERS)]
+            if len(requests) < len(messages):
+                self._warnings.warn(
+                    "ignored an answer of {peer}, which has another data directory", peer=sender.node_id
+                )
+            messages = requests
+        self.received(messages)
 
     def _is_member(self, identity: Identity) -> bool:
         member = self._members.get(identity.node_id)
@@ -562,7 +573,7 @@ class PeerService(Service):
         return self._receiving is not None and self._receiving[1].is_finishing
 
     def _installed(self, message: InstallSnapshot) -> None:
-        self.step(message)
+        self.received([message])
 
     def _snapshot_ended(self, peer: str, index: int, delivered: bool) -> None:
         if self._receiver is not None:

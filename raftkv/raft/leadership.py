@@ -145,7 +145,7 @@ class Leadership:
             return
         self._uncommitted_bytes -= state.log.size_between(state.commit_index + 1, index + 1)
         state.commit_to(index)
-        self.replication.wanted = True
+        self.replication.commit_advanced()
         if state.configurations.current_index <= index:
             self._configuration_committed()
 

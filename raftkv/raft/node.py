@@ -436,18 +436,17 @@ class RaftNode(NodeView):
 
     def has_ready(self) -> bool:
         """Tell whether :meth:`take_ready` would return something; cheap."""
-        state = self._state
+        state, leadership = self._state, self._leadership
         return bool(
             state.messages
             or state.durability.write_wanted
-            or state.has_committed
+            or (state.last_applied < state.commit_index and state.has_committed)
             or state.entries_wanted
             or state.reads
             or state.events
             or state.snapshot_peers
             or state.configurations.changed
-            or (self._leadership is not None and self._leadership.flush_wanted)
-            or self._forwarded_reads.wanted
+            or (self._forwarded_reads.wanted if leadership is None else leadership.flush_wanted)
             or self._told != (state.role, state.current_term, state.leader)
         )
 

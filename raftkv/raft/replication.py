@@ -82,12 +82,14 @@ class Replication:
         if not message.success:
             retry = log.last_index_of_term(message.hint_term, not_after=message.hint_index)
             progress.rejected(message.rejected_index, retry_index=retry)
+            self.wanted = True
         elif message.match_index > log.last_index:
             self._state.events.append(f"{message.sender} acknowledged {message.match_index}, which is not in our log")
         else:
             progress.acknowledged(message.match_index, first_index=log.first_index)
             self._dismiss_if_told(message.sender, progress)
-        self.wanted = True
+            # Most answers leave nothing to send, and then nothing to look at for anybody.
+            self.wanted = self.wanted or progress.next_index <= log.last_index or self._has_news(progress)
 
     def heartbeat_answered(self, message: HeartbeatResponse) -> None:
         """Take the answer to a heartbeat."""
@@ -228,6 +230,10 @@ class Replication:
         for peer in self.peers:
             self.heartbeat(peer, read_round=read_round, lease=lease)
 
+    def commit_advanced(self) -> None:
+        """More is committed: see to it that those are told who are to hear of it at once."""
+        self.wanted = self.wanted or any(map(self._has_news, self.peers.values()))
+
     @property
     def told_index(self) -> int:
         """How far every peer whose log we know has been told that it is committed."""
@@ -262,11 +268,7 @@ class Replication:
             is_behind = (
                 progress.may_send_entries and progress.next_index <= last_index and not self._is_spared(progress)
             )
-            has_news = (
-                (progress.news_wanted or state.settings.news_at_once)
-                and progress.state is ProgressState.REPLICATE
-                and progress.commit_sent < state.commit_index
-            )
+            has_news = self._has_news(progress) and progress.state is ProgressState.REPLICATE
             if not is_behind and not (progress.may_send_probe and (has_news or progress.contact_wanted)):
                 return
             prev_log_term = log.term_at(progress.next_index - 1)
@@ -282,6 +284,12 @@ class Replication:
                     return  # the news travel with the entries
             # Else where the logs part is asked with an empty message: what the disk has could be far off the mark.
             self._append_to(peer, progress, prev_log_term, entries, read_round)
+
+    def _has_news(self, progress: Progress) -> bool:
+        """Tell whether a peer is to be told what is committed, now and in a message of its own if need be."""
+        state = self._state
+        is_due = progress.news_wanted or state.settings.news_at_once or progress.departing
+        return is_due and progress.commit_sent < state.commit_index
 
     def _append_to(
         self, peer: str, progress: Progress, prev_log_term: int, entries: tuple[Entry, ...], read_round: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -23,7 +23,7 @@ from raftkv.interfaces import IPeerReceiver, IPeerTransport, IStorage
 from raftkv.raft.configuration import Member
 from raftkv.raft.messages import Entry, Message, SnapshotMeta
 from raftkv.raft.node import RaftNode
-from raftkv.raft.ready import EntriesWanted, ReadState, Ready, SoftState
+from raftkv.raft.ready import EntriesWanted, ReadState, Ready, Role, SoftState
 
 #: Followers hear within twice this time what is committed. It mostly travels with the next entries, which under load
 #: come sooner; a message of its own, and its answer, for each entry are a third of what a lone write costs.
@@ -31,16 +31,21 @@ NEWS_SECONDS: Final = 0.002
 
 
 class Participant(Protocol):
-    """What takes part in the driver's turn. All three are called in the reactor and must not block."""
-
-    def gather(self) -> None:
-        """A turn is about to end: hand the node what has come in."""
+    """What lives by the driver's time. Both are called in the reactor and must not block."""
 
     def tick(self) -> None:
         """One tick of Raft's time went by."""
 
     def soft_state_changed(self, state: SoftState) -> None:
         """The role, the term or the leader changed."""
+
+
+@runtime_checkable
+class Gatherer(Protocol):
+    """A participant that takes part in each turn, too."""
+
+    def gather(self) -> None:
+        """A turn is about to end: hand the node what has come in."""
 
 
 class Applier(Protocol):
@@ -99,6 +104,7 @@ class Driver(Service):
         self._steady_seconds = steady_seconds
         self._fatal = fatal
         self._participants: list[Participant] = []
+        self._gatherers: list[Callable[[], None]] = []
         self._on_reads: Callable[[tuple[ReadState, ...]], None] = lambda reads: None
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
@@ -117,8 +123,10 @@ class Driver(Service):
         self.leaders_gone = 0
 
     def add_participant(self, participant: Participant) -> None:
-        """Let ``participant`` take part in every turn from now on."""
+        """Let ``participant`` live by the driver's time, and take part in its turns where it gathers something."""
         self._participants.append(participant)
+        if isinstance(participant, Gatherer):
+            self._gatherers.append(participant.gather)
 
     def deliver_reads_to(self, receiver: Callable[[tuple[ReadState, ...]], None]) -> None:
         """Say who gets the read states."""
@@ -174,10 +182,28 @@ class Driver(Service):
             self._endings.append(call)
         return self._draining
 
-    def step(self, message: Message) -> None:
-        """See :class:`IPeerReceiver`."""
-        self.messages_received += 1
-        self._feed(self.node.step, message)
+    def received(self, messages: Sequence[Message]) -> None:
+        """See :class:`IPeerReceiver`.
+
+        A follower acts on them at once: it has but one leader to hear. A leader waits for the end of the reactor's
+        turn, for what clients and other followers say in it belongs to the same turn of ours.
+        """
+        self.messages_received += len(messages)
+        if self._silent or not self.running or self.failure is not None:
+            return
+        try:
+            self.node.time_is(self._steady_seconds())
+            for message in messages:
+                self.node.step(message)
+        except Exception as error:
+            # Not to carry on: what the core refuses to do once must stop the node, whoever called.
+            self.fail(error)
+            return
+        if self.node.has_ready():
+            if self._draining or self._turn is not None or self.node.role is Role.LEADER:
+                self.wake()
+            else:
+                self._run_turn()
 
     def peer_unreachable(self, peer: str) -> None:
         """See :class:`IPeerReceiver`."""
@@ -216,10 +242,10 @@ class Driver(Service):
             self.node.time_is(self._steady_seconds())
             method(*arguments)
         except Exception as error:
-            # Not to carry on: what the core refuses to do once must stop the node, whoever called.
             self.fail(error)
         else:
-            self.wake()
+            if self.node.has_ready():
+                self.wake()
 
     def _durable(self, write_id: int) -> None:
         if self.failure is not None:
@@ -230,7 +256,7 @@ class Driver(Service):
         except Exception as error:
             self.fail(error)
             return
-        if self.running and not self._draining:
+        if self.running and not self._draining and self.node.has_ready():
             # At once rather than in a turn of its own: acknowledgements and commits wait for nothing else.
             self._run_turn()
 
@@ -253,8 +279,8 @@ class Driver(Service):
         try:
             # After everything that this turn answers had arrived, and before anything that it sends (B30, B31).
             self.node.time_is(self._steady_seconds())
-            for participant in self._participants:
-                participant.gather()
+            for gather in self._gatherers:
+                gather()
             self.node.may_apply(not self._applier.is_behind)
             if self.node.has_ready():
                 self._carry_out(self.node.take_ready())

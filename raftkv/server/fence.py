@@ -285,9 +285,6 @@ class Fence:
 
     # -- the driver's turn ---------------------------------------------------------------------------------------
 
-    def gather(self) -> None:
-        """Nothing comes in through here."""
-
     def soft_state_changed(self, state: SoftState) -> None:
         """A leader that may not serve gives way with the next tick."""
 

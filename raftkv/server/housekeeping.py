@@ -52,9 +52,6 @@ class SessionExpiry:
         self._ticks = 0
         self._under_way = False
 
-    def gather(self) -> None:
-        """Nothing comes in through here."""
-
     def soft_state_changed(self, state: SoftState) -> None:
         """A change of leader changes nothing about sessions: cluster time goes on."""
 
@@ -105,9 +102,6 @@ class TenureExpiry:
         self._now_ms = now_ms
         self._submit = submit
         self._under_way = False
-
-    def gather(self) -> None:
-        """Nothing comes in through here."""
 
     def soft_state_changed(self, state: SoftState) -> None:
         """A change of leader changes nothing about leases: cluster time goes on."""
@@ -174,9 +168,6 @@ class Compaction:
         self._ticks_between_looks = max(1, round(_COMPACTION_LOOK_SECONDS / tick_interval_seconds))
         self._ticks = 0
         self._under_way = False
-
-    def gather(self) -> None:
-        """Nothing comes in through here."""
 
     def soft_state_changed(self, state: SoftState) -> None:
         """A change of leader changes nothing about what is kept."""

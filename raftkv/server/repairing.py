@@ -250,7 +250,7 @@ class Repairing(Service):
 
     # -- what other members say in the meantime ------------------------------------------------------------------------
 
-    def step(self, message: Message) -> None:
+    def received(self, messages: Sequence[Message]) -> None:
         """See :class:`IPeerReceiver`: nothing is answered, as if it were lost."""
 
     def peer_unreachable(self, peer: str) -> None:

@@ -83,9 +83,6 @@ class Resync:
 
     # -- asking --------------------------------------------------------------------------------------------------
 
-    def gather(self) -> None:
-        """Nothing comes in through here."""
-
     def soft_state_changed(self, state: SoftState) -> None:
         """What one leader said of its snapshots is not true of another's."""
         self._trusted_index = 0

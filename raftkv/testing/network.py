@@ -253,7 +253,7 @@ class SimulatedNetwork:
                 trace.note(f"{message.sender} {message.to} {message.term} {type(message).__name__}")
             if self.on_delivery is not None:
                 self.on_delivery(message)
-            receiver.step(message)
+        receiver.received(group)
 
     def _report_unreachable(self, sender: str, to: str) -> None:
         """Tell a sender, after a while and once, that its connection broke or was refused."""

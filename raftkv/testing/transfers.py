@@ -100,8 +100,9 @@ class _Transfer:
         self._network.counts["snapshots"] += 1
         self._network.trace.note(f"snapshot {self._peer} has {meta.index} of {meta.term}")
         if target.receiver is not None:
-            target.receiver.step(
-                InstallSnapshot(term=self._term, sender=self._origin.identity.node_id, to=self._peer, snapshot=meta)
+            sender = self._origin.identity.node_id
+            target.receiver.received(
+                [InstallSnapshot(term=self._term, sender=sender, to=self._peer, snapshot=meta)],
             )
         self._hop(partial(self._report, True), arriving=False)
 

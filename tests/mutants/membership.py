@@ -225,9 +225,9 @@ MUTANTS = (
         edits=(
             Edit(
                 REMOVAL,
-                "        configuration, index = self._node.committed_configuration()\n        # A member",
+                "        configuration, index = self._node.committed_configuration()\n        in_force",
                 "        configuration, index = self._node.configuration, self._node.configuration_index\n"
-                "        # A member",
+                "        in_force",
             ),
         ),
         hints=REMOVAL_TESTS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -60,8 +61,8 @@ class Receiver:
         self.closed: list[str] = []
         self.snapshots: list[tuple[str, int, bool]] = []
 
-    def step(self, message: Message) -> None:
-        self.messages.append(message)
+    def received(self, messages: Sequence[Message]) -> None:
+        self.messages.extend(messages)
 
     def peer_unreachable(self, peer: str) -> None:
         self.unreachable.append(peer)

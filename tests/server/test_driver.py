@@ -37,6 +37,7 @@ class ScriptedNode:
         self.refusal: Exception | None = None
         self.applying = True
         self.commit_index = self.told_index = 0
+        self.role = Role.LEADER
 
     @property
     def has_untold_news(self) -> bool:
@@ -240,7 +241,7 @@ class TimeTests(DriverTestCase):
         turn: nothing that it does then rests on an earlier reading (B30, B31)."""
         self.clock.advance(0.01)
         for happen in (
-            lambda: self.driver.step(BEAT),
+            lambda: self.driver.received([BEAT]),
             lambda: self.driver.peer_unreachable("b"),
             lambda: self.storage.durable(1),
         ):
@@ -281,11 +282,28 @@ class TurnTests(DriverTestCase):
 
     def test_one_turn_for_all(self) -> None:
         """Everything that arrives in one turn of the reactor shares one turn of the driver."""
+        self.node.ready = [Ready(messages=(BEAT,))]
         for _ in range(3):
-            self.driver.step(BEAT)
+            self.driver.received([BEAT])
         self.driver.wake()
         self.clock.advance(0)
-        self.assertEqual(self.events, ["step", "step", "step", "gather"])
+        self.assertEqual(self.events, ["step", "step", "step", "gather", "send"])
+
+    def test_follower_acts_at_once(self) -> None:
+        """A follower has its turn as soon as what came together has been taken in, with all of it."""
+        self.node.role = Role.FOLLOWER
+        self.node.ready = [Ready(messages=(BEAT,))]
+        self.driver.received([BEAT, BEAT])
+        self.assertEqual(self.events, ["step", "step", "gather", "send"])
+        self.clock.advance(0)
+        self.assertEqual(len(self.events), 4)
+
+    def test_nothing_to_do(self) -> None:
+        """A message, or a finished write, that leaves nothing to be done is no turn."""
+        self.driver.received([BEAT])
+        self.storage.durable(7)
+        self.clock.advance(0)
+        self.assertEqual(self.events, ["step", ("advance", 7)])
 
     def test_finished_write_is_a_turn(self) -> None:
         """A write that is done moves the core on at once: what waited for the disk waits for nothing else."""
@@ -338,9 +356,10 @@ class TurnTests(DriverTestCase):
         self.clock.advance(0)
         self.assertEqual(self.events, ["gather", ("read", 5, 9)])
         self.events.clear()
+        self.node.ready = [Ready(committed=(ENTRY,))]
         self.storage.read_done([ENTRY])
         self.clock.advance(0)
-        self.assertEqual(self.events, [("entries", 3, 1), "gather"])
+        self.assertEqual(self.events, [("entries", 3, 1), "gather", "apply"])
 
     def test_answer_after_removal(self) -> None:
         """A node that was removed still applies what was committed before, also what it has to read back."""
@@ -382,7 +401,7 @@ class TurnTests(DriverTestCase):
     def test_stopped(self) -> None:
         """A driver that was stopped takes nothing more."""
         self.driver.stopService()
-        self.driver.step(BEAT)
+        self.driver.received([BEAT])
         self.driver.wake()
         self.clock.advance(1)
         self.assertEqual(self.events, [])
@@ -434,7 +453,7 @@ class FailureTests(DriverTestCase):
         self.events.clear()
         self.node.refusal = self.applier.refusal = None
         self.node.ready = [Ready(messages=(BEAT,), committed=(ENTRY,), write=Write(write_id=2))]
-        self.driver.step(BEAT)
+        self.driver.received([BEAT])
         self.driver.wake()
         self.driver.peer_unreachable("b")
         self.driver.peer_closed("b")
@@ -447,15 +466,15 @@ class FailureTests(DriverTestCase):
     def test_core_refuses_a_message(self) -> None:
         """A core that raises has failed, whoever called it."""
         self.node.refusal = InvariantViolation("two leaders")
-        self.driver.step(BEAT)
+        self.driver.received([BEAT])
         self.failed_with(self.node.refusal)
 
     def test_turn_that_was_due(self) -> None:
         """A turn that was due when the core failed is not taken: nobody knows what such a core would ask for."""
-        self.driver.step(BEAT)
+        self.driver.received([BEAT])
         self.node.ready = [Ready(messages=(BEAT,))]
         error = self.node.refusal = InvariantViolation("two leaders")
-        self.driver.step(BEAT)
+        self.driver.received([BEAT])
         self.clock.advance(0)
         self.assertNotIn("send", self.events)
         self.failed_with(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -29,9 +30,8 @@ class Receiver:
         self.closed: list[str] = []
         self.snapshots: list[tuple[str, int, bool]] = []
 
-    def step(self, message: Message) -> None:
-        if isinstance(message, HeartbeatResponse):
-            self.rounds.append(message.read_round)
+    def received(self, messages: Sequence[Message]) -> None:
+        self.rounds += [message.read_round for message in messages if isinstance(message, HeartbeatResponse)]
 
     def peer_unreachable(self, peer: str) -> None:
         self.unreachable.append(peer)
