@@ -16,7 +16,7 @@ from raftkv.kvstore import commands
 from raftkv.kvstore.commands import ANY, EXISTS, Command
 from raftkv.kvstore.overlaps import writes_of
 
-_NUMBER_LIMIT: Final = 2**63
+NUMBER_LIMIT: Final = 2**63
 _MAX_RANGE_RECORDS: Final = 1_000  # of one range of a transaction
 _MAX_DEPTH: Final = 8  # of transactions in one another; below commands.MAX_DEPTH
 
@@ -114,7 +114,7 @@ class CommandChecker:
 
     def _increment(self, command: Command) -> int:
         _, _, key, by = _filled(command, 4, ())
-        check_number(by, "by", lowest=-_NUMBER_LIMIT)
+        check_number(by, "by", lowest=-NUMBER_LIMIT)
         return self.check_key(key)
 
     def _compact(self, command: Command) -> int:
@@ -284,7 +284,7 @@ def check_number(number: Any, field: str, *, lowest: int) -> None:
 
     :raises BadRequest: it is none, or out of range.
     """
-    if type(number) is not int or not lowest <= number < _NUMBER_LIMIT:
+    if type(number) is not int or not lowest <= number < NUMBER_LIMIT:
         raise BadRequest(f"{field}: must be a number from {lowest} to 2**63 - 1, found {number!r}")
 
 

@@ -143,6 +143,13 @@ class MessageLineReceiver(Protocol):
         """
         raise NotImplementedError
 
+    def messages_received(self, messages: list[Any]) -> None:
+        """Take the whole messages of one read; here by :meth:`message_received`, one after the other."""
+        for message in messages:
+            if self.closing:
+                return
+            self.message_received(message)
+
     def read_finished(self) -> None:
         """All whole messages of one read have been given to :meth:`message_received`."""
 
@@ -331,10 +338,7 @@ class MessageLineReceiver(Protocol):
 
     def _deliver(self, messages: list[Any]) -> None:
         try:
-            for message in messages:
-                if self.closing:
-                    return
-                self.message_received(message)
+            self.messages_received(messages)
             if messages and not self.closing:
                 self.read_finished()
         except ProtocolViolation as violation:

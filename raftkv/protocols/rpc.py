@@ -48,6 +48,7 @@ from raftkv.protocols.rpc_frames import (
     RESULT,
     RPC_LIMITS,
     WRITE,
+    pack_results,
 )
 from raftkv.protocols.warnings import RateLimitedLog
 
@@ -132,6 +133,7 @@ class RpcServerProtocol(GreetingReceiver):
         self._calls = calls
         self._settings = settings
         self._check_commands = settings.rules.check
+        self._max_group_bytes = settings.max_group_bytes
         self._from_node = False
         self._stopping = False
         self._leaving = False
@@ -151,6 +153,35 @@ class RpcServerProtocol(GreetingReceiver):
     def greeted(self, hello: Hello) -> None:
         """Note whether it is a node."""
         self._from_node = hello.purpose is Purpose.NODE
+
+    def messages_received(self, messages: list[Any]) -> None:
+        """Take the requests of one read: a write of one command, as nearly all are, in a few steps."""
+        if self.theirs is None or self._stopping:
+            super().messages_received(messages)
+            return
+        check, from_node = self._check_commands, self._from_node
+        for message in messages:
+            if type(message) is tuple and len(message) == 4:
+                kind, request_id, commands, flags = message
+                if (
+                    type(kind) is int
+                    and kind == WRITE
+                    and type(request_id) is int
+                    and 0 <= request_id < MAX_REQUEST_ID
+                    and type(commands) is tuple
+                    and len(commands) == 1
+                    and type(flags) is int
+                    and flags == 0
+                    and not self._write_forwarded
+                ):
+                    try:
+                        self._add_write(request_id, commands, check(commands, from_node=from_node))
+                    except RaftKVError as error:
+                        self._answer_error(request_id, error)
+                    continue
+            if self.closing:
+                return
+            self.request_received(message)
 
     def request_received(self, message: Any) -> None:
         """Take a request; a frame that is none ends the connection, a bad request in a good frame is answered."""
@@ -200,13 +231,18 @@ class RpcServerProtocol(GreetingReceiver):
         if not 0 < len(commands) <= MAX_ITEMS:
             raise BadRequest(f"commands: must be 1 to {MAX_ITEMS}, found {len(commands)}")
         size_bytes = self._check_commands(commands, from_node=self._from_node)
+        if forwarded != self._write_forwarded:
+            self._start_writes()
+            self._write_forwarded = forwarded
+        self._add_write(request_id, commands, size_bytes)
+
+    def _add_write(self, request_id: int, commands: tuple[Any, ...], size_bytes: int) -> None:
+        """Let a write go with those before it, unless they become too much."""
         if self._write_ids and (
-            forwarded != self._write_forwarded
-            or self._write_bytes + size_bytes > self._settings.max_group_bytes
+            self._write_bytes + size_bytes > self._max_group_bytes
             or len(self._write_commands) + len(commands) > MAX_ITEMS
         ):
             self._start_writes()
-        self._write_forwarded = forwarded
         self._write_bytes += size_bytes
         self._write_ids.append((request_id, len(commands)))
         self._write_commands += commands
@@ -264,7 +300,8 @@ class RpcServerProtocol(GreetingReceiver):
         elif len(outcome) != total:
             raise InvariantViolation(f"{len(outcome)} results for {total} commands")
         elif len(ids) == total:
-            self._answer_all([(RESULT, ids[i][0], (result,)) for i, result in enumerate(outcome)])
+            if not self.closing:
+                self.queue_packed([pack_results(ids, outcome)], self._key_value.at_turn_end)
         else:
             start = 0
             for request_id, count in ids:
@@ -364,10 +401,6 @@ class RpcServerProtocol(GreetingReceiver):
     def _answer(self, message: tuple[Any, ...]) -> None:
         if not self.closing:
             self.queue_message(message)
-
-    def _answer_all(self, messages: list[tuple[Any, ...]]) -> None:
-        if not self.closing:
-            self.queue_packed(map(pack, messages), self._key_value.at_turn_end)
 
     def _answer_error(self, request_id: int, error: RaftKVError) -> None:
         self._answer((ERROR, request_id, *encode_error(error)))

@@ -30,12 +30,12 @@ from raftkv.kvstore.commands import (
 )
 from raftkv.protocols.command_rules import CommandRules
 from raftkv.protocols.forwarding import RpcForwarder
-from raftkv.protocols.framing import FrameLimits, pack
+from raftkv.protocols.framing import FrameLimits, make_unpacker, pack
 from raftkv.protocols.hello import Hello, Purpose, client_identity, encode_hello
 from raftkv.protocols.rpc import RpcService, RpcSettings
 from raftkv.protocols.rpc_client import AgedRecords, RpcConnection
 from raftkv.protocols.rpc_errors import RemoteError, Unreachable, decode_error, encode_error
-from raftkv.protocols.rpc_frames import ERROR, GET, MAX_ITEMS, PING, RESULT, WRITE
+from raftkv.protocols.rpc_frames import ERROR, GET, MAX_ITEMS, PING, RESULT, WRITE, pack_results
 
 from .support import Lines, Network, identity, warnings
 from .test_peer import RawDialer
@@ -262,6 +262,17 @@ class RequestTests(RpcTestCase):
         client.dataReceived(sent[0])
         self.assertEqual(client.outstanding, 0)
 
+    def test_packed_results(self) -> None:
+        """Results of every kind, packed together, read as those packed by themselves, with nothing behind them."""
+        results = [(0, 0), (0, 7), (0, 2**63 - 1), (0, 7, True), (1, 7), (2,), (0, b"x"), (0, 2**32)]
+        ids = [(number * 2**60, 1) for number in range(len(results))]
+        unpacker = make_unpacker(FrameLimits())
+        unpacker.feed(pack_results(ids, results))
+        wanted: list[Any] = []
+        for (request_id, _), result in zip(ids, results, strict=True):
+            wanted += [(RESULT, request_id, (result,)), 10]
+        self.assertEqual(list(unpacker), wanted[:-1])
+
     def test_answered_at_once(self) -> None:
         """What needs no waiting is answered in one write, as soon as the requests have been read."""
         client = self.client()
@@ -418,16 +429,17 @@ class DoorTests(RpcTestCase):
             (5, "array"),
             (None, "array"),
         ]
-        dialer = self.raw(*[(WRITE, number, (put(b"k", b"v"), command), 0) for number, (command, _) in enumerate(bad)])
-        answers = dialer.messages[1:]
-        self.assertEqual(len(answers), len(bad))
-        for (command, word), answer in zip(bad, answers, strict=True):
-            self.assertEqual(answer[0], ERROR)
-            self.assertIn(answer[2], ("bad_request", "too_large"))
-            self.assertIn(word, answer[3], command)
-            self.assertEqual(answer[4], "not_applied")
+        for before in ((put(b"k", b"v"),), ()):
+            dialer = self.raw(*[(WRITE, number, (*before, command), 0) for number, (command, _) in enumerate(bad)])
+            answers = dialer.messages[1:]
+            self.assertEqual(len(answers), len(bad))
+            for (command, word), answer in zip(bad, answers, strict=True):
+                self.assertEqual(answer[0], ERROR)
+                self.assertIn(answer[2], ("bad_request", "too_large"))
+                self.assertIn(word, answer[3], command)
+                self.assertEqual(answer[4], "not_applied")
+            self.assertFalse(dialer.lost)
         self.assertEqual(self.key_value.writes, [])
-        self.assertFalse(dialer.lost)
 
     def test_good_commands(self) -> None:
         """Every command that the format knows comes in, up to the very limits."""
