@@ -136,11 +136,17 @@ class Sessions:
             answer = self._pack((ANSWER_NOT_KEPT, result[1]))  # only a transaction has such answers: its revision
         kept = fingerprint + answer
         grown = (sequence + digest.SEQUENCE_OFFSET) * (extend(0, kept) + digest.TOKEN_OFFSET)
+        answers = session.answers
         if sequence > session.highest:
-            if sequence >= SESSION_WINDOW and session.answers:
+            if sequence == session.highest + 1:  # as nearly all are: what Session._evict does, written out
+                left = sequence - SESSION_WINDOW
+                gone = answers.pop(left, None)
+                if gone is not None:
+                    grown -= (left + digest.SEQUENCE_OFFSET) * (extend(0, gone) + digest.TOKEN_OFFSET)
+            elif sequence >= SESSION_WINDOW and answers:
                 grown -= session._evict(sequence)
             session.highest = sequence
-        session.answers[sequence] = kept
+        answers[sequence] = kept
         session.weight += grown
         self.weight += session.token * grown
 

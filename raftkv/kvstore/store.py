@@ -89,9 +89,13 @@ class Store(Reader):
             cluster_time_ms, commands = unpack_batch(payload)
             if cluster_time_ms > self._cluster_time_ms:
                 self._cluster_time_ms = cluster_time_ms
-            put = self._records.put
+            put, in_session = self._records.put, self._in_session
             results = [
-                put(command) if len(command) == 4 and command[0] == PUT else self._execute(command)
+                put(command)
+                if len(command) == 4 and command[0] == PUT
+                else in_session(command)
+                if command[0] == SESSION
+                else self._execute(command)
                 for command in commands
             ]
         except (ValueError, TypeError, LookupError, OverflowError) as error:
@@ -260,8 +264,6 @@ class Store(Reader):
 
     def _execute(self, command: Command) -> Result:
         code = command[0]
-        if code == SESSION:
-            return self._in_session(command)
         if code == EXPIRE:
             return self._tenures.expire(command, self._cluster_time_ms)
         if code == EXPIRE_SESSIONS:
@@ -344,12 +346,13 @@ class Store(Reader):
         if type(sequence) is not int or sequence < 0 or len(fingerprint) != FINGERPRINT_BYTES:
             raise ValueError(f"not a sequence number and a fingerprint: {sequence!r}, {fingerprint!r}")
         session = self._sessions.touch(client_id, self._cluster_time_ms)
-        kept = session.answers.get(sequence)
-        if kept is not None:
-            return recall(kept, fingerprint)
-        if sequence <= session.highest - SESSION_WINDOW:
-            return (SEQUENCE_TOO_OLD,)
-        result = self._write(inner)
+        if sequence <= session.highest:
+            kept = session.answers.get(sequence)
+            if kept is not None:
+                return recall(kept, fingerprint)
+            if sequence <= session.highest - SESSION_WINDOW:
+                return (SEQUENCE_TOO_OLD,)
+        result = self._records.put(inner) if len(inner) == 4 and inner[0] == PUT else self._write(inner)
         self._sessions.remember(session, sequence, fingerprint, result)
         return result
 

@@ -62,7 +62,9 @@ MUTANTS = (
         name="repeated-write-applied-again",
         rule="A write of a session that is sent again is answered as before, and not applied again.",
         reference="section 8, B63",
-        edits=(Edit(STORE, "        if kept is not None:\n            return recall(kept, fingerprint)\n", ""),),
+        edits=(
+            Edit(STORE, "            if kept is not None:\n                return recall(kept, fingerprint)\n", ""),
+        ),
         hints=SESSION_TESTS,
     ),
     Mutant(
@@ -96,6 +98,13 @@ MUTANTS = (
                 "gone = range(max(floor - moved, -1) + 1, floor + 2)",
             ),
         ),
+        hints=SESSION_TESTS,
+    ),
+    Mutant(
+        name="window-moved-by-one-forgets-one-early",
+        rule="The answers in the window of a session are all kept, however it moves.",
+        reference="our design, B63",
+        edits=(Edit(SESSIONS, "left = sequence - SESSION_WINDOW\n", "left = sequence - SESSION_WINDOW + 1\n"),),
         hints=SESSION_TESTS,
     ),
     Mutant(
