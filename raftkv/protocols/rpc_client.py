@@ -197,8 +197,9 @@ class RpcConnection(GreetingReceiver):
         raise ProtocolViolation("an answer of unknown type, or with the wrong elements")
 
     def read_finished(self) -> None:
-        """Note that the other side lives."""
+        """Note that the other side lives, and send what its answers have led to."""
         self._last_heard = self._clock.seconds()
+        self.flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End every request; called by Twisted."""

@@ -262,6 +262,22 @@ class RequestTests(RpcTestCase):
         client.dataReceived(sent[0])
         self.assertEqual(client.outstanding, 0)
 
+    def test_what_answers_lead_to_leaves_with_them(self) -> None:
+        """Requests that are made while answers are taken leave when all of the read has been taken, in one write."""
+        client = self.client()
+
+        def ask(_: Any) -> None:
+            client.write([put(b"k", b"")], lambda outcome: None)
+
+        for _ in range(3):
+            client.write([put(b"k", b"")], ask)
+        self.network.flush()
+        sent: list[bytes] = []
+        client.transport.write = sent.append
+        self.key_value.commit()
+        self.network.flush()
+        self.assertEqual((len(sent), client.outstanding), (1, 3))
+
     def test_packed_results(self) -> None:
         """Results of every kind, packed together, read as those packed by themselves, with nothing behind them."""
         results = [(0, 0), (0, 7), (0, 2**63 - 1), (0, 7, True), (1, 7), (2,), (0, b"x"), (0, 2**32)]
