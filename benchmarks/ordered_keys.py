@@ -124,12 +124,12 @@ class OwnBlocks:
 
     def set(self, key: bytes) -> None:
         if key not in self._records:
-            self._keys.toggle(key)
+            self._keys.add(key)
         self._records[key] = RECORD
 
     def delete(self, key: bytes) -> None:
         del self._records[key]
-        self._keys.toggle(key)
+        self._keys.remove(key)
 
     def range(self, start: bytes, limit: int) -> list[bytes]:
         return list(islice((key for run in self._keys.runs(start, None) for key in run), limit))

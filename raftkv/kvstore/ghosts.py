@@ -39,13 +39,13 @@ class Ghosts:
     def bury(self, key: bytes, revision: int) -> None:
         """Take note of a key that was live and has been deleted."""
         self.revisions[key] = revision
-        self._keys.toggle(key)
+        self._keys.add(key)
 
     def unbury(self, key: bytes) -> int | None:
         """Forget a key; return the revision that deleted it, ``None`` where that is not known."""
         revision = self.revisions.pop(key, None)
         if revision is not None:
-            self._keys.toggle(key)
+            self._keys.remove(key)
         return revision
 
     def forget(self, key: bytes, revision: int) -> None:

@@ -133,7 +133,7 @@ class Records:
             weight = extend(0, value) + _CREATED_NOW * revision + _VERSION
             self.weight += (extend(0, key) + _TOKEN_OFFSET) * weight
             record = self._by_key[key] = (value, revision, revision, 1, 0)
-            self._keys.toggle(key)
+            self._keys.add(key)
             self.history.note((key, record, self.ghosts.unbury(key) if self.ghosts.revisions else None))
         else:
             old_value, create_revision, mod_revision, version, lease = old
@@ -214,7 +214,7 @@ class Records:
         before: Previous = old
         if old is None:
             before = self.ghosts.unbury(key)
-            self._keys.toggle(key)
+            self._keys.add(key)
         else:
             self._preserve(key, old)
             if old[4]:
@@ -235,7 +235,7 @@ class Records:
         if old is None:
             return None
         self._preserve(key, old)
-        self._keys.toggle(key)
+        self._keys.remove(key)
         self.ghosts.bury(key, self.revision + 1)
         self.weight -= token * digest.weight(old)
         if old[4]:
@@ -261,8 +261,10 @@ class Records:
                 self.weight -= token * digest.weight(record)
                 if record[4]:
                     self._leases.detach(record[4], key)
-            if (record is None) != (old is None):
-                self._keys.toggle(key)
+            if record is None and old is not None:
+                self._keys.add(key)
+            elif record is not None and old is None:
+                self._keys.remove(key)
             if old is not None:
                 self.weight += token * digest.weight(old)
                 self._by_key[key] = old
@@ -297,7 +299,7 @@ class Records:
         self._frontier = b""
         return self._draw(self._keys.share())
 
-    def _draw(self, blocks: tuple[list[bytes], ...]) -> Iterator[tuple[bytes, Record]]:
+    def _draw(self, blocks: Iterator[list[bytes]]) -> Iterator[tuple[bytes, Record]]:
         live = self._by_key
         for key in chain.from_iterable(blocks):
             self._frontier = key

@@ -122,7 +122,7 @@ def put_stray_key(store: Store, value: bytes) -> bool:
     record = (value, revision, revision, 1, 0)
     records.weight += digest.token(key) * digest.weight(record)
     records._by_key[key] = record
-    records._keys.toggle(key)
+    records._keys.add(key)
     return True
 
 

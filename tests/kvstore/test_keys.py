@@ -27,18 +27,29 @@ class SmallBlocks(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.patch(keys_module, "BLOCK_KEYS", 4)
-        self.patch(keys_module, "PENDING_LIMIT", 5)
+        self.patch(keys_module, "CHANGES_LIMIT", 3)
+        self.patch(keys_module, "_FEW", 1)
+
+    def toggle(self, keys: OrderedKeys, present: set[bytes], key: bytes) -> None:
+        """Add a key that is absent, or remove one that is present."""
+        (keys.remove if key in present else keys.add)(key)
+        present ^= {key}
 
     def check_shape(self, keys: OrderedKeys) -> None:
         """Hold what the class says of its blocks and separators."""
         self.assertEqual(len(keys._blocks), len(keys._separators))
+        self.assertEqual(len(keys._blocks), len(keys._changes))
+        self.assertLessEqual(keys._going, set().union(*keys._changes))
         self.assertEqual(keys._separators[0], b"")
         for i, block in enumerate(keys._blocks):
             self.assertTrue(block or len(keys._blocks) == 1, "an empty block")
             self.assertLess(len(block), 2 * 4)
             self.assertTrue(all(key >= keys._separators[i] for key in block))
+            self.assertLess(len(keys._changes[i]), 3)
+            of_block = [*block, *keys._changes[i]]
+            self.assertTrue(all(key >= keys._separators[i] for key in of_block))
             if i + 1 < len(keys._blocks):
-                self.assertTrue(all(key < keys._separators[i + 1] for key in block))
+                self.assertTrue(all(key < keys._separators[i + 1] for key in of_block))
 
 
 class OrderedKeysTests(SmallBlocks):
@@ -49,8 +60,7 @@ class OrderedKeysTests(SmallBlocks):
         keys = OrderedKeys()
         present: set[bytes] = set()
         for n, key in enumerate(toggled):
-            keys.toggle(key)
-            present ^= {key}
+            self.toggle(keys, present, key)
             if n % 50 == 0:
                 self.assertEqual(flat(keys), expected(present))
         for start, end in ranges:
@@ -68,8 +78,7 @@ class OrderedKeysTests(SmallBlocks):
             keys.extend(ordered[at : at + step])
         self.check_shape(keys)
         for key in toggled:
-            keys.toggle(key)
-            present = present ^ {key}
+            self.toggle(keys, present, key)
         self.assertEqual(flat(keys), expected(present))
         self.check_shape(keys)
 
@@ -80,13 +89,12 @@ class OrderedKeysTests(SmallBlocks):
         keys = OrderedKeys()
         present = set(first)
         for key in first:
-            keys.toggle(key)
+            keys.add(key)
         for toggled in (second, third):
             blocks = keys.share()
             then = expected(present)
             for key in toggled:
-                keys.toggle(key)
-                present ^= {key}
+                self.toggle(keys, present, key)
             self.assertEqual(flat(keys), expected(present))
             self.assertEqual([key for block in blocks for key in block], then)
             keys.unshare()
@@ -94,13 +102,14 @@ class OrderedKeysTests(SmallBlocks):
     def test_changes_between_runs(self) -> None:
         """A range that is drawn while keys change yields those that stay, once and in order."""
         keys = OrderedKeys()
+        present: set[bytes] = set()
         for n in range(0, 100, 2):
-            keys.toggle(b"%02d" % n)
+            self.toggle(keys, present, b"%02d" % n)
         seen = []
         for n, run in enumerate(keys.runs(b"", None)):
             seen += run
-            keys.toggle(b"%02d" % (2 * n + 1))
-            keys.toggle(b"%02d" % (98 - n))
+            self.toggle(keys, present, b"%02d" % (2 * n + 1))
+            self.toggle(keys, present, b"%02d" % (98 - n))
         self.assertEqual(seen, sorted(set(seen)))
         self.assertLessEqual({b"%02d" % n for n in range(0, 60, 2)}, set(seen))
 
@@ -112,12 +121,44 @@ class OrderedKeysTests(SmallBlocks):
                 for portion in portions:
                     keys.extend(portion)
 
-    def test_merging_is_bounded(self) -> None:
-        """No more changes are gathered than one merge may take."""
+    @SETTINGS
+    @given(st.lists(KEYS, max_size=200), st.lists(st.tuples(KEYS, st.none() | KEYS), max_size=5))
+    def test_backwards(self, toggled: list[bytes], ranges: list[tuple[bytes, bytes | None]]) -> None:
+        """From the end a range yields the same keys in the other order, whatever waits beside its blocks."""
         keys = OrderedKeys()
+        present: set[bytes] = set()
+        for key in toggled:
+            self.toggle(keys, present, key)
+        for start, end in ranges:
+            back = [key for run in keys.runs_back(start, end) for key in run]
+            self.assertEqual(back, expected(present, start, end)[::-1])
+            self.check_shape(keys)
+
+    @SETTINGS
+    @given(st.lists(KEYS, max_size=200), st.lists(st.tuples(KEYS, st.none() | KEYS), min_size=1, max_size=20))
+    def test_counting(self, toggled: list[bytes], ranges: list[tuple[bytes, bytes | None]]) -> None:
+        """What waits beside a block counts, also where nobody has read the block yet."""
+        keys = OrderedKeys()
+        present: set[bytes] = set()
+        for n, key in enumerate(toggled):
+            self.toggle(keys, present, key)
+            start, end = ranges[n % len(ranges)]
+            self.assertEqual(keys.count(start, end), len(expected(present, start, end)))
+            self.check_shape(keys)
+
+    def test_steps_are_bounded(self) -> None:
+        """No more changes wait beside a block than are carried into it at once, and a range that is read leaves the
+        other blocks alone."""
+        keys = OrderedKeys()
+        present: set[bytes] = set()
         for n in range(100):
-            keys.toggle(b"%d" % n)
-            self.assertLess(len(keys._pending), 5)
+            self.toggle(keys, present, b"%d" % n)
+            self.check_shape(keys)
+        for n in range(0, 10_000, 100):
+            self.toggle(keys, present, b"%d+" % n)
+        waiting = sum(map(len, keys._changes))
+        self.assertEqual(flat(keys, b"5", b"51"), expected(present, b"5", b"51"))
+        self.assertGreater(sum(map(len, keys._changes)), waiting - 20)
 
 
 class PrefixEndTests(SynchronousTestCase):

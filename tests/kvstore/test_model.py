@@ -29,7 +29,7 @@ class ModelTests(SynchronousTestCase):
         for module in ("sessions", "store"):
             self.patch(__import__(f"raftkv.kvstore.{module}", fromlist=["_"]), "SESSION_WINDOW", 4)
         self.patch(keys_module, "BLOCK_KEYS", 4)
-        self.patch(keys_module, "PENDING_LIMIT", 3)
+        self.patch(keys_module, "CHANGES_LIMIT", 3)
         self.patch(snapshotting, "CHUNK_RECORDS", 2)
         self.patch(snapshotting, "CHUNK_ANSWERS", 2)
 

@@ -314,7 +314,7 @@ class StatefulTests(SynchronousTestCase):
         for module in ("commands", "sessions"):
             self.patch(__import__(f"raftkv.kvstore.{module}", fromlist=["_"]), "MAX_KEPT_ANSWER_BYTES", 40)
         self.patch(keys_module, "BLOCK_KEYS", 4)
-        self.patch(keys_module, "PENDING_LIMIT", 3)
+        self.patch(keys_module, "CHANGES_LIMIT", 3)
         self.patch(history, "SEGMENT_REVISIONS", 3)
         self.patch(__import__("raftkv.kvstore.rewinding", fromlist=["_"]), "SEGMENT_REVISIONS", 3)
         self.patch(revisiontimes, "INTERVAL_MS", 10)
