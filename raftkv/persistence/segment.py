@@ -40,6 +40,7 @@ _HEADER_1: Final = struct.Struct("<8sIIQQQQQI16sI")
 _CHECKSUM: Final = struct.Struct("<I")  # the last bytes of the sector, whatever the version
 _CHECKED_BYTES: Final = SECTOR_BYTES - _CHECKSUM.size
 _BEGINS: Final = 1
+_ZEROS: Final = bytes(64 * 1024)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,10 +256,12 @@ def read_segment(
 
 def used_bytes(data: bytes, start: int) -> int:
     """Return the offset behind the last byte from ``start`` on that is not zero, or ``start``."""
-    step = 1 << 20
     stop = len(data)
+    # Most of a young segment is zeros: to compare them, where they are, is several times as fast as to strip them.
+    while stop - start >= len(_ZEROS) and data.startswith(_ZEROS, stop - len(_ZEROS)):
+        stop -= len(_ZEROS)
     while stop > start:
-        begin = max(start, stop - step)
+        begin = max(start, stop - len(_ZEROS))
         kept = len(data[begin:stop].rstrip(b"\0"))
         if kept:
             return begin + kept

@@ -20,6 +20,7 @@ from raftkv.persistence.record import (
     sector_parts,
     zero_parts,
 )
+from raftkv.persistence.segment import used_bytes
 from raftkv.testing.disk import MemoryDisk
 from tests.persistence.test_damage import IDENTITY, entries, open_log
 
@@ -231,3 +232,20 @@ class LogTests(SynchronousTestCase):
         error = self.assertRaises(StorageError, self.append, 1)
         self.assertEqual(error.operation, "fdatasync")
         self.assertIn(LOG_FOLDER, error.path)
+
+
+class UsedBytesTests(SynchronousTestCase):
+    """How far a file has been written."""
+
+    def test_against_plain_twin(self) -> None:
+        """The last byte that is not zero is found wherever it is, and nothing before the start is looked at."""
+        chance = random.Random(1)
+        chunk = 64 * 1024
+        for size in (0, 1, 100, chunk - 1, chunk, chunk + 1, 3 * chunk):
+            for _ in range(10):
+                data = bytearray(size)
+                for _ in range(chance.randrange(3) if size else 0):
+                    data[chance.randrange(size)] = 1
+                start = chance.randint(0, size)
+                plain = start + len(bytes(data[start:]).rstrip(b"\0"))
+                self.assertEqual(used_bytes(bytes(data), start), plain)
