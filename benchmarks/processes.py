@@ -41,6 +41,8 @@ class Server:
         self._command = list(command)
         self._log = log
         self._environment = {**os.environ, **(environment or {})}
+        # Whoever installs a package has its bytecode; a checkout that may have none would be compiled at each start.
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
