@@ -43,9 +43,6 @@ class CatchingUp:
         self._is_asking = False
         self._was_told = False
 
-    def gather(self) -> None:
-        """Nothing comes in through here."""
-
     def soft_state_changed(self, state: SoftState) -> None:
         """Ask a leader that becomes known."""
         if state.leader != self._leader:

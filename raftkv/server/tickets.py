@@ -186,9 +186,6 @@ class Tickets:
 
     # -- the driver's turn ---------------------------------------------------------------------------------------
 
-    def gather(self) -> None:
-        """Nothing comes in through here."""
-
     def soft_state_changed(self, state: SoftState) -> None:
         """A change of leader changes nothing: the queue is in the state."""
 
