@@ -252,7 +252,7 @@ class Store(Reader):
             for command in commands:
                 if self.revision >= last_revision:
                     break
-                self._execute(command)
+                (self._in_session if command[0] == SESSION else self._execute)(command)
                 done += 1
         except (ValueError, TypeError, LookupError, OverflowError) as error:
             raise InvariantViolation(f"entry {index} cannot be applied: {error!r}") from error

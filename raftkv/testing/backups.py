@@ -234,7 +234,9 @@ class Backups(DrawnTrouble):
     def _check_restored(self, arrived: Arrived, chance: random.Random) -> None:
         """Start a cluster on a backup: it must hold the same, at a revision of its own, and go on."""
         cluster = SimulatedCluster(
-            settings=ClusterSettings(), network_settings=NetworkSettings(), seed=chance.getrandbits(64)
+            settings=ClusterSettings(begins_empty=False),
+            network_settings=NetworkSettings(),
+            seed=chance.getrandbits(64)
         )
         for name in cluster.names:
             info, store = read_snapshot(_place(arrived.data), _quietly)

@@ -59,6 +59,7 @@ class ClusterSettings:
     :ivar spares: how many more machines stand by, empty.
     :ivar asks_first: whether founders begin as processes do, by asking each other what they hold; else all of them are
         there, and empty, as a matter of course.
+    :ivar begins_empty: whether the first entry finds an empty store, so that the log tells all that there is.
     :ivar heartbeat_interval_seconds: also the length of a tick.
     :ivar election_timeout_seconds: the least one.
     :ivar snapshot_interval_seconds: between two looks at whether a snapshot is due.
@@ -85,6 +86,7 @@ class ClusterSettings:
     nodes: int = 3
     spares: int = 0
     asks_first: bool = False
+    begins_empty: bool = True
     heartbeat_interval_seconds: float = 0.1
     election_timeout_seconds: float = 0.6
     snapshot_interval_seconds: float = 2.0
@@ -678,6 +680,8 @@ class SimulatedCluster:
             told(entry)
         if entry.kind is EntryKind.CONFIGURATION and entry.index > self._committed[0]:
             self._committed = (entry.index, Configuration.decode(entry.payload))
+        if not self.settings.begins_empty:
+            return
         now, is_excused = self.clock.seconds(), self.checkers.is_excused(name, entry.index)
         self.replay.note(name, entry, results, now=now, is_excused=is_excused)
         right = self.replay.results(entry.index)

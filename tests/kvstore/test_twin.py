@@ -99,7 +99,7 @@ class TwinTests(SynchronousTestCase):
         for module in (history, __import__("raftkv.kvstore.rewinding", fromlist=["_"])):
             self.patch(module, "SEGMENT_REVISIONS", 7)
         self.patch(keys_module, "BLOCK_KEYS", 4)
-        self.patch(keys_module, "PENDING_LIMIT", 3)
+        self.patch(keys_module, "CHANGES_LIMIT", 3)
         self.patch(revisiontimes, "INTERVAL_MS", 100)
         self.patch(__import__("raftkv.kvstore.store", fromlist=["_"]), "_TIDIED_AT_ONCE", 0)
         for name in ("CHUNK_RECORDS", "CHUNK_CHANGES", "CHUNK_NUMBERS", "CHUNK_ANSWERS"):

@@ -305,7 +305,10 @@ class NewClusterTests(BackupTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.cluster = SimulatedCluster(
-            settings=ClusterSettings(), network_settings=NetworkSettings(), seed=4, compose=assemble
+            settings=ClusterSettings(begins_empty=False),
+            network_settings=NetworkSettings(),
+            seed=4,
+            compose=assemble,
         )
         self.place = self.snapshot(20)
 

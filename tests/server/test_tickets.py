@@ -341,8 +341,8 @@ class TrioTests(TrioTestCase):
         self.hold()
         order: list[str] = []
         tokens = []
-        for name in (*self.others, self.leader):
-            answers, _ = self.acquire(name, lock(b"l", ttl_ms=60_000, wait_ms=60_000))
+        for number, name in enumerate((*self.others, self.leader)):
+            answers, _ = self.acquire(name, lock(b"l", ttl_ms=60_000 + number, wait_ms=60_000))
             tokens.append((name, answers))
             self.run_for(0.3)
         for name, answers in tokens:
@@ -395,7 +395,7 @@ class TrioTests(TrioTestCase):
         answers, _ = self.acquire(self.others[1], lock(b"l", ttl_ms=60_000, wait_ms=60_000))
         self.until(lambda: answers)
         for name in NAMES:
-            late = self.write(name, fenced(b"l", token, put(b"guarded", b"late")))
+            late = self.write(name, fenced(b"l", token, put(b"guarded", name.encode())))
             self.until(lambda late=late: late)  # type: ignore[misc]
             self.assertEqual(late[0][0], (LOCK_NOT_HELD, answers[0][1]))
         self.assertIsNone(self.read(self.others[0], b"guarded"))

@@ -80,7 +80,7 @@ class WatchTests(TrioTestCase):
         self.run_for(0.5)
         self.cluster.network.partition([behind], [name for name in NAMES if name != behind])
         self.write_all(leader, 0, 40)
-        self.run_for(1.0)
+        self.run_for(3.0)
         self.assertEqual(listener.values, [])
         late = self.watch(behind, from_revision=21)
         resumed = self.watch(behind, from_revision=31, resumes=True)
