@@ -19,8 +19,8 @@ from tests.functional.test_cluster import ClusterTestCase
 MARGIN = 1_000_000_000
 
 
-class BackupTests(ClusterTestCase):
-    """``raftkv snapshot``."""
+class BackupTestCase(ClusterTestCase):
+    """What the tests of backups share."""
 
     def run_command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command to its end, on the reactor's thread or another."""
@@ -59,6 +59,10 @@ class BackupTests(ClusterTestCase):
             node.start()
         self.wait_ready(*nodes)
         return nodes, told
+
+
+class BackupTests(BackupTestCase):
+    """``raftkv snapshot``."""
 
     async def test_save_and_restore_under_load(self) -> None:
         """B61: all that was acknowledged before the backup is in the new cluster, at revisions that the old one never
