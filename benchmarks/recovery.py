@@ -42,7 +42,8 @@ from raftkv.snapshot.files import SnapshotDirectory
 
 MIB: Final = 1024 * 1024
 TERM: Final = 1
-HISTORY_REVISIONS: Final = 100_000  # that are kept, as raft.historyMaxRevisions has it by default
+HISTORY_REVISIONS: Final = 100_000  # what is kept of them by default
+HISTORY_BYTES: Final = 64 * MIB  # likewise, of the entries that made them
 SYNC_BYTES: Final = 4 * MIB  # of log in one sync, while it is made
 
 
@@ -108,12 +109,18 @@ def make_log(folder: Path, entries: int, value_bytes: int, keys: int) -> dict[st
     disk, log, _ = make_directory(folder)
     made = values(value_bytes)
     data_bytes = waiting_bytes = 0
+    kept = min(HISTORY_REVISIONS, HISTORY_BYTES // (value_bytes + 50))
+    revision = 0
     waiting: list[Entry] = []
     for index in range(1, entries + 1):
-        key, value = key_of(index % keys), next(made)
-        payload = pack_batch(index, 0, [put(key, value)])
+        if index % 1000 == 0 and revision > kept:  # as a leader does once a second
+            payload = pack_batch(index, 0, [compact(revision - kept)])
+        else:
+            revision += 1
+            key, value = key_of(index % keys), next(made)
+            payload = pack_batch(index, 0, [put(key, value)])
+            data_bytes += len(key) + len(value)
         waiting.append(Entry(index=index, term=TERM, kind=EntryKind.COMMANDS, payload=payload))
-        data_bytes += len(key) + len(value)
         waiting_bytes += len(payload)
         if waiting_bytes >= SYNC_BYTES or index == entries:
             log.append(waiting)
