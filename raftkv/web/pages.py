@@ -13,7 +13,7 @@ from raftkv.web.tokens import ContinueTokens
 _After = TypeVar("_After", bytes, int)
 
 LISTED: Final = 1_000  #: where no limit is given
-MAX_LISTED: Final = 10_000  #: some ten milliseconds' worth
+MAX_LISTED: Final = 2_500  #: some twenty milliseconds' worth, where there are a hundred thousand
 
 
 def limit_of(parameters: Parameters) -> int:
