@@ -108,17 +108,25 @@ def read_from(port: int, target: str, method: str, slow_seconds: float) -> dict[
             time.sleep(slow_seconds)
         size = records = 0
         first = tail = b""
-        while data := connection.recv(256 * 1024):
+        while data := _received(connection):
             first = first or data
             size += len(data)
             records += data.count(b'"key":') + (tail + data[:5]).count(b'"key":')
             tail = data[-5:]
     return {
-        "status": int(first.split(b" ", 2)[1]),
+        "status": int(first.split(b" ", 2)[1]) if data is not None else "reset",
         "size_bytes": size,
         "records": records,
         "seconds": time.monotonic() - began,
     }
+
+
+def _received(connection: socket.socket) -> bytes | None:
+    """Return what has come, nothing at the end; ``None`` where the node could not tell the rest."""
+    try:
+        return connection.recv(256 * 1024)
+    except ConnectionResetError:
+        return None
 
 
 class Ranges:
@@ -233,7 +241,7 @@ def _lines(ranges: Ranges) -> Iterator[dict[str, Any]]:
             line["records"] = sum(reader["records"] for reader in readers)
             line["mib"] = round(sum(reader["size_bytes"] for reader in readers) / 2**20, 1)
             line["grown_mib"] = round(readers[0].get("grown_bytes", 0) / 2**20, 1)
-            line["statuses"] = sorted({reader["status"] for reader in readers})
+            line["statuses"] = sorted({str(reader["status"]) for reader in readers})
         yield line
 
 
@@ -252,6 +260,7 @@ def show(result: dict[str, Any]) -> None:
     console.print(memory)
     table = Table(title=f"one node with {result['keys']:,} keys, read over HTTP; lateness of a 1 ms timer in ms")
     columns = ("seconds", "records", "mib", "grown_mib", "p50_ms", "p99_ms", "longest_ms", "over_50_ms", "busiest_ms")
+    complete = all("reset" not in line.get("statuses", ()) for line in result["phases"])
     table.add_column("phase")
     for title in ("seconds", "records", "MiB", "node grew", "p50", "p99", "longest", "over 50", "most CPU"):
         table.add_column(title, justify="right")
@@ -259,6 +268,8 @@ def show(result: dict[str, Any]) -> None:
     for line in result["phases"]:
         table.add_row(line["phase"], *(str(line.get(name, "")) for name in columns), line["cause"])
     console.print(table)
+    if not complete:
+        console.print("a reader was cut off: its revision was compacted before all was told (history.maxRevisions)")
     console.print(f"load average {', '.join(f'{load:.1f}' for load in result['load_average'])}; {result['python']}")
 
 
