@@ -121,16 +121,20 @@ class Transcript:
         :raises Violation: not where it should have.
         """
         if self._is_open:
-            self._fail("watch order", f"a stream begins twice, at {revision}")
+            raise Violation("watch order", self._of(f"a stream begins twice, at {revision}"))
         self._is_open = True
         if self.told_revision >= 0:
             if revision != self.told_revision:
-                self._fail("watch resumed", f"it was told up to {self.told_revision}, and goes on behind {revision}")
+                raise Violation(
+                    "watch resumed", self._of(f"it was told up to {self.told_revision}, and goes on behind {revision}")
+                )
         elif self._first is not None:
             if revision != self._first - 1:
-                self._fail("watch begun", f"it asked for {self._first}, and begins behind {revision}")
+                raise Violation("watch begun", self._of(f"it asked for {self._first}, and begins behind {revision}"))
         elif not self._at_least <= revision <= self._truth.revision:
-            self._fail("stale watch", f"it begins behind {revision}; {self._at_least} was told before it asked")
+            raise Violation(
+                "stale watch", self._of(f"it begins behind {revision}; {self._at_least} was told before it asked")
+            )
         self.told_revision = revision
         return revision
 
@@ -142,9 +146,11 @@ class Transcript:
         self._expect_open()
         revision = changes[0][0]
         if any(number != revision for number, _ in changes) or (self._part and revision != self._part_revision):
-            self._fail("watch atomic", f"{changes} behind a part of {self._part_revision}")
+            raise Violation("watch atomic", self._of(f"{changes} behind a part of {self._part_revision}"))
         if revision <= self.told_revision:
-            self._fail("watch unique", f"revision {revision} after it was told up to {self.told_revision}")
+            raise Violation(
+                "watch unique", self._of(f"revision {revision} after it was told up to {self.told_revision}")
+            )
         self._part_revision = revision
         self._part += [change for _, change in changes]
         if not is_whole:
@@ -154,7 +160,10 @@ class Transcript:
             return None
         expected = self._truth.matching(self._request, self.told_revision, revision)
         if len(expected) != 1 or expected[0][0] != revision or not are_alike(part, expected[0][1]):
-            self._fail("watch reliable", f"told {part} at {revision} behind {self.told_revision}, expected {expected}")
+            raise Violation(
+                "watch reliable",
+                self._of(f"told {part} at {revision} behind {self.told_revision}, expected {expected}"),
+            )
         self.told_revision = revision
         return revision
 
@@ -165,12 +174,14 @@ class Transcript:
         """
         self._expect_open()
         if self._part:
-            self._fail("watch atomic", f"progress {revision} in the middle of {self._part_revision}")
+            raise Violation("watch atomic", self._of(f"progress {revision} in the middle of {self._part_revision}"))
         if revision < self.told_revision:
-            self._fail("watch order", f"progress {revision} after it was told up to {self.told_revision}")
+            raise Violation(
+                "watch order", self._of(f"progress {revision} after it was told up to {self.told_revision}")
+            )
         missing = self._truth.matching(self._request, self.told_revision, revision)
         if missing:
-            self._fail("watch bookmark", f"progress {revision}, but it was never told {missing}")
+            raise Violation("watch bookmark", self._of(f"progress {revision}, but it was never told {missing}"))
         self.told_revision = revision
         return revision
 
@@ -182,23 +193,23 @@ class Transcript:
         if isinstance(error, Compacted):
             is_true = self._next() < error.compact_revision <= self._truth.compact_revision
             if not is_true:
-                self._fail("watch compacted", f"{error}, but next is {self._next()}")
+                raise Violation("watch compacted", self._of(f"{error}, but next is {self._next()}"))
         elif isinstance(error, FutureRevision):
-            self._fail("watch resumed", f"told up to {self.told_revision}, and now {error}")
+            raise Violation("watch resumed", self._of(f"told up to {self.told_revision}, and now {error}"))
         elif isinstance(error, Overflow):
             missing = self._truth.matching(self._request, self.told_revision, error.revision)
             if missing:
-                self._fail("watch overflow", f"{error}, but it was never told {missing}")
+                raise Violation("watch overflow", self._of(f"{error}, but it was never told {missing}"))
 
     def _next(self) -> int:
         return self.told_revision + 1 if self.told_revision >= 0 else self._first or 0
 
     def _expect_open(self) -> None:
         if not self._is_open:
-            self._fail("watch order", "something before the beginning")
+            raise Violation("watch order", self._of("something before the beginning"))
 
-    def _fail(self, rule: str, what: str) -> None:
-        raise Violation(rule, f"{self._name}, {self._request}: {what}")
+    def _of(self, what: str) -> str:
+        return f"{self._name}, {self._request}: {what}"
 
 
 def are_alike(told: Sequence[Change], true: Sequence[Change]) -> bool:

@@ -395,12 +395,13 @@ class LargeRevisionTests(WatchTestCase):
 
     def test_no_progress_in_between(self) -> None:
         """B60: progress that is due in the middle of a revision waits."""
-        reader = self.world.watch(EVERYTHING)
+        reader = self.world.watch(WatchRequest(progress_seconds=0.1, is_progress_regular=True))
         self.world.write(delete_range(b"", b""))
         self.world.turn()
         self.assertIsNotNone(reader.part)
-        self.world.wait(PROGRESS_SECONDS + 1)
+        self.world.wait(1.0)
         self.world.turn()
+        self.assertIsNotNone(reader.part)
         self.assertEqual(reader.progresses, [])
         self.assertEqual([(revision, len(keys)) for revision, keys in self.settled(reader)], [(37, 36)])
 
