@@ -163,14 +163,14 @@ MUTANTS = (
         rule="What a snapshot brought that was not applied here is told from the history in it.",
         reference="B61",
         edits=(Edit(ASSEMBLY, "    state_machine.on_restored(watches.restored)\n", ""),),
-        hints=("tests.simulation.test_watching",),
+        hints=("tests.server.test_watches",),
     ),
     Mutant(
         name="watch-of-a-wrong-state",
         rule="A node that has found its state to be wrong tells nothing any more.",
         reference="our design",
         edits=(Edit(REPLICA, "        self._watches.interrupt(reason)\n", ""),),
-        hints=("tests.server.test_replica",),
+        hints=("tests.server.test_watches",),
     ),
     Mutant(
         name="watch-never-cut-off",

@@ -125,6 +125,28 @@ class EventTests(WatchTestCase):
             world.write(compact(world.store.revision))
         self.assertEqual([revision for revision, _ in self.settled(reader)], [1, 2, 3, 4, 5])
 
+    def test_many_watch_the_same(self) -> None:
+        """What a thousand are to be told is told in several turns."""
+        world = self.world
+        readers = [world.watch(on_key(b"a")) for _ in range(1000)]
+        world.write(put(b"a", b""))
+        world.turn()
+        told = sum(len(reader.told) for reader in readers)
+        self.assertTrue(0 < told < 1000, told)
+        world.settle()
+        self.assertEqual({len(reader.told) for reader in readers}, {1})
+
+    def test_more_than_may_wait(self) -> None:
+        """Where too much waits to be told, it is told from the history instead, all of it."""
+        world = self.world
+        self.patch(hub, "MAX_PENDING", 3)
+        reader, other = world.watch(EVERYTHING), world.watch(on_key(b"b"))
+        for number in range(5):
+            world.write(put(b"a", b""), put(b"b", b"%d" % number))
+        self.assertEqual((reader.watch.told_revision, other.watch.told_revision), (0, 1))
+        self.assertEqual([revision for revision, _ in self.settled(reader)], [*range(1, 11)])
+        self.assertEqual([revision for revision, _ in self.settled(other)], [2, 4, 6, 8, 10])
+
     def test_cancelled(self) -> None:
         """Nothing is told to a watch that was given up, not even what was on its way."""
         world = self.world
@@ -464,6 +486,15 @@ class RestoreTests(WatchTestCase):
         self.assertEqual([revision for revision, _ in self.settled(slow)], [2, 3, 4, 5])
         world.write(put(b"b", b""))
         self.assertEqual(self.settled(readers[1]), [(6, [b"b"])])
+
+    def test_what_waits_is_told(self) -> None:
+        """What was applied right before a snapshot took the place of the state is told from the history in that."""
+        world = self.world
+        reader = world.watch(EVERYTHING)
+        world.write(put(b"a", b"1"))
+        world.propose(put(b"a", b"2"))
+        world.install_newest()
+        self.assertEqual([revision for revision, _ in self.settled(reader)], [1, 2])
 
     def test_compacted_in_the_snapshot(self) -> None:
         """What was compacted before the snapshot was taken is not skipped."""
