@@ -107,7 +107,7 @@ class UseTests(ClientTestCase):
 class TroubleTests(ClientTestCase):
     """Nodes die, or stop without dying."""
 
-    WRITES = 60
+    WRITES = 40
 
     def test_leader_killed(self) -> None:
         """B63: leaders are killed under counters, watches and locks: every count is counted and told once."""
@@ -119,10 +119,10 @@ class TroubleTests(ClientTestCase):
             driver.run(watch.ready)
             held[name] = (watch, driver.run(client.lock(f"lock of {name}", ttl=30).acquire))
         for number in range(self.WRITES):
-            if number in (15, 40):
+            if number in (10, 30):
                 leader = self.leader(nodes)
                 leader.kill()
-            if number in (30, 55):
+            if number == 20:
                 leader.start()
                 self.wait_ready(leader)
             counts = [
