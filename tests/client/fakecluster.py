@@ -85,10 +85,13 @@ class FakeCluster:
             return act(self.contract)
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Wait until something holds that a request or a write brings about."""
+        """Wait until something holds."""
         with self.changed:
-            if not self.changed.wait_for(condition, GUARD_SECONDS):
-                raise AssertionError("waited in vain")
+            for _ in range(round(GUARD_SECONDS / LOOK_SECONDS)):
+                if condition():
+                    return
+                self.changed.wait(LOOK_SECONDS)
+        raise AssertionError("waited in vain")
 
     def break_streams(self) -> None:
         """Cut all streams."""
