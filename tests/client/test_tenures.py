@@ -76,6 +76,18 @@ class LeaseTests(FlavouredTestCase):
         self.run_call(lambda: self.client.revoke_lease(lease))
         self.assertFalse(self.leave(lease, ValueError))
 
+    def test_end_without_contact(self) -> None:
+        """A block that ends while no node answers says so, but not in place of an error of its body."""
+        client = self.make(timeout=0.2)
+        blocks = [client.lease(10), client.lock("l"), client.lease(10), client.lock("m")]
+        for block in blocks:
+            self.enter(block)
+        self.cluster.close()
+        for block in blocks[:2]:
+            self.assertFalse(self.leave(block, ValueError))
+        for block in blocks[2:]:
+            self.fails(errors.RequestTimeout, self.leaving(block))
+
     def test_no_contact(self) -> None:
         """B62: without contact a lease counts as lost once its time is over since the last sign of life was sent."""
         lease = self.enter(self.client.lease(SHORT))

@@ -86,6 +86,15 @@ class KeepingTests(ClientTestCase):
         self.clock.advance(60)
         self.assertEqual(len(self.treq.sent), 1)
 
+    def test_keeper_that_fails(self) -> None:
+        """B66: should the keeping itself fail, the lease counts as lost, and whoever waits hears of it."""
+        lease = self.begin()
+        lost = lease.when_lost()
+        self.patch(lease.keeper._engine.core, "call", lambda *_, **__: 1 / 0)
+        self.clock.advance(3.0)
+        self.assertTrue(self.successResultOf(lost))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_revoked(self) -> None:
         """After the end no sign of life is sent, and the lease was not lost."""
         lease = self.begin()

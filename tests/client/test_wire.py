@@ -18,7 +18,7 @@ T = TypeVar("T")
 class FakePipe:
     """A connection whose answers are there already, piece by piece; an exception is raised in its turn."""
 
-    def __init__(self, *pieces: bytes | OSError) -> None:
+    def __init__(self, *pieces: bytes | BaseException) -> None:
         self.pieces = list(pieces)
         self.written = b""
         self.closed = False
@@ -31,7 +31,7 @@ class FakePipe:
 
     async def read(self) -> bytes:
         piece = self.pieces.pop(0) if self.pieces else b""
-        if isinstance(piece, OSError):
+        if isinstance(piece, BaseException):
             raise piece
         return piece
 
@@ -172,6 +172,14 @@ class WireTests(SynchronousTestCase):
         ):
             maybe_received, pipe = self.failure(*pieces)
             self.assertEqual((maybe_received, pipe.closed), (True, True), pieces)
+
+    def test_interrupted(self) -> None:
+        """Whoever is interrupted in the middle of an exchange leaves no connection behind that has half an answer."""
+        pipe = FakePipe(OK[:-1], KeyboardInterrupt())
+        self.pipes = [pipe]
+        with self.assertRaises(KeyboardInterrupt):
+            self.exchange()
+        self.assertTrue(pipe.closed)
 
     def test_malformed_request(self) -> None:
         """A request that cannot be one is not sent."""

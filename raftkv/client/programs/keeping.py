@@ -75,14 +75,21 @@ class Keeper:
         return self.is_lost
 
     async def _run(self) -> None:
+        try:
+            await self._keep()
+        finally:
+            # Whatever ended it but stop(): nobody keeps the lease any more, and whoever waits to hear of its end must
+            # not wait for ever (B66).
+            if not self.lost.is_set and (not self._stop.is_set or self._engine.closing.is_set):
+                self._lose()
+
+    async def _keep(self) -> None:
         while not self._stop.is_set and not self.lost.is_set:
             now = self._engine.runtime.now()
             if now < min(self._next_at, self._valid_until):
                 await self._engine.runtime.wait(self._stop, min(self._next_at, self._valid_until) - now)
             else:
                 await self._sign_of_life()
-        if self._engine.closing.is_set and not self.lost.is_set:
-            self._lose()  # nobody keeps it any more, and whoever waits to hear of its end must not wait for ever
 
     async def _sign_of_life(self) -> bool:
         runtime = self._engine.runtime

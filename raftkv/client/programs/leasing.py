@@ -9,7 +9,7 @@ from raftkv.client.model import LeaseLike
 from raftkv.client.operations.base import lease_number, seconds_number
 from raftkv.client.programs.engine import Engine
 from raftkv.client.programs.keeping import Keeper
-from raftkv.errors import Conflict, LeaseNotFound
+from raftkv.errors import Conflict, LeaseNotFound, RaftKVError
 
 T = TypeVar("T")
 
@@ -55,7 +55,12 @@ class LeaseProgram:
 
     async def leave(self, error: type[BaseException] | None) -> None:
         """End a ``with``: an error of the body goes first, else one tells that the lease had been lost."""
-        was_there = await self.revoke()
+        try:
+            was_there = await self.revoke()
+        except RaftKVError:
+            if error is None:
+                raise
+            return  # the lease ends by itself
         if error is None and not was_there:
             raise LeaseNotFound(self.kept.id)
 

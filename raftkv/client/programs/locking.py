@@ -18,7 +18,7 @@ from raftkv.client.operations import Operation
 from raftkv.client.operations.base import lease_number, seconds_number
 from raftkv.client.programs.engine import Engine
 from raftkv.client.programs.keeping import Keeper
-from raftkv.errors import BadRequest, Conflict, LeaseNotFound, LockHeld, LockNotHeld
+from raftkv.errors import BadRequest, Conflict, LeaseNotFound, LockHeld, LockNotHeld, RaftKVError
 
 T = TypeVar("T")
 
@@ -126,7 +126,12 @@ class Tenure:
 
     async def leave(self, error: type[BaseException] | None) -> None:
         """End a ``with``: an error of the body goes first, else one tells that the lock had been lost."""
-        was_held = await self.release()
+        try:
+            was_held = await self.release()
+        except RaftKVError:
+            if error is None:
+                raise
+            return  # the lock ends with its lease
         if error is None and not was_held:
             raise LockNotHeld(self._lock_name.encode("utf-8"), 0)
 
