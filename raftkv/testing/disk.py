@@ -15,6 +15,7 @@ import errno
 import os
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
@@ -296,6 +297,15 @@ class MemoryDisk:
         self._changes = []
         self._power_left = None
         self.crashes += 1
+
+    def on_medium(self) -> dict[str, bytes]:
+        """Return the files as a loss of power at this moment would leave them at worst: only what was synced."""
+        files = {}
+        for name, content in self._durable_files.items():
+            twin = deepcopy(content)
+            twin.crash(lambda: False)
+            files[name] = bytes(twin.current)
+        return files
 
     def evict(self, random: random.Random) -> None:
         """Forget what memory holds of sectors that a failed sync gave up, each or not, as ``random`` draws."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 from raftkv.errors import RaftKVError
@@ -31,6 +32,25 @@ class AnswerTests(TrioTestCase):
             self.assertGreaterEqual(len(holders), 2, f"{command} was answered with {holders} having synced it")
             answered += 1
         self.assertEqual(answered, 60)
+
+    def test_on_the_medium_when_it_is_answered(self) -> None:
+        """When a write is answered, the medium of two of the three nodes holds its bytes: not what was written and may
+        yet be lost, but what a loss of power in this moment would leave (B4)."""
+        holders: list[int] = []
+
+        def look(number: int, outcome: Any) -> None:
+            self.assertNotIsInstance(outcome, RaftKVError)
+            disks = (self.cluster.nodes[name].disk for name in NAMES)
+            wanted = b"value %d;" % number
+            holders.append(sum(any(wanted in data for data in disk.on_medium().values()) for disk in disks))
+
+        for number in range(20):
+            self.write(NAMES[number % 3], put(b"k%d" % number, b"value %d;" % number), partial(look, number))
+            self.run_for(0.004)
+        self.run_for(1)
+        self.assertEqual(len(holders), 20)
+        self.assertGreaterEqual(min(holders), 2)
+        self.assertIn(2, holders, "nobody waits for the slowest of the three")
 
     def test_leaders_own_disk_is_one_of_three(self) -> None:
         """A write is answered though the leader's own disk hangs, for two others have it; and not where one of these
