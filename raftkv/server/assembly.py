@@ -436,6 +436,7 @@ def assemble(config: NodeConfig, world: Surroundings) -> Assembled:
             directory=snapshots,
             calls=calls,
             may_give=is_trusted,
+            times_doubted=lambda: fence.closed,
             archiver=archiver,
         ),
         archiver=archiver,

@@ -45,11 +45,16 @@ def describe(info: SnapshotInfo) -> dict[str, Any]:
 class OpenBackup:
     """A snapshot that is being read.
 
-    :param may_give: tells whether snapshots are fit to be given away: not while the state is known to be wrong.
+    :param may_give: tells whether it is fit to be given away: not once the state is known to be wrong.
     """
 
     def __init__(
-        self, reader: SnapshotReader, directory: SnapshotDirectory, calls: BlockingCalls, may_give: Callable[[], bool]
+        self,
+        reader: SnapshotReader,
+        directory: SnapshotDirectory,
+        calls: BlockingCalls,
+        *,
+        may_give: Callable[[], bool],
     ) -> None:
         self.facts = describe(reader.info)
         self._reader: SnapshotReader | None = reader
@@ -80,6 +85,8 @@ class Backups:
     :param store: returns its state.
     :param barrier: waits until the state may be read.
     :param may_give: tells whether the state, and so its snapshots, are known to be right.
+    :param times_doubted: returns how often they were known to be wrong: what was opened before is given no further,
+        even where the state is right again.
     :param archiver: of the log; ``None`` where it is not archived.
     """
 
@@ -93,6 +100,7 @@ class Backups:
         directory: SnapshotDirectory,
         calls: BlockingCalls,
         may_give: Callable[[], bool],
+        times_doubted: Callable[[], int] = lambda: 0,
         archiver: Archiver | None = None,
     ) -> None:
         self._archiver = archiver
@@ -103,6 +111,7 @@ class Backups:
         self._directory = directory
         self._calls = calls
         self._may_give = may_give
+        self._times_doubted = times_doubted
 
     def take(self, consistency: Consistency) -> Deferred[dict[str, Any]]:
         """See :class:`IBackups`."""
@@ -155,7 +164,13 @@ class Backups:
         return self._opened(reader)
 
     def _opened(self, reader: SnapshotReader) -> IBackup:
-        return OpenBackup(reader, self._directory, self._calls, self._may_give)
+        doubted = self._times_doubted()
+        return OpenBackup(
+            reader,
+            self._directory,
+            self._calls,
+            may_give=lambda: self._may_give() and self._times_doubted() == doubted,
+        )
 
     def _until_readable(self, consistency: Consistency) -> Deferred[None]:
         readable: Deferred[None] = Deferred()

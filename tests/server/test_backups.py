@@ -147,6 +147,14 @@ class OpenTests(BackupsTestCase):
         backup.close()
         self.failureResultOf(backup.read(0, 10), Fenced)
 
+    def test_doubted_meanwhile(self) -> None:
+        """What was opened before the state was found to be wrong stays doubtful when it is right again."""
+        backup = self.result(self.backups.open(None))
+        self.replica.fence.closed += 1
+        self.failureResultOf(backup.read(0, 10), Fenced)
+        again = self.result(self.backups.open(None))
+        self.assertEqual(len(self.result(again.read(0, 10))), 10)
+
     def test_closed_after_the_stop(self) -> None:
         """A backup that is still open when the node stops is let go of, and leaves nothing behind."""
         backup = self.result(self.backups.open(None))
