@@ -32,6 +32,7 @@ _WORDS = {
         "__aexit__": "__exit__",
         "AsyncIterator": "Iterator",
         "an ``async with``": "a ``with``",
+        "``async with``": "``with``",
         "``async for": "``for",
         "Awaitable[T]": "T",
         "When the leadership is lost meanwhile, the work is cancelled and begun anew once elected again.": (

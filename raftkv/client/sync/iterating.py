@@ -48,7 +48,7 @@ class Pages:
 class Watch:
     """A row of events: ``for event in watch``.
 
-    It ends with the ``async with`` block that it is used in, with :meth:`close`, or when nobody has it any more.
+    It ends with the ``with`` block that it is used in, with :meth:`close`, or when nobody has it any more.
     """
 
     def __init__(self, engine: Engine, program: WatchProgram) -> None:
