@@ -236,7 +236,7 @@ class Backups(DrawnTrouble):
         cluster = SimulatedCluster(
             settings=ClusterSettings(begins_empty=False),
             network_settings=NetworkSettings(),
-            seed=chance.getrandbits(64)
+            seed=chance.getrandbits(64),
         )
         for name in cluster.names:
             info, store = read_snapshot(_place(arrived.data), _quietly)

@@ -338,7 +338,7 @@ class TrioTests(TrioTestCase):
 
     def test_waits_on_each_node(self) -> None:
         """Whichever node one waits on, the lock comes in the order in which it was asked for (B62)."""
-        self.hold()
+        held = self.hold()
         order: list[str] = []
         tokens = []
         for number, name in enumerate((*self.others, self.leader)):
@@ -346,8 +346,9 @@ class TrioTests(TrioTestCase):
             tokens.append((name, answers))
             self.run_for(0.3)
         for name, answers in tokens:
-            self.write(self.others[0], unlock(b"l"))
+            self.write(self.others[0], unlock(b"l", token=held))
             self.until(lambda answers=answers: answers)  # type: ignore[misc]
+            held = answers[0][1]
             order.append(name)
             self.run_for(0.3)
         self.assertEqual(order, [*self.others, self.leader])
