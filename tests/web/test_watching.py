@@ -492,6 +492,7 @@ class PollTests(WatchedLaneTestCase):
 
     def test_large_revision(self) -> None:
         """A revision that changes very much is one answer all the same, which leaves in pieces."""
+        self.patch(polling, "ENOUGH_BYTES", 1000)
         self.patch(polling, "WHOLE_BYTES", 1000)
         self.write(*(put(b"k%04d" % number, b"") for number in range(2000)))
         self.each(Lane.hang_up)
