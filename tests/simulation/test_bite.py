@@ -33,6 +33,7 @@ from raftkv.testing.churn import ChurnSettings
 from raftkv.testing.cluster import Composition
 from raftkv.testing.faults import FaultSettings
 from raftkv.testing.simulation import run_seed
+from raftkv.testing.watching import WatcherSettings
 
 
 @implementer(IStorage)
@@ -104,6 +105,10 @@ def with_storage(lying: Callable[[IStorage], IStorage]) -> Composition:
 
 class BiteTestCase(SynchronousTestCase):
     """Nodes that break a rule."""
+
+    def setUp(self) -> None:
+        # What watchers find out is not what is asked for here; they have tests of their own.
+        self.patch(simulation, "draw_watchers", lambda chance: WatcherSettings(watchers=0))
 
     def assert_caught(self, *rules: str, start: int = 0, within: int = 20, compose: Composition = assemble) -> None:
         """Demand that one of some seeds fails, and by one of these checks.
