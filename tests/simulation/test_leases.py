@@ -18,6 +18,7 @@ from raftkv.testing.cluster import ClusterSettings
 from raftkv.testing.history import History, Operation
 from raftkv.testing.simulation import run_seed
 from raftkv.testing.staleness import TimeLines
+from raftkv.testing.watching import WatcherSettings
 from raftkv.testing.workload import WorkloadSettings
 
 DRIFT = 0.7  # far beyond what any clock does, so that few stories suffice
@@ -73,6 +74,10 @@ class ClockTests(LeaseTestCase):
 
 class BiteTests(LeaseTestCase):
     """One broken rule each."""
+
+    def setUp(self) -> None:
+        # What watchers find out is not what is asked for here; they have tests of their own.
+        self.patch(simulation, "draw_watchers", lambda chance: WatcherSettings(watchers=0))
 
     def test_longer_than_promised(self) -> None:
         """A leader that counts on a promise for longer than it was given for is found (B31)."""

@@ -259,7 +259,7 @@ class Watches:
 
     def _place(self, watch: Watch) -> None:
         """Let a watch be told what follows its cursor."""
-        revision = watch.revision
+        revision, watch.lane = watch.revision, None
         if revision > self._revision + 1:
             watch.state = State.AHEAD
             self._ahead.push(revision, watch)
