@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import InvariantViolation
 from raftkv.kvstore import Restorer, SnapshotError, Store, snapshotting
-from raftkv.kvstore.commands import delete, expire_sessions, in_session, put
+from raftkv.kvstore.commands import delete, expire_sessions, in_session, put, transaction
 from raftkv.kvstore.snapshotting import CHUNK_BYTES, END, HEADER, HISTORY, MARKS, RECORDS, SESSIONS
 from tests.kvstore.helpers import apply, restore, snapshot
 
@@ -182,6 +182,16 @@ class RestoreTests(SynchronousTestCase):
         self.assertEqual(store.count(b"key1", b"key2"), 10)
         self.assertIs(type(store.get(b"key00")), tuple)
         self.assertEqual((store.digest(), snapshot(store)), (original.digest(), self.chunks))
+
+    def test_past(self) -> None:
+        """B48, B60: the past is restored: keys that are no more, and the changes of a revision in their order."""
+        store = Store()
+        apply(store, put(b"a", b"1"), put(b"b", b"2"), delete(b"a"))
+        apply(store, transaction([], [put(b"z", b"3"), put(b"c", b"4"), delete(b"b")]))
+        restored = restore(snapshot(store))
+        self.assertEqual([key for key, _ in restored.page(b"", b"", 9, revision=2).items], [b"a", b"b"])
+        ((_, changes),) = restored.changes(4, 1)
+        self.assertEqual([change.key for change in changes], [b"z", b"c", b"b"])
 
     def test_applied_index_is_in_the_state(self) -> None:
         """B39: a restored store refuses the entries that its snapshot includes."""

@@ -145,6 +145,14 @@ class TransactionTests(SynchronousTestCase):
             ),
         )
 
+    def test_range_delete(self) -> None:
+        """A range is deleted in one revision, its end not included; one without an end reaches to the last key."""
+        self.assertEqual(
+            apply(self.store, delete_range(b"a", b"p/2"), delete_range(b"a", b"p/2")), [(OK, 4, 2), (OK, 4, 0)]
+        )
+        self.assertEqual([key for key, _ in self.store.scan(b"", None, 9)], [b"p/2"])
+        self.assertEqual(apply(self.store, put(b"z", b""), delete_range(b"p/3", b"")), [(OK, 5), (OK, 6, 1)])
+
     def test_large_range(self) -> None:
         """B70: a range ends early once it is large, however many keys may follow: an answer has to fit somewhere."""
         large = b"v" * (MAX_RANGE_BYTES // 2)
