@@ -13,7 +13,7 @@ RECORDS = "raftkv/kvstore/records.py"
 REWINDING = "raftkv/kvstore/rewinding.py"
 STORE = "raftkv/kvstore/store.py"
 
-HISTORY_TESTS = ("tests.kvstore.test_history",)
+HISTORY_TESTS = ("tests.kvstore.test_history", "tests.kvstore.test_twin")
 HOUSEKEEPING_TESTS = ("tests.server.test_housekeeping",)
 SNAPSHOT_TESTS = ("tests.kvstore.test_snapshotting",)
 

@@ -13,7 +13,7 @@ RECORDS = "raftkv/kvstore/records.py"
 STORE = "raftkv/kvstore/store.py"
 TENURES = "raftkv/kvstore/tenures.py"
 
-HISTORY_TESTS = ("tests.kvstore.test_history",)
+HISTORY_TESTS = ("tests.kvstore.test_history", "tests.kvstore.test_twin")
 HOUSEKEEPING_TESTS = ("tests.server.test_housekeeping",)
 LEASE_TESTS = ("tests.kvstore.test_leases",)
 LOCK_TESTS = ("tests.kvstore.test_locks",)
