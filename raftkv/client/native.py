@@ -234,7 +234,7 @@ class NativeClient:
 
         :param read: makes the result from the item, its part of the answer, and how old the state was that it is of.
         """
-        result: Deferred[T] = Deferred(lambda _: self._pipeline.forget([request]))
+        pipeline = self._pipeline
 
         def done(answer: Any) -> None:
             if isinstance(answer, RaftKVError):
@@ -248,7 +248,8 @@ class NativeClient:
                 result.callback(value)
 
         request = Request((item,), consistency=consistency, done=done, started=self._now(), max_stale=max_stale)
-        self._pipeline.submit(request)
+        result: Deferred[T] = Deferred(lambda _: pipeline.forget([request]))
+        pipeline.submit(request)
         return result
 
     def _gather(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from random import Random
 from typing import Any
@@ -23,6 +23,7 @@ from raftkv.client.route import Route
 from raftkv.client.session import Session
 from raftkv.errors import Overloaded, RaftKVError
 from raftkv.kvstore.commands import Command, in_session
+from raftkv.protocols.framing import pack
 from raftkv.protocols.rpc_client import RpcConnection
 from raftkv.protocols.rpc_errors import Unreachable
 
@@ -61,7 +62,7 @@ class Request:
         self.started = started
         self.is_over = False
         self.is_admitted = False
-        self.numbers = range(0)
+        self.numbers: Sequence[int] = ()
         self.commands: tuple[Command, ...] = ()
         self.call: Call | None = None  # made when the first attempt fails, which most never do
         self.connection: RpcConnection | None = None  # that carries it at present
@@ -124,7 +125,8 @@ class Pipeline:
             return
         self._pending[request] = None
         self._waiting.append(request)
-        self._watch_deadlines()
+        if self._deadline_timer is None:
+            self._watch_deadlines()
         self._admit()
 
     def forget(self, requests: Iterable[Request]) -> None:
@@ -161,22 +163,33 @@ class Pipeline:
                 size = len(request.items)
                 if self._outstanding and self._outstanding + size > self._max_outstanding:
                     return
-                if request.is_write:
-                    numbers = self._session.take_many(size)
-                    if numbers is None:
-                        return
-                    request.numbers = numbers
-                    client_id = self._client_id
-                    request.commands = tuple(
-                        in_session(client_id, number, command)
-                        for number, command in zip(numbers, request.items, strict=True)
-                    )
+                if request.consistency is None and not self._number(request):
+                    return
                 self._outstanding += size
                 request.is_admitted = True
             # Only now: to send may end it at once, and call back into here.
             waiting.popleft()
             if not request.is_over:
                 self._send(request)
+
+    def _number(self, request: Request) -> bool:
+        """Give a write its numbers; return whether there were enough."""
+        client_id, items = self._client_id, request.items
+        if len(items) == 1:
+            number = self._session.take()
+            if number is None:
+                return False
+            request.numbers = (number,)
+            request.commands = (in_session(client_id, number, items[0], pack=pack),)
+            return True
+        numbers = self._session.take_many(len(items))
+        if numbers is None:
+            return False
+        request.numbers = numbers
+        request.commands = tuple(
+            in_session(client_id, number, command, pack=pack) for number, command in zip(numbers, items, strict=True)
+        )
+        return True
 
     # -- sending -------------------------------------------------------------------------------------------------
 
@@ -215,7 +228,8 @@ class Pipeline:
         request.connection = None
         if not isinstance(answer, RaftKVError):
             self._finish(request, answer)
-            self._admit()
+            if self._waiting:
+                self._admit()
             return
         if isinstance(answer, Unreachable):
             answer = NotReached(str(answer))  # of this connection, which the link will make again

@@ -35,8 +35,12 @@ class Session:
 
     def take(self) -> int | None:
         """Return a new number, or ``None`` while the window is full."""
-        numbers = self.take_many(1)
-        return None if numbers is None else numbers[0]
+        number = self._next
+        if number - self._lowest >= self._window:
+            return None
+        self._next = number + 1
+        self._under_way.add(number)
+        return number
 
     def take_many(self, count: int) -> range | None:
         """Return so many new numbers in a row, or ``None`` while the window has no room for all of them.
@@ -53,5 +57,7 @@ class Session:
     def give_back(self, number: int) -> None:
         """Say that nothing will be sent under this number any more, whatever became of it."""
         self._under_way.remove(number)
-        while self._lowest < self._next and self._lowest not in self._under_way:
+        if number == self._lowest:
             self._lowest += 1
+            while self._lowest < self._next and self._lowest not in self._under_way:
+                self._lowest += 1
