@@ -229,10 +229,11 @@ def text_bytes(text: str | bytes, label: str) -> bytes:
             raise BadRequest(f"{label}: contains a lone surrogate, which UTF-8 cannot express") from None
     if not isinstance(text, bytes):
         raise TypeError(f"{label} must be str or bytes, not {type(text).__name__}")
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError:
-        raise BadRequest(f"{label}: expected UTF-8 text, and these bytes are none") from None
+    if not text.isascii():
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadRequest(f"{label}: expected UTF-8 text, and these bytes are none") from None
     return text
 
 
