@@ -122,6 +122,27 @@ class TakingTests(SliceTestCase):
         self.assertGreater(self.longest_turn, 0.003)
         self.assertLess(self.longest_turn, 0.0065)
 
+    def test_busy_reactor(self) -> None:
+        """A reactor that is busy with others gives a snapshot a ninth of its time and one chunk at a time, and ends it
+        all the same; once it is idle again, it gives more."""
+        view = View(self.clock, 400)
+        taken = self.taker.take(view, meta_at(7), 70)
+        self.turns(5)
+        made, began = view.made, self.clock.seconds()
+        for turn in range(200):
+            before = view.made
+            self.clock.work(0.005)  # what others want in this turn
+            self.clock.advance(0)
+            self.assertLessEqual(view.made, before + (1 if turn else 4))
+        share = (view.made - made) * 0.001 / (self.clock.seconds() - began)
+        self.assertTrue(0.06 < share < 0.12, share)
+        self.turns(100)
+        made, began = view.made, self.clock.seconds()
+        self.turns(20)
+        self.assertGreater((view.made - made) * 0.001 / (self.clock.seconds() - began), 0.5)
+        self.turns(1000)
+        self.successResultOf(taken)
+
     def test_bounded(self) -> None:
         """While the disk hangs, no more chunks are made than the bound allows."""
         view = View(self.clock, 100)
