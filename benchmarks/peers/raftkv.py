@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +58,7 @@ class RaftKVCluster:
         self._rpc = [f"127.0.0.1:{port}" for port in ports[1::3]]
         self._http = [f"127.0.0.1:{port}" for port in ports[2::3]]
         self._snapshot: threading.Thread | None = None
+        self._refusal = ""  # why no snapshot is taken
         peers = {name: f"127.0.0.1:{port}" for name, port in zip(self._names, ports[::3], strict=True)}
         self.servers = [self._server(folder, number, peers) for number in range(nodes)]
 
@@ -102,11 +107,30 @@ class RaftKVCluster:
     def begin_snapshot(self) -> None:
         """Ask the leader for one; the answer comes when it is there, so that another thread waits for it."""
         url = f"http://{self._http[self.leader()]}/v1/snapshots"
-        self._snapshot = threading.Thread(target=http_get, args=(url, b"", 600.0), daemon=True)
+        self._snapshot = threading.Thread(target=self._take_snapshot, args=(url,), daemon=True)
         self._snapshot.start()
 
+    def _take_snapshot(self, url: str) -> None:
+        while True:
+            try:
+                with urllib.request.urlopen(url, b"", timeout=600.0) as answer:
+                    answer.read()
+                return
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.CONFLICT:
+                    self._refusal = f"{url} was answered with {error.code}"
+                    return
+                time.sleep(0.1)  # the node takes one by itself at the moment, which will do as well
+            except OSError:
+                return  # the node has ended
+
     def snapshot_is_done(self) -> bool:
-        """Tell whether the answer has come."""
+        """Tell whether the answer has come.
+
+        :raises RuntimeError: it is that there will be no snapshot; to go on would be to measure nothing.
+        """
+        if self._refusal:
+            raise RuntimeError(f"no snapshot is taken: {self._refusal}")
         return self._snapshot is not None and not self._snapshot.is_alive()
 
     def end_snapshot(self) -> None:
