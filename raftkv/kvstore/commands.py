@@ -96,11 +96,13 @@ ANSWER_NOT_KEPT: Final = (
     11  # (ANSWER_NOT_KEPT, revision): a repeat of what was applied, whose answer was too large to keep
 )
 TRANSACTION_REFUSED: Final = 12  # (TRANSACTION_REFUSED,): two of the operations that were to run write to one key
+ANSWER_TOO_LARGE: Final = 13  # (ANSWER_TOO_LARGE,): what the operations read would be more than MAX_READ_BYTES
 
 SESSION_WINDOW: Final = 1024  # answers kept for each client: part of the format, for all nodes must agree
 FINGERPRINT_BYTES: Final = 8  # of the fingerprint of a command in a session: part of the format
 MAX_KEPT_ANSWER_BYTES: Final = 16 * 1024  # larger answers are not kept for a repeat: part of the format
 MAX_RANGE_BYTES: Final = 1024 * 1024  # of keys and values in one RANGE of a transaction, which then ends early
+MAX_READ_BYTES: Final = 4 * 1024 * 1024  # of keys and values that a transaction reads, so that a message can hold them
 MAX_DEPTH: Final = 16  # of transactions in transactions: part of the format
 
 # Limits of the format itself, for the unpacker. They lie far above every configurable limit, which is checked before

@@ -40,6 +40,9 @@ def refusal_of(command: Command, result: Result) -> errors.RaftKVError | None:
         return errors.AnswerNotKept(result[1])
     if status == commands.TRANSACTION_REFUSED:
         return errors.BadRequest("op: a key is written twice")
+    if status == commands.ANSWER_TOO_LARGE:
+        limit = commands.MAX_READ_BYTES
+        return errors.TooLarge(f"op: the keys and values that the transaction reads are more than {limit} bytes")
     raise errors.InvariantViolation(f"the state machine answered {result!r}")
 
 

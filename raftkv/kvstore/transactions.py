@@ -12,6 +12,7 @@ from typing import Any
 
 from raftkv.kvstore import ranges
 from raftkv.kvstore.commands import (
+    ANSWER_TOO_LARGE,
     COMPACTED,
     COUNT_ONLY,
     DELETE,
@@ -26,6 +27,7 @@ from raftkv.kvstore.commands import (
     LESS,
     MAX_DEPTH,
     MAX_RANGE_BYTES,
+    MAX_READ_BYTES,
     NO_LEASE,
     NOT_EQUAL,
     OK,
@@ -64,6 +66,7 @@ class Transaction:
         self._leases = leases
         self._compact_revision = compact_revision
         self._now_ms = now_ms
+        self._read_bytes = 0
 
     def carry_out(self, command: Command) -> Result:
         """Return the answer to a ``TXN``.
@@ -140,10 +143,12 @@ class Transaction:
         return (PUT,)
 
     def _get(self, key: bytes, revision: int = 0) -> Result:
-        if not revision:
-            return (GET, self._records.get(key))
-        self._check_revision(revision)
-        return (GET, self._records.get_at(key, revision))
+        if revision:
+            self._check_revision(revision)
+        record = self._records.get_at(key, revision) if revision else self._records.get(key)
+        if record is not None:
+            self._count_read(len(key) + len(record[0]))
+        return (GET, record)
 
     def _range(self, start: bytes, end: bytes, limit: int, flags: int, revision: int = 0) -> Result:
         if revision:
@@ -160,9 +165,14 @@ class Transaction:
             reverse=bool(flags & REVERSE),
             max_bytes=MAX_RANGE_BYTES,
         )
-        if flags & KEYS_ONLY:
-            return (RANGE, tuple([(key, (b"", *record[1:])) for key, record in found.items]), count, found.next)
-        return (RANGE, tuple(found.items), count, found.next)
+        items = [(key, (b"", *record[1:])) for key, record in found.items] if flags & KEYS_ONLY else found.items
+        self._count_read(sum([len(key) + len(record[0]) for key, record in items]))
+        return (RANGE, tuple(items), count, found.next)
+
+    def _count_read(self, size_bytes: int) -> None:
+        self._read_bytes += size_bytes
+        if self._read_bytes > MAX_READ_BYTES:
+            raise _Refused((ANSWER_TOO_LARGE,))
 
     def _remove(self, key: bytes) -> bool:
         self._refuse_twice(key)

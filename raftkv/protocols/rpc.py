@@ -23,6 +23,7 @@ from raftkv.errors import (
     BadRequest,
     InvariantViolation,
     NotFound,
+    OutcomeUnknown,
     ProtocolViolation,
     RaftKVError,
     ShuttingDown,
@@ -305,9 +306,18 @@ class RpcServerProtocol(GreetingReceiver):
         else:
             start = 0
             for request_id, count in ids:
-                self._answer((RESULT, request_id, outcome[start : start + count]))
+                self._answer_results(request_id, outcome[start : start + count])
                 start += count
         self._settled(total)
+
+    def _answer_results(self, request_id: int, results: Sequence[Result]) -> None:
+        frame = pack((RESULT, request_id, results))
+        if len(frame) > self._settings.limits.max_message_bytes:
+            # The other side would close the connection, and with it all that is on its way.
+            error = OutcomeUnknown("the commands were carried out, but a message cannot hold their answers")
+            frame = pack((ERROR, request_id, *encode_error(error)))
+        if not self.closing:
+            self.queue_packed([frame])
 
     # -- reads ---------------------------------------------------------------------------------------------------
 

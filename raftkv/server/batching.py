@@ -118,6 +118,17 @@ def needs_room(commands: Sequence[Command]) -> bool:
     return False
 
 
+def may_answer_much(commands: Sequence[Command]) -> bool:
+    """Tell whether the answers may fill a message, which should hold no others then: a transaction reads."""
+    return any(_reads(command) for command in map(_innermost, commands) if command[0] == TXN)
+
+
+def _reads(transaction: Command) -> bool:
+    _, _, _, success, failure = transaction
+    operations = (*success, *failure)
+    return any(each[0] in (GET, RANGE) or (each[0] == TXN and _reads(each)) for each in operations)
+
+
 def _innermost(command: Command) -> Command:
     while command[0] in (SESSION, FENCED):
         command = command[4]

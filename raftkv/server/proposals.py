@@ -41,6 +41,7 @@ from raftkv.server.batching import (
     commands_of,
     makes_lease,
     makes_ticket,
+    may_answer_much,
     needs_room,
     size_of,
 )
@@ -324,9 +325,13 @@ class Proposals:
         else:
             # A request has one outcome: who will probably be refused for want of room goes apart from the others, and
             # no batch travels in parts. That our own state may be a little behind the leader's matters little here.
+            # So does one whose answer may fill a message.
             groups: tuple[list[Submission], list[Submission]] = ([], [])
             for submission in own:
-                groups[bool(self._shortage(submission))].append(submission)
+                if may_answer_much(submission.commands):
+                    self._forward(address, [submission])
+                else:
+                    groups[bool(self._shortage(submission))].append(submission)
             for group in groups:
                 for batch in self._batches(group, min(self._limits.max_batch_commands, MAX_ITEMS)):
                     self._forward(address, batch)

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from raftkv.kvstore import Store
 from raftkv.kvstore.commands import (
     ANSWER_NOT_KEPT,
+    ANSWER_TOO_LARGE,
     COUNT_ONLY,
     DELETE,
     DELETE_RANGE,
@@ -56,6 +57,22 @@ class TransactionTests(SynchronousTestCase):
         ((status, _, succeeded, _),) = apply(self.store, transaction(conditions, []))
         self.assertEqual(status, OK)
         return bool(succeeded)
+
+    def test_answers_are_bounded(self) -> None:
+        """What a transaction reads fits into a message; more undoes everything, also what nested ones have read."""
+        apply(self.store, *(put(b"v/%d" % n, b"x" * 1024 * 1024) for n in range(4)))
+        digest = self.store.digest()
+        three = [get(b"v/%d" % n) for n in range(3)]
+        ((status, *_),) = apply(self.store, transaction([], [put(b"new", b""), *three, get(b"none")]))
+        self.assertEqual(status, OK)
+        apply(self.store, delete(b"new"))
+        digest = self.store.digest()
+        for more in (get(b"v/3"), range_of(b"v/", b"", 9), transaction([], [get(b"v/3")]), get(b"v/3", 7)):
+            answer = apply(self.store, transaction([], [put(b"new", b""), *three, more]))
+            self.assertEqual((more, answer), (more, [(ANSWER_TOO_LARGE,)]))
+            self.assertEqual(self.store.digest(), digest)
+        ((status, *_),) = apply(self.store, transaction([], [*three, range_of(b"v/", b"", 9, KEYS_ONLY)]))
+        self.assertEqual(status, OK)
 
     def test_one_revision(self) -> None:
         """All writes share one revision, reads see the writes before them, and results come in order."""

@@ -30,7 +30,7 @@ from raftkv.kvstore.commands import (
 )
 from raftkv.protocols.command_rules import CommandRules
 from raftkv.protocols.forwarding import RpcForwarder
-from raftkv.protocols.framing import FrameLimits, make_unpacker, pack
+from raftkv.protocols.framing import MIB, FrameLimits, make_unpacker, pack
 from raftkv.protocols.hello import Hello, Purpose, client_identity, encode_hello
 from raftkv.protocols.rpc import RpcService, RpcSettings
 from raftkv.protocols.rpc_client import AgedRecords, RpcConnection
@@ -210,6 +210,22 @@ class RequestTests(RpcTestCase):
         self.network.flush()
         expected = [(n, tuple((0, b"%d-%d" % (n, i)) for i in range(1 + n % 2))) for n in range(5)]
         self.assertEqual(done, expected)
+
+    def test_answers_that_no_message_holds(self) -> None:
+        """Answers that are too large together are told as an unknown outcome, and the connection goes on."""
+        done: list[Any] = []
+        client = self.client()
+        client.write([put(b"a", b""), put(b"b", b"")], done.append)
+        self.network.flush()
+        ((_, answer, _),) = self.key_value.writes
+        answer([(0, b"x" * 5 * MIB)] * 2)
+        client.write([put(b"c", b"")], done.append)
+        self.network.flush()
+        self.key_value.writes.pop(0)
+        self.key_value.commit()
+        self.network.flush()
+        self.assertIsInstance(done[0], errors.OutcomeUnknown)
+        self.assertEqual(done[1], ((0, b"c"),))
 
     def test_groups_are_bounded(self) -> None:
         """Writes are joined up to a number of bytes and of commands."""

@@ -20,7 +20,20 @@ from raftkv.errors import (
     TooLarge,
 )
 from raftkv.kvstore import Store
-from raftkv.kvstore.commands import delete, fenced, grant, in_session, keepalive, lock, pack_batch, put, unlock
+from raftkv.kvstore.commands import (
+    delete,
+    fenced,
+    get,
+    grant,
+    in_session,
+    keepalive,
+    lock,
+    pack_batch,
+    put,
+    range_of,
+    transaction,
+    unlock,
+)
 from raftkv.protocols.codec import encode
 from raftkv.protocols.framing import KIB, MIB, FrameLimits, pack
 from raftkv.raft.messages import AppendEntries, Entry, EntryKind
@@ -348,6 +361,17 @@ class FollowerTests(ProposalsTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.node.follow("b")
+
+    def test_large_answers_travel_alone(self) -> None:
+        """A transaction that reads, in whatever it is wrapped or nested, shares no request: a message must hold its
+        answer."""
+        reads = transaction([], [], [transaction([], [get(b"k")])])
+        self.submit("a")
+        self.submit("b", in_session(b"c", 1, fenced(b"l", 1, reads)))
+        self.submit("c", transaction([], [put(b"k", b"")]))
+        self.submit("d", transaction([], [range_of(b"", b"", 9)]))
+        self.proposals.gather()
+        self.assertEqual([len(commands) for _, commands, _ in self.forwarder.sent], [1, 1, 2])
 
     def test_forwards_to_the_leader(self) -> None:
         """A turn's writes go to the leader in one request, and the results are shared out."""

@@ -316,6 +316,16 @@ class BadTransactionTests(TransactionTestCase):
         )
         self.assertEqual(self.fast.key_value.commands, [])
 
+    def test_answer_that_is_too_large(self) -> None:
+        """What reads too much at once is 413, and has done nothing."""
+        self.each(
+            lambda lane: lane.key_value.apply(*(commands.put(b"v%d" % number, b"x" * 2**20) for number in range(5)))
+        )
+        document = {"success": [{"op": "put", "key": "new", "value": ""}]}
+        document["success"] += [{"op": "get", "key": f"v{number}"} for number in range(5)]
+        self.assert_refused(self.post(document), 413, "too_large", "4194304")
+        self.assertEqual(self.ask("GET", "/get?key=new").status, 404)
+
 
 class OnceTests(TransactionTestCase):
     """Exactly once."""
