@@ -239,7 +239,7 @@ async def measure(reactor: Any, folder: Path, counts: tuple[int, ...]) -> list[d
     raise_descriptor_limit(MAX_CONNECTIONS)
     replica, disk = build(reactor, folder, limits)
     settings = WebSettings(max_connections=MAX_CONNECTIONS)
-    api = Api(key_value=replica, node=replica, settings=settings, seconds=reactor.seconds, wall_seconds=time.time)
+    api = Api(key_value=replica, node=replica, settings=settings, clock=reactor, wall_seconds=time.time)
     port = reactor.listenTCP(0, ApiSite(reactor=reactor, api=api), backlog=1024, interface="127.0.0.1")
     freeze_long_lived()
     collector = Collector(reactor)
