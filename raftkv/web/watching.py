@@ -50,7 +50,7 @@ class WatchOperations:
     def observe(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``GET /v1/elections/{name}/observe``: a watch of the key that shows who is elected."""
         raw = exchange.path[len(ELECTIONS_PATH) : -len(OBSERVE_SUFFIX)]
-        name, _ = checked_key(percent_decoded("name", raw), self._max_key_bytes)
+        name, _ = checked_key(percent_decoded("name", raw), self._max_key_bytes, "name")
         key, _ = checked_key(b"elections/" + name, self._max_key_bytes)
         self._serve(exchange, parameters, key, key + b"\0")
 

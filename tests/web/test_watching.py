@@ -245,7 +245,7 @@ class RefusalTests(StreamTestCase):
                 self.ask("GET", "/v1/watch", f"Last-Event-ID: {value}"), 400, "bad_request", "Last-Event-ID"
             )
         self.assert_refused(self.ask("GET", "/v1/watch?prefix=" + "a" * 5000), 413, "too_large", "limits.maxKeyBytes")
-        self.assert_refused(self.ask("GET", "/v1/elections//observe"), 400, "bad_request", "key")
+        self.assert_refused(self.ask("GET", "/v1/elections//observe"), 400, "bad_request", "name")
         self.assert_refused(self.ask("GET", "/v1/elections/a/observe?key=b"), 400, "bad_request", "key")
         self.assert_refused(self.ask("POST", "/v1/watch"), 405, "method_not_allowed")
         self.each(lambda lane: self.assertEqual(lane.key_value.watches.begun, 0))
