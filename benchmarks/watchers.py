@@ -192,6 +192,7 @@ class Measuring:
             "until_answered_ms": 1000 * statistics.median(until_answered),
             "until_told_ms": 1000 * statistics.median(until_told),
             "longest_pause_ms": phase.ours_longest,
+            "collector_ms": phase.collector_longest,
         }
 
     async def _open(self, count: int, prefix: str) -> Streams:
@@ -270,6 +271,7 @@ def show(result: dict[str, Any]) -> None:
         "until_answered_ms": ("put answered, ms", "{:.2f}"),
         "until_told_ms": ("all told, ms", "{:.1f}"),
         "longest_pause_ms": ("longest pause of ours, ms", "{:.1f}"),
+        "collector_ms": ("collector's longest pass, ms", "{:.1f}"),
     }
     table = Table(title="watches on one node")
     table.add_column("watches", justify="right")
