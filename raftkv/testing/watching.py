@@ -48,7 +48,7 @@ def draw_watchers(chance: random.Random) -> WatcherSettings:
         watchers=chance.choice((0, 2, 4)),
         stay_seconds=chance.choice((0.0, 2.0, 8.0)),
         window=chance.choice((1, 4, 20)),
-        reading_seconds=chance.choice((0.0, 0.0, 0.05, 1.0)),
+        reading_seconds=chance.choice((0.0, 0.0, 0.05, 1.0, 5.0)),
         break_share=chance.choice((0.0, 0.0, 0.02, 0.1)),
         away_share=chance.choice((0.0, 0.1, 0.3)),
     )
