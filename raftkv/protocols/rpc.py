@@ -317,7 +317,7 @@ class RpcServerProtocol(GreetingReceiver):
             error = OutcomeUnknown("the commands were carried out, but a message cannot hold their answers")
             frame = pack((ERROR, request_id, *encode_error(error)))
         if not self.closing:
-            self.queue_packed([frame])
+            self.queue_packed([frame], self._key_value.at_turn_end)
 
     # -- reads ---------------------------------------------------------------------------------------------------
 

@@ -89,9 +89,9 @@ def spoil_in_service(cluster: SimulatedCluster, name: str, chance: random.Random
     """Let a bit flip in an entry of the log of a node that runs, if possible in one that it may have to read back.
 
     :param spared: entries that have rotted somewhere else: of each at least one sound copy must be left.
-    :return: how many there were; 0 where nobody else has any that could be spoiled, or the node does not run.
+    :return: how many there were; 0 where nobody else has any that could be spoiled, or the node does not serve.
     """
-    if not cluster.nodes[name].is_running or not cluster.excuses.may_spoil(name):
+    if cluster.nodes[name].raft is None or not cluster.excuses.may_spoil(name):
         return 0
     own, *others = (_readable(cluster, each) for each in sorted(cluster.names, key=lambda each: each != name))
     lawful = [
