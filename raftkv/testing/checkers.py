@@ -241,6 +241,7 @@ class Checkers:
         if facts == watched.facts:
             return False
         watched.facts = facts
+        has_led = watched.role is Role.LEADER and watched.term == term
         if term != watched.term or role is not watched.role:
             if term < watched.term:
                 raise Violation("term goes back", f"{name} went from term {watched.term} to {term}")
@@ -248,7 +249,7 @@ class Checkers:
             if role is Role.LEADER:
                 self._elected(name, watched, view)
         if commit_index != watched.commit_index:
-            self._commit_moved(name, watched, view)
+            self._commit_moved(name, watched, view, has_led=has_led)
         watched.configuration = configuration
         if watched.lost and not view.may_lack_entries:
             watched.lost.clear()
@@ -403,14 +404,15 @@ class Checkers:
 
     # -- commitment ----------------------------------------------------------------------------------------------
 
-    def _commit_moved(self, name: str, watched: _Watched, view: NodeView) -> None:
+    def _commit_moved(self, name: str, watched: _Watched, view: NodeView, *, has_led: bool) -> None:
         before, now = watched.commit_index, view.commit_index
         if now < before:
             raise Violation("commit index goes back", f"{name} went from {before} to {now}")
         if now > view.last_index:
             raise Violation("commit index past the log", f"{name} commits {now}, its last entry is {view.last_index}")
         watched.commit_index = now
-        if view.role is Role.LEADER:
+        # Who was told of a commitment and then elected by one and the same read has not counted.
+        if view.role is Role.LEADER and (has_led or view.term_at(now) == view.current_term):
             self._committed_by_majority(name, view, now)
         for index in range(max(before + 1, view.first_index), now + 1):
             term = view.term_at(index)
