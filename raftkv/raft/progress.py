@@ -37,7 +37,7 @@ class ProgressView:
     state: ProgressState
     recent_active: bool
     ticks_since_contact: int
-    room: Room | None
+    room: Room | None = None
 
 
 class Window:
