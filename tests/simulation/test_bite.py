@@ -178,7 +178,7 @@ class BiteTests(BiteTestCase):
             return honest(election, request)
 
         self.patch(Election, "would_grant", would_grant)
-        self.assert_caught("hard state goes back", "one vote", "election safety", "two leaders")
+        self.assert_caught("hard state goes back", "one vote", "election safety", "two leaders", "vote before sync")
 
     def test_old_log_wins(self) -> None:
         """A voter that does not compare logs lets a node lead that lacks committed entries (section 5.4.1)."""

@@ -53,7 +53,7 @@ class ModelBiteTests(BiteTestCase):
         """A store that reads what it still has of a compacted revision is found."""
         self.patch(Store, "_check_revision", lambda store, revision: None)
         self.mix(2)
-        self.assert_caught("wrong read", "is no longer kept")
+        self.assert_caught("wrong read", "LookupError")
 
     def test_leases_end_early(self) -> None:
         """Leases that count as ended when half of their time has passed are found, though all agree (B34)."""
