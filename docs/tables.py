@@ -16,7 +16,7 @@ TESTS = DOCS.parent / "tests"
 BEGIN = "<!-- the table below is written by docs/tables.py -->\n"
 END = "<!-- end of the table -->\n"
 
-_SECTIONS = (("", "Listeners"), ("raft.", "Raft"), ("limits.", "Limits"))
+_SECTIONS = (("", "Listeners"), ("raft.", "Raft"), ("history.", "History"), ("limits.", "Limits"))
 
 
 def default_text(setting: Setting) -> str:

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.config import Limits, load_config
+from raftkv.config import SETTINGS, Limits, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,6 +32,8 @@ class ManualTests(SynchronousTestCase):
         """The reference page holds every setting as the source has it (else: python docs/tables.py)."""
         page = (ROOT / "docs" / "configuration.md").read_text()
         self.assertEqual(page, tables().with_configuration(page))
+        for setting in SETTINGS:
+            self.assertIn(f"| `{setting.key}` |", page)
 
     def test_every_limit_is_kept(self) -> None:
         """Each setting of a limit is read by some part of the package, so none is documented and does nothing."""
