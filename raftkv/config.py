@@ -78,7 +78,7 @@ class Limits:
     header_timeout_seconds: float = 10.0
     body_timeout_seconds: float = 30.0
     idle_timeout_seconds: float = 75.0
-    max_connections: int = 10_000
+    max_connections: int = 12_000
     max_batch_bytes: int = MIB
     max_batch_commands: int = 4096
     max_pending_writes: int = 65_536
