@@ -230,9 +230,9 @@ class Simulation:
         self._everybody_answers()
         self._demand(self._nothing_is_owed, "every write that a node took is answered")
         self._demand(self._nothing_is_held, "leases that nobody keeps alive end, and with them locks")
-        self._demand(self._is_settled, "the cluster is at rest")
         self._demand(lambda: self.watchers.know_everything, "every watcher is told everything")
         self.watchers.stop()
+        self._demand(self._is_settled, "the cluster is at rest")
         if self.workload.served_by_fenced:
             raise Violation("fenced node serves", self.workload.served_by_fenced[0])
         self.judged = judge(self.corruption.excuse(self.history), cluster)

@@ -118,7 +118,7 @@ MUTANTS = (
         name="keys-only-with-values",
         rule="A range of keys only leaves the values out.",
         reference="our design",
-        edits=(Edit(TRANSACTIONS, "        if flags & KEYS_ONLY:\n", "        if False:\n"),),
+        edits=(Edit(TRANSACTIONS, "if flags & KEYS_ONLY else found.items", "if False else found.items"),),
         hints=TRANSACTION_TESTS,
     ),
     Mutant(

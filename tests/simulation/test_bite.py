@@ -318,4 +318,4 @@ class BiteTests(BiteTestCase):
 
         self.patch(founding, "decide", begins_again)
         self.patch(Election, "turns_deaf_ear", anybody)
-        self.assert_caught("leader completeness", "committed entry overwritten", "one vote", start=13, within=2)
+        self.assert_caught("leader completeness", "committed entry overwritten", "one vote", start=26, within=2)

@@ -232,7 +232,7 @@ class StoryTests(SynchronousTestCase):
         for liar, rules in (
             (Forgetful, ("watch reliable", "watch bookmark")),
             (Repeating, ("watch unique",)),
-            (Hurried, ("watch bookmark", "watch unique", "watch order", "watch resumed")),
+            (Hurried, ("watch bookmark", "watch unique", "watch order", "watch resumed", "stale watch")),
         ):
             composition = lying_node(liar)
             failure = next((found for seed in self.seeds(6) if (found := run_seed(seed, composition).failure)), "")
