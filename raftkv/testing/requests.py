@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from raftkv.errors import Outcome, RaftKVError
+from raftkv.errors import Fenced, Outcome, RaftKVError
 from raftkv.interfaces import Command
 from raftkv.kvstore.commands import ABSENT, OK, PRECONDITION_FAILED, SEQUENCE_REUSED, SEQUENCE_TOO_OLD
 from raftkv.testing.checkers import Violation
@@ -129,14 +129,22 @@ class Read(Request):
                 self._workload.served_by_fenced.append(f"{process.identity.node_id} answers {operation}")
             # Read in this very call: the barrier promises nothing for later.
             store, query = key_value.state(), operation.query
+            is_excused = self._workload.is_excused(process.identity.node_id, store.applied_index, query)
+            try:
+                found = key_value.get(operation.key) if query is None else answer_of(query, store)
+            except LookupError:
+                if not is_excused:
+                    raise
+                answer(Fenced())  # a state that was changed behind the store's back may contradict itself
+                return
             answer(
                 Served(
-                    found=key_value.get(operation.key) if query is None else answer_of(query, store),
+                    found=found,
                     staleness_seconds=key_value.staleness() if operation.consistency == "stale" else None,
                     at=self._workload.network.clock.seconds(),
                     revision=store.revision,
                     index=store.applied_index,
-                    is_excused=self._workload.is_excused(process.identity.node_id, store.applied_index, query),
+                    is_excused=is_excused,
                 )
             )
 

@@ -140,10 +140,10 @@ class BackupTests(BackupTestCase):
         nodes = self.make_cluster(
             archiveDir="archive", archiveInterval=0.5, snapshotInterval=0.2, snapshotThreshold=20_000, maxSnapshots=1
         )
-        for number in range(150):
-            self.assertEqual(nodes[number % 3].set(f"k{number % 10}", f"{number} " + "x" * 1000).status, 200)
+        answers = [nodes[number % 3].set(f"k{number % 10}", f"{number} " + "x" * 1000) for number in range(150)]
+        self.assertEqual({answer.status for answer in answers}, {200})
         before = datetime.now(UTC)
-        revision = nodes[0].status()["revision"]
+        revision = answers[-1].json["revision"]
         time.sleep(0.05)
         for number in range(10):
             self.assertEqual(nodes[0].request("DELETE", f"/delete?key=k{number}").status, 200)
