@@ -3,7 +3,7 @@
 ``python tests/run.py [-j JOBS] [--unit | --functional] [MODULE...]`` shows trial's own output, and ends with one line,
 ``N passed, N failed``, added up from what trial reported. The status is 0 only if something ran and nothing failed.
 Tests that were skipped are listed with their reasons by trial, and counted in a line of their own; so are the seeds of
-the simulation, which gets five minutes at most: a machine that is too slow for all of them runs fewer, and that line
+the simulation, which gets four minutes at most: a machine that is too slow for all of them runs fewer, and that line
 says how many.
 """
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONAL = "tests.functional"
 SEEDS = "tests.seeds"
 
-SIMULATION_LIMIT_SECONDS = 300.0
+SIMULATION_LIMIT_SECONDS = 240.0
 #: What the simulated seeds are told, by the environment: how many there are, when to stop (of ``time.monotonic``, which
 #: all processes of a machine share), and the file in which to note what was done.
 SIMULATION_SEEDS = "RAFTKV_SIMULATION_SEEDS"

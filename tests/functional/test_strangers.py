@@ -8,7 +8,7 @@ import socket
 
 import msgpack
 
-from tests.functional.processes import FunctionalTestCase
+from tests.functional.processes import FunctionalTestCase, free_port
 
 
 def say(port: int, data: bytes, limit_seconds: float = 15) -> bytes:
@@ -71,7 +71,7 @@ class StrangerTests(FunctionalTestCase):
         nodes = self.make_cluster()
         term = nodes[0].status()["term"]
         ours = nodes[0].settings["raft"]["peers"]
-        stranger = self.make_node("n4", peers={**ours, "n4": f"127.0.0.1:{nodes[0].raft_port + 1}"})
+        stranger = self.make_node("n4", peers={**ours, "n4": f"127.0.0.1:{free_port()}"})
         stranger.start()
         self.wait_until(lambda: stranger.status(), "the stranger to answer")
         self.wait_until(lambda: "refuse" in stranger.log() or "cluster" in stranger.log(), "the refusal to be logged")
