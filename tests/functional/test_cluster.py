@@ -244,6 +244,7 @@ class FailureTests(ClusterTestCase):
         """Without a majority writes and reads are refused in bounded time, and go on once there is one again."""
         nodes = self.make_cluster()
         self.assertEqual(nodes[0].set("k", "v").status, 200)
+        self.wait_until(lambda: nodes[0].get("k", "stale") == "v", "the news of the commitment")
         nodes[1].kill()
         nodes[2].kill()
         for answer in (nodes[0].set("k", "w"), nodes[0].request("GET", "/get?key=k")):
