@@ -74,6 +74,19 @@ class TakeTests(BackupsTestCase):
         self.assertEqual([self.successResultOf(each)["revision"] for each in others], [3, 3, 3])
         self.assertEqual(self.replica.snapshotter.taken, 2)
 
+    def test_waits_for_a_barrier(self) -> None:
+        """A snapshot that is asked for waits until a read would be served, and is refused where a read would be."""
+        asked: list[tuple[Any, Any]] = []
+        self.patch(self.backups, "_barrier", lambda consistency, done: asked.append((consistency, done)))
+        taking = self.backups.take("lease")
+        self.run_for(1)
+        self.assertNoResult(taking)
+        ((consistency, done),) = asked
+        self.assertEqual((consistency, self.disk.names("snapshots")), ("lease", []))
+        done(NoLeader())
+        self.failureResultOf(taking, NoLeader)
+        self.assertEqual(self.disk.names("snapshots"), [])
+
     def test_fenced(self) -> None:
         """A state that is known to be wrong is no backup."""
         self.patch(self.backups, "_may_give", lambda: False)
