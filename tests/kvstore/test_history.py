@@ -9,10 +9,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import Compacted, FutureRevision
 from raftkv.kvstore import Store
+from raftkv.kvstore import store as store_module
 from raftkv.kvstore.commands import (
     COMPACTED,
     FUTURE_REVISION,
     OK,
+    REVERSE,
     compact,
     delete,
     delete_range,
@@ -146,6 +148,21 @@ class CompactionTests(SynchronousTestCase):
                 pass
             answers.append(apply(store, read, transaction([], [range_of(b"", b"", 9, 0, 9)]), put(b"d", b"")))
         self.assertEqual(answers, [[(COMPACTED, 2), (FUTURE_REVISION, 2), (OK, 3)]] * 2)
+        self.assertEqual(nodes[0].digest(), nodes[1].digest())
+
+    def test_where_the_next_page_begins(self) -> None:
+        """B33: where a transaction's range goes on depends on the log alone, not on which keys that are no more a node
+        still looks at."""
+        self.patch(store_module, "_TIDIED_AT_ONCE", 0)
+        nodes = [Store(), Store()]
+        answers = []
+        for number, store in enumerate(nodes):
+            apply(store, put(b"a", b""), put(b"b", b""), put(b"c", b""), delete(b"b"), *[put(b"d", b"")] * 10)
+            apply(store, compact(14))
+            while number and store.tidy(1):
+                pass
+            answers.append(apply(store, transaction([], [range_of(b"", b"d", 1, REVERSE, 14)])))
+        self.assertEqual(answers[0], answers[1])
         self.assertEqual(nodes[0].digest(), nodes[1].digest())
 
     def test_progress_is_invisible(self) -> None:
