@@ -21,6 +21,7 @@ from raftkv.snapshot import archiveformat as fmt
 from raftkv.snapshot.archiveformat import ArchiveHead, ArchiveInfo, ArchiveTail
 from raftkv.snapshot.files import SUFFIX as SNAPSHOT_SUFFIX
 from raftkv.snapshot.format import FRAME, decode_frame_head, encode_frame, frame_checks_out, new_digest
+from raftkv.snapshot.heads import FIXED_BYTES
 from raftkv.snapshot.reading import SnapshotInfo, SnapshotReader
 from raftkv.snapshot.writing import discard
 
@@ -42,9 +43,9 @@ class ArchiveReader:
         self.path = path
         with storage_errors("read", path):
             size = file.size()
-        fixed = self._read(0, fmt.HEAD.size)
-        self._first_frame = fmt.HEAD.size + fmt.head_body_bytes(fixed, path)
-        head = fmt.decode_head(fixed, self._read(fmt.HEAD.size, self._first_frame - fmt.HEAD.size), path)
+        fixed = self._read(0, FIXED_BYTES)
+        self._first_frame = FIXED_BYTES + fmt.HEAD.body_bytes(fixed, path)
+        head = fmt.decode_head(fixed, self._read(FIXED_BYTES, self._first_frame - FIXED_BYTES), path)
         self._tail_offset = max(self._first_frame, size - fmt.TAIL.size)
         tail = fmt.decode_tail(self._read(self._tail_offset, fmt.TAIL.size), path, self._tail_offset)
         if fmt.archive_name(head.first_index, tail.last_index, tail.digest) != name:

@@ -18,7 +18,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import google_crc32c
 import msgpack
@@ -26,16 +26,14 @@ import msgpack
 from raftkv.errors import CorruptData
 from raftkv.raft.messages import Entry, EntryKind
 from raftkv.snapshot.format import DIGEST_BYTES
+from raftkv.snapshot.heads import HeadFormat
 
-MAGIC: Final = b"RKVARCH1"
-FORMAT_VERSION: Final = 1
 SUFFIX: Final = ".entries"
 
-HEAD: Final = struct.Struct("<8sIII")  # magic, version, length of the body, checksum of the body
+HEAD: Final = HeadFormat(magic=b"RKVARCH1", version=1, max_body_bytes=64 * 1024, what="a file of an archive")
 TAIL: Final = struct.Struct(f"<4sIQQ{DIGEST_BYTES}sI")  # mark, frames, last index, last term, digest, checksum
 TAIL_MARK: Final = b"AEND"
 
-_MAX_BODY_BYTES: Final = 64 * 1024
 _NAME: Final = re.compile(r"(\d{20})-(\d{20})-([0-9a-f]{32})\.entries", re.ASCII)
 _KINDS: Final = {int(kind): kind for kind in EntryKind}
 
@@ -109,7 +107,7 @@ def parse_name(name: str) -> tuple[int, int, str] | None:
 
 def encode_head(head: ArchiveHead) -> bytes:
     """Return the first bytes of a file."""
-    body: bytes = msgpack.packb(
+    return HEAD.encode(
         {
             "cluster_id": head.cluster_id,
             "node_id": head.node_id,
@@ -117,22 +115,6 @@ def encode_head(head: ArchiveHead) -> bytes:
             "previous_term": head.previous_term,
         }
     )
-    return HEAD.pack(MAGIC, FORMAT_VERSION, len(body), google_crc32c.value(body)) + body
-
-
-def head_body_bytes(fixed: bytes, path: str) -> int:
-    """Return how many bytes of the head follow its fixed part.
-
-    :raises raftkv.errors.CorruptData: it is not the start of such a file, or of a version that is not known here.
-    """
-    if len(fixed) < HEAD.size or fixed[: len(MAGIC)] != MAGIC:
-        raise CorruptData(path, 0, "this is not a file of an archive")
-    _magic, version, length, _checksum = HEAD.unpack(fixed)
-    if version != FORMAT_VERSION:
-        raise CorruptData(path, 0, f"the file is of format version {version}, this program reads {FORMAT_VERSION}")
-    if length > _MAX_BODY_BYTES:
-        raise CorruptData(path, 0, f"the head of the file claims {length} bytes")
-    return int(length)
 
 
 def decode_head(fixed: bytes, body: bytes, path: str) -> ArchiveHead:
@@ -140,9 +122,7 @@ def decode_head(fixed: bytes, body: bytes, path: str) -> ArchiveHead:
 
     :raises raftkv.errors.CorruptData: they do not check out.
     """
-    if google_crc32c.value(body) != HEAD.unpack(fixed)[3]:
-        raise CorruptData(path, HEAD.size, "the head of the file does not check out")
-    value: dict[str, Any] = msgpack.unpackb(body)
+    value = HEAD.decode(fixed, body, path)
     return ArchiveHead(
         cluster_id=value["cluster_id"],
         node_id=value["node_id"],

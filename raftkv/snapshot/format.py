@@ -15,27 +15,23 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import google_crc32c
-import msgpack
 
 from raftkv.errors import CorruptData
 from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import SnapshotMeta
+from raftkv.snapshot.heads import HeadFormat
 
-MAGIC: Final = b"RKVSNAP1"
-FORMAT_VERSION: Final = 1
 MAX_CHUNK_BYTES: Final = 64 * 1024 * 1024  # no chunk is larger, before or after compression
 DIGEST_BYTES: Final = 16
 
-HEAD: Final = struct.Struct("<8sIII")  # magic, version, length of the body, checksum of the body
+HEAD: Final = HeadFormat(magic=b"RKVSNAP1", version=1, max_body_bytes=16 * 1024 * 1024, what="a snapshot file")
 FRAME: Final = struct.Struct("<4sIII")  # mark, length, length before compression, checksum
 TAIL: Final = struct.Struct(f"<4sIQQ{DIGEST_BYTES}sI")  # mark, reserved, chunks, raw bytes, digest, checksum
 FRAME_MARK: Final = b"CHNK"
 TAIL_MARK: Final = b"TAIL"
-
-_MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +78,7 @@ def new_digest() -> hashlib.blake2b:
 
 def encode_head(head: SnapshotHead) -> bytes:
     """Return the first bytes of a file."""
-    body: bytes = msgpack.packb(
+    return HEAD.encode(
         {
             "cluster_id": head.cluster_id,
             "index": head.meta.index,
@@ -92,22 +88,6 @@ def encode_head(head: SnapshotHead) -> bytes:
             "revision": head.revision,
         }
     )
-    return HEAD.pack(MAGIC, FORMAT_VERSION, len(body), google_crc32c.value(body)) + body
-
-
-def head_body_bytes(fixed: bytes, path: str) -> int:
-    """Return how many bytes of the head follow its fixed part.
-
-    :raises raftkv.errors.CorruptData: it is not the start of a snapshot file that can be read here.
-    """
-    if len(fixed) < HEAD.size or fixed[: len(MAGIC)] != MAGIC:
-        raise CorruptData(path, 0, "this is not a snapshot file")
-    _magic, version, length, _checksum = HEAD.unpack(fixed)
-    if version != FORMAT_VERSION:
-        raise CorruptData(path, 0, f"the snapshot is of format version {version}, this program reads {FORMAT_VERSION}")
-    if length > _MAX_BODY_BYTES:
-        raise CorruptData(path, 0, f"the head of the snapshot claims {length} bytes")
-    return int(length)
 
 
 def decode_head(fixed: bytes, body: bytes, path: str) -> SnapshotHead:
@@ -115,9 +95,7 @@ def decode_head(fixed: bytes, body: bytes, path: str) -> SnapshotHead:
 
     :raises raftkv.errors.CorruptData: they do not check out.
     """
-    if google_crc32c.value(body) != HEAD.unpack(fixed)[3]:
-        raise CorruptData(path, HEAD.size, "the head of the snapshot does not check out")
-    value: dict[str, Any] = msgpack.unpackb(body)
+    value = HEAD.decode(fixed, body, path)
     return SnapshotHead(
         cluster_id=value["cluster_id"],
         meta=SnapshotMeta(

@@ -21,9 +21,9 @@ from raftkv.snapshot.format import (
     decode_head,
     decode_tail,
     frame_checks_out,
-    head_body_bytes,
     new_digest,
 )
+from raftkv.snapshot.heads import FIXED_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +64,9 @@ class SnapshotReader:
         self._path = path
         with storage_errors("read", path):
             self._size = file.size()
-        fixed = self.read_raw(0, HEAD.size)
-        self._first_frame = HEAD.size + head_body_bytes(fixed, path)
-        head = decode_head(fixed, self.read_raw(HEAD.size, self._first_frame - HEAD.size), path)
+        fixed = self.read_raw(0, FIXED_BYTES)
+        self._first_frame = FIXED_BYTES + HEAD.body_bytes(fixed, path)
+        head = decode_head(fixed, self.read_raw(FIXED_BYTES, self._first_frame - FIXED_BYTES), path)
         self._tail_offset = max(self._first_frame, self._size - TAIL.size)
         self._tail = decode_tail(self.read_raw(self._tail_offset, TAIL.size), path, self._tail_offset)
         self.info = describe(name, head, self._tail, self._size)
