@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.mutants.mutant import Edit, Mutant
 
-ASSEMBLY = "raftkv/server/assembly.py"
 LEADERSHIP = "raftkv/raft/leadership.py"
 NODE = "raftkv/raft/node.py"
 READS = "raftkv/raft/reads.py"

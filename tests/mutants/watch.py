@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.mutant import Edit, Mutant
 
-ASSEMBLY = "raftkv/server/assembly.py"
+ASSEMBLED_NODE = "raftkv/server/assembly/node.py"
 CATCHUP = "raftkv/server/watching/catchup.py"
 EVENTSTREAM = "raftkv/web/eventstream.py"
 FRESH = "raftkv/server/watching/fresh.py"
@@ -162,7 +162,7 @@ MUTANTS = (
         name="watch-misses-a-snapshot",
         rule="What a snapshot brought that was not applied here is told from the history in it.",
         reference="B61",
-        edits=(Edit(ASSEMBLY, "    state_machine.on_restored(watches.restored)\n", ""),),
+        edits=(Edit(ASSEMBLED_NODE, " watches.restored,", ""),),
         hints=("tests.server.test_watches",),
     ),
     Mutant(
