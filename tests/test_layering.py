@@ -61,9 +61,8 @@ class LayeringTests(SynchronousTestCase):
     ROOMS: ClassVar[dict[str, set[str]]] = {
         "__init__": set(),
         "errors": set(),
-        "settings": set(),
         "sending": set(),
-        "config": {"errors", "settings"},
+        "config": {"errors"},
         "raft": {"errors"},
         "kvstore": {"errors"},
         "interfaces": {"errors", "raft"},
@@ -78,7 +77,7 @@ class LayeringTests(SynchronousTestCase):
         "watches": {"errors"},
         "web": {"errors", "interfaces", "kvstore", "sending", "watches", "__version__"},
         "client": {"errors", "protocols", "kvstore", "__version__"},
-        "cli": {"errors", "client", "config", "settings", "persistence", "server", "__version__"},
+        "cli": {"errors", "client", "config", "persistence", "server", "__version__"},
         "daemon": {"errors", "config"},
     }
 
