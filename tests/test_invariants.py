@@ -30,7 +30,7 @@ class InvariantTests(SynchronousTestCase):
 
     def test_checkers_exist(self) -> None:
         """Each checker is a rule that the simulator can call broken; each rule that it has is on the page."""
-        sources = "".join(path.read_text() for path in (ROOT / "raftkv" / "testing").glob("*.py"))
+        sources = "".join(path.read_text() for path in (ROOT / "raftkv" / "testing").rglob("*.py"))
         known = set(_RULES.findall(sources))
         named = {rule for row in self.rows() for rule in re.findall(r"`([^`]+)`", row[2])}
         self.assertEqual(set(), named - known, "no such checker")

@@ -393,7 +393,7 @@ class SimulatedCluster:
         node.incarnation = replica.identity.incarnation
         self.checkers.started(name, replica.driver.node, life.storage.recovered)
         replica.state_machine.on_applied(partial(self._applied, name))
-        replica.state_machine.on_restored(lambda index: self.checkers.restored(name, index))
+        replica.state_machine.on_restored(lambda index: self.checkers.states.restored(name, index))
         life.process.key_value = life.process.node = replica
         life.process.is_fenced = lambda: replica.fence.is_fenced
         life.process.calls = {**node_calls(replica), **replica.calls(), "standing": partial(_standing, replica)}
@@ -682,7 +682,7 @@ class SimulatedCluster:
             self._committed = (entry.index, Configuration.decode(entry.payload))
         if not self.settings.begins_empty:
             return
-        now, is_excused = self.clock.seconds(), self.checkers.is_excused(name, entry.index)
+        now, is_excused = self.clock.seconds(), self.checkers.states.is_excused(name, entry.index)
         self.replay.note(name, entry, results, now=now, is_excused=is_excused)
         right = self.replay.results(entry.index)
         self.applied_writes.note(entry, right)

@@ -83,7 +83,7 @@ class Corruption(Trouble):
         if is_done:
             self._count(kind)
             self._cluster.trace.note(f"corrupt {name} {kind} at {store.applied_index}")
-            self._cluster.checkers.distrust(name)
+            self._cluster.checkers.states.distrust(name)
             self._wrong_since[name] = store.applied_index
         return is_done
 
@@ -95,7 +95,9 @@ class Corruption(Trouble):
             if replica is None or replica.fence.is_fenced or replica.fence.agreed_index <= self._wrong_since[name]:
                 continue
             self._count("states right again")
-            self._cluster.checkers.state_is_right(name, replica.state_machine.store, as_of=replica.fence.agreed_index)
+            self._cluster.checkers.states.state_is_right(
+                name, replica.state_machine.store, as_of=replica.fence.agreed_index
+            )
         self._cluster.clock.callLater(_LOOK_SECONDS, self._look)
 
     def excuse(self, operations: Iterable[Operation]) -> History:

@@ -49,7 +49,7 @@ def judge_states(cluster: SimulatedCluster) -> None:
             continue
         store = replica.state_machine.store
         found = difference(store, plain)
-        if not found and cluster.checkers.past_is_right:
+        if not found and cluster.checkers.states.past_is_right:
             found = past_difference(store, plain, step=step)
         if found:
             raise Violation("wrong state", f"{name}, {found}")

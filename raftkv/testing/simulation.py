@@ -242,8 +242,8 @@ class Simulation:
 
     def _is_excused(self, name: str, index: int, query: Query | None) -> bool:
         checkers = self.cluster.checkers
-        is_of_wrong_past = query is not None and is_of_the_past(query) and not checkers.past_is_right
-        return is_of_wrong_past or checkers.is_excused(name, index)
+        is_of_wrong_past = query is not None and is_of_the_past(query) and not checkers.states.past_is_right
+        return is_of_wrong_past or checkers.states.is_excused(name, index)
 
     def _live_with_a_fault(self) -> None:
         """Let something stay broken: whoever else is a majority must have a leader that stays, and commits (B6).

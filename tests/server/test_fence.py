@@ -15,6 +15,7 @@ from raftkv.persistence.fence import FENCED_FILE, load_fence, store_fence
 from raftkv.persistence.log import LogSettings
 from raftkv.server.recovery import found_cluster, survey
 from raftkv.testing.checkers import Checkers
+from raftkv.testing.checkers.logs import LogRules
 from raftkv.testing.cluster import ClusterSettings
 from raftkv.testing.corruption import put_stray_key, put_stray_value
 from tests.server.trio import TrioTestCase
@@ -476,7 +477,7 @@ class TieTests(FencedTestCase):
         found_cluster(disk, survivor, raft_addr="", make_id=iter(("ab" * 16, "cd" * 16)).__next__, settings=settings)
         # It is another cluster's node from now on, with an entry that nobody saw being written.
         self.cluster.checkers = Checkers()
-        self.patch(Checkers, "_nothing_forged", lambda *arguments: None)
+        self.patch(LogRules, "nothing_forged", lambda *arguments: None)
         self.cluster.start(right)
         self.until(lambda: self.cluster.leader() == right, "it leads")
         self.run_for(1)
