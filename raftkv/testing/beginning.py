@@ -79,4 +79,4 @@ class Beginning:
         self._cluster.clock.callLater(0, self._cluster.begun, self._node.name, self._life)
 
     def _failed(self, error: Exception) -> None:
-        self._cluster.stopped_by(self._node.name, error)
+        self._cluster.giving_up.stopped_by(self._node.name, error)
