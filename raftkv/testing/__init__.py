@@ -6,9 +6,10 @@ virtual clock), ``clock`` (virtual time, with a clock for each process that can 
 
 For the proof, what happens: ``workload`` with ``errands`` and ``requests`` (what clients do), ``faults`` (what goes
 wrong; ``diskfaults`` and ``excuses`` for disks, ``losses`` and ``beginning`` for those that come back with none,
-``churn`` of members, ``corruption`` of states, ``scarcity`` of room), ``simulation`` (one seed, one story),
-``backups`` and ``backupstory`` (the same with backups and archives), ``trace``, and ``coverage`` (how much of it is
-new).
+``churn`` of members, ``corruption`` of states, ``scarcity`` of room), ``simulation`` (one seed, one story; ``drawing``
+says of what kind, ``liveness``, ``lasting`` and ``succession`` what must come of it, ``loggedfailures`` what must not,
+``outcome`` what did), ``backups`` and ``backupstory`` (the same with backups and archives), ``trace``, and ``coverage``
+(how much of it is new).
 
 What is right: ``plainstore`` with ``plainrecords`` (the plain, slow twin of the store), ``sameness`` and ``queries``
 (a store against it), ``replay`` (the log of a cluster carried out on it once more), ``keymodel`` (a single key).

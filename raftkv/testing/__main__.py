@@ -13,8 +13,9 @@ from functools import partial
 
 from raftkv.testing.backupstory import run_backup_seed
 from raftkv.testing.excerpt import Excerpt
+from raftkv.testing.outcome import Outcome
 from raftkv.testing.shrinking import Shrunk, shrink
-from raftkv.testing.simulation import Outcome, run_seed
+from raftkv.testing.simulation import run_seed
 from raftkv.testing.tally import Tally, describe
 
 Story = Callable[..., Outcome]

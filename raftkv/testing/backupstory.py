@@ -8,7 +8,8 @@ from raftkv.server.assembly import assemble
 from raftkv.testing.backups import Backups
 from raftkv.testing.cluster import Composition
 from raftkv.testing.excerpt import WHOLE, Excerpt
-from raftkv.testing.simulation import Outcome, Simulation
+from raftkv.testing.outcome import Outcome
+from raftkv.testing.simulation import Simulation
 
 
 class BackupSimulation(Simulation):
@@ -33,7 +34,7 @@ class BackupSimulation(Simulation):
         self.backups.start()
         self.cluster.clock.callLater(self.story_seconds, self.backups.end)
         super()._tell()
-        self._demand(self.backups.is_archived, "every node has archived its log")
+        self.liveness.demand(self.backups.is_archived, "every node has archived its log")
         self.backups.check(self._of_backups)
 
     def _outcome(self, failure: str, details: str, cpu_seconds: float) -> Outcome:

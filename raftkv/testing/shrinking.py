@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from raftkv.testing.drawing import STORY_SECONDS
 from raftkv.testing.excerpt import WHOLE, Excerpt
-from raftkv.testing.simulation import STORY_SECONDS, Outcome
+from raftkv.testing.outcome import Outcome
 
 
 def rule_of(failure: str) -> str:

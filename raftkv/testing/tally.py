@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from raftkv.testing.outcome import Outcome
 from raftkv.testing.shrinking import Shrunk
-from raftkv.testing.simulation import Outcome
 
 _COUNTERS = ("operations", "faults", "network", "disks")
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from raftkv.testing.simulation import Outcome, run_seed
+from raftkv.testing.outcome import Outcome
+from raftkv.testing.simulation import run_seed
 from tests.run import SIMULATION_DEADLINE, SIMULATION_REPORT, SIMULATION_SEEDS
 
 SEEDS_EACH = 20

@@ -16,7 +16,7 @@ from raftkv.server.backups import Backups
 from raftkv.server.snapshotter import Snapshotter
 from raftkv.snapshot.archive import ArchiveWriter
 from raftkv.testing.backupstory import BackupSimulation, run_backup_seed
-from raftkv.testing.simulation import Outcome
+from raftkv.testing.outcome import Outcome
 
 
 class StoriesTests(SynchronousTestCase):

@@ -12,7 +12,8 @@ from raftkv.kvstore.commands import pack_batch, put
 from raftkv.server.assembly import Assembled, Surroundings, assemble
 from raftkv.testing.churn import draw_churn
 from raftkv.testing.corruption import POISON, draw_corruption, put_stray_key, put_stray_value
-from raftkv.testing.simulation import Outcome, run_seed
+from raftkv.testing.outcome import Outcome
+from raftkv.testing.simulation import run_seed
 
 
 def seeds_with_corruption(count: int) -> list[int]:

@@ -6,11 +6,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.testing.churn import Churn
 from raftkv.testing.corruption import Corruption
+from raftkv.testing.drawing import STORY_SECONDS
 from raftkv.testing.excerpt import WHOLE, Excerpt
 from raftkv.testing.faults import Faults
 from raftkv.testing.losses import Losses
+from raftkv.testing.outcome import Outcome
 from raftkv.testing.shrinking import rule_of, shrink
-from raftkv.testing.simulation import STORY_SECONDS, Outcome, run_seed
+from raftkv.testing.simulation import run_seed
 
 CHURNING = 5  #: a seed whose members change
 

@@ -13,8 +13,8 @@ from raftkv.kvstore.commands import put
 from raftkv.raft.ready import Role
 from raftkv.server.replica import Replica
 from raftkv.testing.cluster import SimulatedCluster
+from raftkv.testing.drawing import draw_cluster
 from raftkv.testing.faults import draw_network
-from raftkv.testing.simulation import draw_cluster
 
 SEEDS_EACH = 6
 TAKEOVER_SECONDS = 15.0  # a transfer, and where that is lost in the network an election or two
