@@ -6,7 +6,8 @@ from tests.mutants.mutant import Edit, Mutant
 
 CHANGES = "raftkv/membership/changes.py"
 FOUNDING = "raftkv/membership/founding.py"
-PEER = "raftkv/protocols/peer.py"
+PEER_OUTGOING = "raftkv/protocols/peer/outgoing.py"
+PEER_SERVICE = "raftkv/protocols/peer/service.py"
 REMOVAL = "raftkv/membership/removal.py"
 REPLICATION = "raftkv/raft/replication.py"
 SERVICE = "raftkv/membership/service.py"
@@ -67,7 +68,7 @@ MUTANTS = (
         reference="B24",
         edits=(
             Edit(
-                PEER,
+                PEER_SERVICE,
                 "return False if member is not None and member.incarnation == asker.incarnation else None",
                 "return False if member is not None else None",
             ),
@@ -106,7 +107,7 @@ MUTANTS = (
         name="name-alone-is-enough-for-a-message",
         rule="What is meant for a member does not reach a node with another data directory.",
         reference="B24",
-        edits=(Edit(PEER, "        if not self._is_member(hello.identity):\n", "        if False:\n"),),
+        edits=(Edit(PEER_OUTGOING, "        if not self._is_member(hello.identity):\n", "        if False:\n"),),
         hints=("tests.protocols.test_peer",),
     ),
     Mutant(

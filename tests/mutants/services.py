@@ -7,7 +7,8 @@ from tests.mutants.mutant import Edit, Mutant
 DRIVER = "raftkv/server/driver.py"
 FORWARDING = "raftkv/protocols/forwarding.py"
 HELLO = "raftkv/protocols/hello.py"
-PEER = "raftkv/protocols/peer.py"
+PEER_INCOMING = "raftkv/protocols/peer/incoming.py"
+PEER_OUTGOING = "raftkv/protocols/peer/outgoing.py"
 PROPOSALS = "raftkv/server/proposals.py"
 READINESS = "raftkv/server/readiness.py"
 REPLICA = "raftkv/server/replica.py"
@@ -200,14 +201,14 @@ MUTANTS = (
         name="another-member-at-the-address",
         rule="Messages for a member are not given to whoever has its address now.",
         reference="our design, B24",
-        edits=(Edit(PEER, "        if hello.identity.node_id != self._peer:\n", "        if False:\n"),),
+        edits=(Edit(PEER_OUTGOING, "        if hello.identity.node_id != self._peer:\n", "        if False:\n"),),
         hints=("tests.protocols.test_peer",),
     ),
     Mutant(
         name="snapshot-message-without-its-file",
         rule="An InstallSnapshot that comes without its file is refused: the core would drop its log.",
         reference="section 7, B46",
-        edits=(Edit(PEER, "        if message[0] == INSTALL_SNAPSHOT:\n", "        if False:\n"),),
+        edits=(Edit(PEER_INCOMING, "        if message[0] == INSTALL_SNAPSHOT:\n", "        if False:\n"),),
         hints=("tests.protocols.test_peer",),
     ),
     Mutant(

@@ -198,7 +198,7 @@ class DeliveryTests(PeerTestCase):
         """All messages of one call to one member leave in one write, and none to oneself."""
         self.cluster("a", "b", "c")
         writes: list[tuple[str, int]] = []
-        for peer, link in self.nodes["a"]._links.items():
+        for peer, link in self.nodes["a"]._links.open.items():
             connection = link._connection
             assert connection is not None
             connection.transport.write = lambda data, peer=peer: writes.append((peer, data.count(b"\n")))
@@ -487,7 +487,7 @@ class ReconnectTests(PeerTestCase):
     def test_bounded_backlog(self) -> None:
         """What a member does not take is dropped past a limit, told once; it goes on when all has been taken."""
         self.cluster("a", "b")
-        link = self.nodes["a"]._links["b"]
+        link = self.nodes["a"]._links.open["b"]
         connection = link._connection
         assert connection is not None
         written: list[bytes] = []
