@@ -7,12 +7,12 @@ decided here, by cluster time. Freeing the memory of what the log has forgotten 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.logger import Logger
 
 from raftkv.errors import RaftKVError
-from raftkv.interfaces import Result
+from raftkv.interfaces import Command, Result
 from raftkv.kvstore import Store
 from raftkv.kvstore.commands import OK, compact, expire, expire_sessions
 from raftkv.raft.node import RaftNode
@@ -26,14 +26,50 @@ _TIDIED_AT_ONCE = 2_000  # compacted revisions freed in a tick: a millisecond or
 _LOOKS_PER_TTL = 60  # so a session lives at most a sixtieth longer than it must
 
 
-class SessionExpiry:
-    """Proposes the end of idle sessions while this node leads; takes part in the driver's turn.
+class Chore:
+    """Proposes something while this node leads, one command at a time; takes part in the driver's turn.
 
     :param submit: takes commands, as :meth:`raftkv.server.proposals.Proposals.submit` does.
-    :param session_ttl_seconds: how long a session is kept after its last write.
+    :cvar POSTPONED: what is logged where a command did not get through: the next look finds the same.
     """
 
     _log = Logger()
+    POSTPONED: ClassVar[str]
+
+    def __init__(self, *, node: RaftNode, store: Callable[[], Store], submit: Callable[..., None]) -> None:
+        self._node = node
+        self._store = store
+        self._submit = submit
+        self._under_way = False
+
+    def soft_state_changed(self, state: SoftState) -> None:
+        """A change of leader changes nothing about what there is to forget: cluster time goes on."""
+
+    @property
+    def _may_propose(self) -> bool:
+        return self._node.role is Role.LEADER and not self._under_way
+
+    def _propose(self, command: Command, done: Callable[[Result], None]) -> None:
+        """Propose a command; ``done`` is called once it is applied."""
+
+        def answered(outcome: Sequence[Result] | RaftKVError | Any) -> None:
+            self._under_way = False
+            if isinstance(outcome, RaftKVError):
+                self._log.debug(self.POSTPONED, reason=outcome)
+            else:
+                done(outcome[0])
+
+        self._under_way = True
+        self._submit([command], answered)
+
+
+class SessionExpiry(Chore):
+    """Proposes the end of idle sessions.
+
+    :param session_ttl_seconds: how long a session is kept after its last write.
+    """
+
+    POSTPONED = "idle sessions are dropped later: {reason}"
 
     def __init__(
         self,
@@ -44,38 +80,27 @@ class SessionExpiry:
         session_ttl_seconds: float,
         tick_interval_seconds: float,
     ) -> None:
-        self._node = node
-        self._store = store
-        self._submit = submit
+        super().__init__(node=node, store=store, submit=submit)
         self._ttl_ms = int(session_ttl_seconds * 1000)
         self._ticks_between_looks = max(1, round(session_ttl_seconds / _LOOKS_PER_TTL / tick_interval_seconds))
         self._ticks = 0
-        self._under_way = False
-
-    def soft_state_changed(self, state: SoftState) -> None:
-        """A change of leader changes nothing about sessions: cluster time goes on."""
 
     def tick(self) -> None:
         """Look for idle sessions now and then."""
         self._ticks += 1
-        if self._ticks % self._ticks_between_looks or self._node.role is not Role.LEADER or self._under_way:
+        if self._ticks % self._ticks_between_looks or not self._may_propose:
             return
         store = self._store()
         before_ms = store.cluster_time_ms - self._ttl_ms
         if before_ms > 0 and store.idle_sessions(before_ms):
-            self._under_way = True
-            self._submit([expire_sessions(before_ms)], self._expired)
+            self._propose(expire_sessions(before_ms), self._expired)
 
-    def _expired(self, outcome: Sequence[Result] | RaftKVError | Any) -> None:
-        self._under_way = False
-        if isinstance(outcome, RaftKVError):
-            self._log.debug("idle sessions are dropped later: {reason}", reason=outcome)
-        else:
-            self._log.info("dropped {count} idle sessions", count=outcome[0][1])
+    def _expired(self, result: Result) -> None:
+        self._log.info("dropped {count} idle sessions", count=result[1])
 
 
-class TenureExpiry:
-    """Proposes the end of leases and of waits for locks while this node leads; takes part in the driver's turn.
+class TenureExpiry(Chore):
+    """Proposes the end of leases and of waits for locks.
 
     The command says nothing of which they are: that is decided where it is applied, by its own cluster time. So it does
     no harm if leadership was lost in the meantime, or a lease renewed (B35).
@@ -84,10 +109,9 @@ class TenureExpiry:
     cluster whose leader changes now and then nothing would ever end (B36).
 
     :param now_ms: returns the cluster time as this leader has it.
-    :param submit: takes commands, as :meth:`raftkv.server.proposals.Proposals.submit` does.
     """
 
-    _log = Logger()
+    POSTPONED = "leases end later: {reason}"
 
     def __init__(
         self,
@@ -97,18 +121,12 @@ class TenureExpiry:
         now_ms: Callable[[], int],
         submit: Callable[..., None],
     ) -> None:
-        self._node = node
-        self._store = store
+        super().__init__(node=node, store=store, submit=submit)
         self._now_ms = now_ms
-        self._submit = submit
-        self._under_way = False
-
-    def soft_state_changed(self, state: SoftState) -> None:
-        """A change of leader changes nothing about leases: cluster time goes on."""
 
     def tick(self) -> None:
         """Look whether something has come to its time."""
-        if self._under_way or self._node.role is not Role.LEADER:
+        if not self._may_propose:
             return
         store = self._store()
         deadline_ms = store.next_deadline_ms
@@ -116,35 +134,26 @@ class TenureExpiry:
             return
         now_ms = self._now_ms()
         if now_ms >= deadline_ms or now_ms >= store.cluster_time_ms + _TIME_MARK_MS:
-            self._propose()
+            self._propose(expire(_ENDED_AT_ONCE), self._expired)
 
-    def _propose(self) -> None:
-        self._under_way = True
-        self._submit([expire(_ENDED_AT_ONCE)], self._expired)
-
-    def _expired(self, outcome: Sequence[Result] | RaftKVError | Any) -> None:
-        self._under_way = False
-        if isinstance(outcome, RaftKVError):
-            self._log.debug("leases end later: {reason}", reason=outcome)
-            return
-        ((_, ended, more),) = outcome
+    def _expired(self, result: Result) -> None:
+        _, ended, more = result
         if ended:
             self._log.debug("ended {count} leases and waits", count=ended)
-        if more and self._node.role is Role.LEADER:
-            self._propose()
+        if more and self._may_propose:
+            self._propose(expire(_ENDED_AT_ONCE), self._expired)
 
 
-class Compaction:
-    """Proposes the compaction of old revisions while this node leads; takes part in the driver's turn.
+class Compaction(Chore):
+    """Proposes the compaction of old revisions.
 
     :param max_revisions: how many past revisions are kept; 0 for no bound; likewise the others.
     :param max_bytes: how large the entries may be, about, that made them.
     :param max_age_seconds: how long they are kept, in cluster time.
     :param now_ms: returns the cluster time as this leader has it.
-    :param submit: takes commands, as :meth:`raftkv.server.proposals.Proposals.submit` does.
     """
 
-    _log = Logger()
+    POSTPONED = "revisions are compacted later: {reason}"
 
     def __init__(
         self,
@@ -158,19 +167,13 @@ class Compaction:
         max_age_seconds: float,
         tick_interval_seconds: float,
     ) -> None:
-        self._node = node
-        self._store = store
+        super().__init__(node=node, store=store, submit=submit)
         self._now_ms = now_ms
-        self._submit = submit
         self._max_revisions = max_revisions
         self._max_bytes = max_bytes
         self._max_age_ms = int(max_age_seconds * 1000)
         self._ticks_between_looks = max(1, round(_COMPACTION_LOOK_SECONDS / tick_interval_seconds))
         self._ticks = 0
-        self._under_way = False
-
-    def soft_state_changed(self, state: SoftState) -> None:
-        """A change of leader changes nothing about what is kept."""
 
     def tick(self) -> None:
         """Free memory, and look now and then whether there is more to forget."""
@@ -180,13 +183,12 @@ class Compaction:
         is_time = self._ticks % self._ticks_between_looks == 0
         # Large values can make much of it between two looks.
         is_large = self._max_bytes and store.history_bytes > self._max_bytes + self._max_bytes // 4
-        if not (is_time or is_large) or self._node.role is not Role.LEADER or self._under_way:
+        if not (is_time or is_large) or not self._may_propose:
             return
         oldest = max(store.compact_revision, 1)
         target = self._target(store)
         if target - oldest > (store.revision - oldest) // _COMPACTION_SLACK:
-            self._under_way = True
-            self._submit([compact(target)], self._compacted)
+            self._propose(compact(target), self._compacted)
 
     def _target(self, store: Store) -> int:
         """Return the oldest revision that is to be kept; 0 where all are."""
@@ -199,9 +201,6 @@ class Compaction:
             target = max(target, store.revision_at(self._now_ms() - self._max_age_ms))
         return target
 
-    def _compacted(self, outcome: Sequence[Result] | RaftKVError | Any) -> None:
-        self._under_way = False
-        if isinstance(outcome, RaftKVError):
-            self._log.debug("revisions are compacted later: {reason}", reason=outcome)
-        elif outcome[0][0] == OK:
-            self._log.debug("compacted the revisions below {revision}", revision=outcome[0][1])
+    def _compacted(self, result: Result) -> None:
+        if result[0] == OK:
+            self._log.debug("compacted the revisions below {revision}", revision=result[1])

@@ -256,7 +256,7 @@ MUTANTS = (
         edits=(
             Edit(
                 HOUSEKEEPING,
-                " or self._node.role is not Role.LEADER or self._under_way:\n            return\n        oldest",
+                " or not self._may_propose:\n            return\n        oldest",
                 " or self._under_way:\n            return\n        oldest",
             ),
         ),

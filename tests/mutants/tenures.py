@@ -159,7 +159,7 @@ MUTANTS = (
             Edit(
                 HOUSEKEEPING,
                 (
-                    "        if self._under_way or self._node.role is not Role.LEADER:\n"
+                    "        if not self._may_propose:\n"
                     "            return\n"
                     "        store = self._store()\n"
                     "        deadline"
@@ -188,7 +188,12 @@ MUTANTS = (
         reference="our design",
         edits=(
             Edit(
-                HOUSEKEEPING, "        if more and self._node.role is Role.LEADER:\n            self._propose()\n", ""
+                HOUSEKEEPING,
+                (
+                    "        if more and self._may_propose:\n"
+                    "            self._propose(expire(_ENDED_AT_ONCE), self._expired)\n"
+                ),
+                "",
             ),
         ),
         hints=HOUSEKEEPING_TESTS,
