@@ -68,15 +68,16 @@ class LayeringTests(SynchronousTestCase):
         "interfaces": {"errors", "raft"},
         "persistence": {"errors", "interfaces", "raft"},
         "snapshot": {"errors", "interfaces", "raft", "persistence"},
-        "protocols": {"errors", "interfaces", "raft", "kvstore", "sending"},
+        "reading": {"errors", "interfaces", "kvstore"},
+        "protocols": {"errors", "interfaces", "raft", "kvstore", "reading", "sending"},
         "membership": {"errors", "interfaces", "raft", "protocols", "config"},
         "server": {
             *("errors", "interfaces", "config", "raft", "kvstore", "persistence", "snapshot", "membership"),
             *("protocols", "watches", "__version__"),
         },
         "watches": {"errors"},
-        "web": {"errors", "interfaces", "kvstore", "sending", "watches", "__version__"},
-        "client": {"errors", "protocols", "kvstore", "__version__"},
+        "web": {"errors", "interfaces", "kvstore", "reading", "sending", "watches", "__version__"},
+        "client": {"errors", "protocols", "kvstore", "reading", "__version__"},
         "cli": {"errors", "client", "config", "persistence", "server", "__version__"},
         "daemon": {"errors", "config"},
     }
@@ -101,7 +102,7 @@ class LayeringTests(SynchronousTestCase):
     def test_commands_are_vocabulary(self) -> None:
         """Those who make commands and read answers know their shapes, and nothing of the state machine."""
         vocabulary = {f"raftkv.kvstore.{name}" for name in ("commands", "checking", "refusals", "views")}
-        for name in ("protocols", "client", "web"):
+        for name in ("reading", "protocols", "client", "web"):
             for path in modules(PACKAGE / name):
                 for node in ast.walk(ast.parse(path.read_text(), str(path))):
                     if isinstance(node, ast.ImportFrom) and node.module == "raftkv.kvstore":

@@ -17,8 +17,8 @@ from raftkv.kvstore.commands import ANY, EXISTS, Command
 from raftkv.kvstore.overlaps import writes_of
 
 NUMBER_LIMIT: Final = 2**63
-_MAX_RANGE_RECORDS: Final = 1_000  # of one range of a transaction
-_MAX_DEPTH: Final = 8  # of transactions in one another; below commands.MAX_DEPTH
+MAX_RANGE_RECORDS: Final = 1_000  #: of one range of a transaction
+MAX_DEPTH: Final = 8  #: of transactions in one another; below commands.MAX_DEPTH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +173,8 @@ class CommandChecker:
 
     def _branches(self, command: Command, count: _Count, depth: int) -> int:
         _, _, compares, success, failure = _filled(command, 5, ())
-        if depth > _MAX_DEPTH:
-            raise BadRequest(f"txn: at most {_MAX_DEPTH} transactions may stand in one another")
+        if depth > MAX_DEPTH:
+            raise BadRequest(f"txn: at most {MAX_DEPTH} transactions may stand in one another")
         for field, items in (("compare", compares), ("success", success), ("failure", failure)):
             if type(items) is not tuple:
                 raise BadRequest(f"{field}: must be an array")
@@ -224,8 +224,8 @@ class CommandChecker:
     def _range(self, operation: Command) -> int:
         _, _, start, end, limit, flags, revision = _filled(operation, 6, (0,))
         check_number(limit, "limit", lowest=1)
-        if limit > _MAX_RANGE_RECORDS:
-            raise BadRequest(f"limit: at most {_MAX_RANGE_RECORDS} in a transaction, found {limit}")
+        if limit > MAX_RANGE_RECORDS:
+            raise BadRequest(f"limit: at most {MAX_RANGE_RECORDS} in a transaction, found {limit}")
         check_number(flags, "flags", lowest=0)
         if flags > commands.REVERSE | commands.KEYS_ONLY | commands.COUNT_ONLY:
             raise BadRequest(f"flags: unknown, {flags}")
@@ -286,6 +286,25 @@ def check_number(number: Any, field: str, *, lowest: int) -> None:
     """
     if type(number) is not int or not lowest <= number < NUMBER_LIMIT:
         raise BadRequest(f"{field}: must be a number from {lowest} to 2**63 - 1, found {number!r}")
+
+
+def named_range(
+    prefix: bytes | None, start: bytes | None, end: bytes | None, where: str = ""
+) -> tuple[bytes, bytes] | None:
+    """Return the range that prefix, or start and end, name; ``None`` where there is none of them.
+
+    :param where: what stands before the names in a message.
+    :raises BadRequest: they contradict each other, or the end is empty: nobody means that nothing is below it.
+    """
+    if prefix is not None:
+        if start is not None or end is not None:
+            raise BadRequest(f"{where}prefix: cannot be combined with start or end")
+        return commands.prefix_range(prefix)
+    if end == b"":
+        raise BadRequest(f"{where}end: must not be empty; leave it out for no upper end")
+    if start is None and end is None:
+        return None
+    return start or b"", end or b""
 
 
 def size_of(command: Any) -> int:

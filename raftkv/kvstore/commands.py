@@ -80,6 +80,16 @@ TARGET_MOD_REVISION: Final = 2
 TARGET_VERSION: Final = 3
 TARGET_LEASE: Final = 4
 
+#: What people call targets and operators.
+TARGETS: Final[dict[str, int]] = {
+    "value": TARGET_VALUE,
+    "version": TARGET_VERSION,
+    "create_revision": TARGET_CREATE_REVISION,
+    "mod_revision": TARGET_MOD_REVISION,
+    "lease": TARGET_LEASE,
+}
+OPERATORS: Final[dict[str, int]] = {"=": EQUAL, "!=": NOT_EQUAL, "<": LESS, ">": GREATER}
+
 # Statuses of answers: part of the format.
 OK: Final = 0
 PRECONDITION_FAILED: Final = 1  # (PRECONDITION_FAILED, mod_revision)

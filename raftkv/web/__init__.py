@@ -13,12 +13,12 @@ From the outside in:
 - :mod:`~raftkv.web.app`: :class:`Api`, the whole of it, and the Klein application; :mod:`~raftkv.web.routes`, where
   the routes are declared.
 - What the routes do, given an :mod:`~raftkv.web.exchange`: :mod:`~raftkv.web.operations` (single keys),
-  :mod:`~raftkv.web.ranges` with :mod:`~raftkv.web.rangereading` and :mod:`~raftkv.web.turns`,
+  :mod:`~raftkv.web.ranges` with :mod:`~raftkv.web.rangereading` and :mod:`~raftkv.reading.turns`,
   :mod:`~raftkv.web.transactions`, :mod:`~raftkv.web.leases`, :mod:`~raftkv.web.locks`, :mod:`~raftkv.web.elections`,
   :mod:`~raftkv.web.health` (the node) and :mod:`~raftkv.web.members`. All of the store goes through
   :mod:`~raftkv.web.access`.
 - What came, checked: :mod:`~raftkv.web.parameters` (headers, keys), :mod:`~raftkv.web.queries`,
-  :mod:`~raftkv.web.documents` (JSON, both ways), :mod:`~raftkv.web.tokens` and :mod:`~raftkv.web.pages` (``continue``).
+  :mod:`~raftkv.web.documents` (JSON, both ways), and :mod:`~raftkv.web.pages` (``continue``).
 - :mod:`~raftkv.web.streaming`: answers in pieces; :mod:`~raftkv.web.requestbody`: the same for ``twisted.web``.
 - :mod:`~raftkv.web.errors`: the one table from exceptions to status codes; :mod:`~raftkv.web.failures` applies it.
 - :mod:`~raftkv.web.metrics`, :mod:`~raftkv.web.settings`.

@@ -21,6 +21,9 @@ from werkzeug.routing import BaseConverter
 
 from raftkv.errors import MethodNotAllowed, NotFound
 from raftkv.interfaces import IBackups, IKeyValue, INode
+from raftkv.reading.opening import Ranges
+from raftkv.reading.tokens import ContinueTokens
+from raftkv.reading.turns import Turns
 from raftkv.web.access import Access
 from raftkv.web.bodies import body_too_large
 from raftkv.web.elections import ElectionOperations
@@ -40,9 +43,7 @@ from raftkv.web.routes import Operation, Operations, Route, declare_routes
 from raftkv.web.settings import SETTING_NAMES, WebSettings
 from raftkv.web.snapshots import SnapshotOperations
 from raftkv.web.streaming import OpenBodies, Streamed
-from raftkv.web.tokens import ContinueTokens
 from raftkv.web.transactions import TransactionOperations
-from raftkv.web.turns import Turns
 from raftkv.web.watching import WatchOperations
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Api:
         self.routes = declare_routes(
             Operations(
                 keys=KeyValueOperations(access),
-                ranges=RangeOperations(access, tokens, Turns(clock)),
+                ranges=RangeOperations(access, Ranges(key_value, tokens, Turns(clock))),
                 transactions=TransactionOperations(access, tokens),
                 leases=LeaseOperations(access, tokens),
                 locks=LockOperations(access, tokens),

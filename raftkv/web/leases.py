@@ -1,26 +1,22 @@
-"""The endpoints of leases.
-
-The time that is left of a lease is told by the cluster's clock as the log has it, which lags behind by up to about a
-second while nothing is written: a lease ends no earlier than it says.
-"""
+"""The endpoints of leases; what is told of them is put together in :mod:`raftkv.reading.leases`."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from raftkv.errors import LeaseNotFound
 from raftkv.interfaces import Result
 from raftkv.kvstore import commands
 from raftkv.kvstore.views import LeaseView
+from raftkv.reading.leases import listed_leases, living_lease, remaining_ms
+from raftkv.reading.tokens import ContinueTokens
 from raftkv.web.access import Access
 from raftkv.web.documents import json_bytes, json_object, milliseconds_field, seconds_of
 from raftkv.web.exchange import JSON, Answer, Exchange
 from raftkv.web.operations import TTL_SETTINGS
-from raftkv.web.pages import after_of, limit_of, next_of
+from raftkv.web.pages import after_of, limit_of
 from raftkv.web.parameters import check_json_type
 from raftkv.web.queries import Parameters, number
-from raftkv.web.tokens import ContinueTokens
 
 if TYPE_CHECKING:
     from raftkv.kvstore.reading import Reader
@@ -62,9 +58,7 @@ class LeaseOperations:
         limit = limit_of(parameters)
 
         def serve(state: Reader) -> Answer:
-            found = state.lease(lease)
-            if found is None or found.deadline_ms <= state.cluster_time_ms:
-                raise LeaseNotFound(lease)
+            found = living_lease(state, lease)
             keys = [key.decode("utf-8") for key in state.lease_keys(lease, limit=limit)]
             document = {**_lease_document(found, state), "keys": keys, "count": found.keys}
             return Answer(200, JSON, json_bytes(document))
@@ -77,20 +71,12 @@ class LeaseOperations:
         after = after_of(parameters, self._tokens, "leases", 0)
 
         def serve(state: Reader) -> Answer:
-            found = state.leases(after, limit=limit)
-            token = next_of(len(found), limit, found[-1].lease, self._tokens, "leases") if found else None
-            now_ms = state.cluster_time_ms
-            listed = [
-                {**_lease_document(lease, state), "count": lease.keys} for lease in found if lease.deadline_ms > now_ms
-            ]
+            found = listed_leases(state, after, limit)
+            token = None if found.last is None else self._tokens.seal(("leases",), (found.last,))
+            listed = [{**_lease_document(lease, state), "count": lease.keys} for lease in found.leases]
             return Answer(200, JSON, json_bytes({"leases": listed, "count": state.lease_count, "continue": token}))
 
         self._access.read(exchange, parameters, serve)
-
-
-def remaining_ms(lease: LeaseView | None, state: Reader) -> int:
-    """Return how long a lease has still to live; 0 where there is none, or its time has come."""
-    return 0 if lease is None else max(0, lease.deadline_ms - state.cluster_time_ms)
 
 
 def _lease_of_path(exchange: Exchange) -> int:

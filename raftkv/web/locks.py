@@ -10,15 +10,15 @@ from raftkv.interfaces import Result
 from raftkv.kvstore import commands
 from raftkv.kvstore.checking import CommandLimits
 from raftkv.kvstore.views import LockView
+from raftkv.reading.leases import remaining_ms
+from raftkv.reading.tokens import ContinueTokens
 from raftkv.web.access import Access
 from raftkv.web.documents import json_bytes, json_object, milliseconds_field, number_field, seconds_of
 from raftkv.web.exchange import JSON, Answer, Exchange
-from raftkv.web.leases import remaining_ms
 from raftkv.web.operations import TTL_SETTINGS
 from raftkv.web.pages import after_of, limit_of, next_of
 from raftkv.web.parameters import check_json_type, checked_key, percent_decoded
 from raftkv.web.queries import Parameters, number_of
-from raftkv.web.tokens import ContinueTokens
 
 if TYPE_CHECKING:
     from raftkv.kvstore.reading import Reader

@@ -5,15 +5,13 @@ That is unlike ranges of keys, which are read at one revision: there is no past 
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import TypeVar
 
+from raftkv.reading.leases import LISTED, MAX_LISTED
+from raftkv.reading.tokens import ContinueTokens
 from raftkv.web.queries import Parameters, number_of
-from raftkv.web.tokens import ContinueTokens
 
 _After = TypeVar("_After", bytes, int)
-
-LISTED: Final = 1_000  #: where no limit is given
-MAX_LISTED: Final = 2_500  #: some twenty milliseconds' worth, where there are a hundred thousand
 
 
 def limit_of(parameters: Parameters) -> int:

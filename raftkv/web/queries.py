@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from raftkv.errors import BadRequest, TooLarge
-from raftkv.kvstore import commands
 from raftkv.web.parameters import LARGEST_INTEGER, shown
 from raftkv.web.settings import SETTING_NAMES
 
@@ -97,22 +96,3 @@ def checked_edge(field: str, raw: bytes, max_bytes: int) -> bytes:
     except UnicodeDecodeError as error:
         raise BadRequest(f"{field}: not valid UTF-8 at byte {error.start}: {shown(raw)}") from None
     return raw
-
-
-def range_of(
-    prefix: bytes | None, start: bytes | None, end: bytes | None, where: str = ""
-) -> tuple[bytes, bytes] | None:
-    """Return the range that prefix, or start and end, name; ``None`` where there is none of them.
-
-    :param where: what stands before the names in a message.
-    :raises BadRequest: they contradict each other, or the end is empty: nobody means that nothing is below it.
-    """
-    if prefix is not None:
-        if start is not None or end is not None:
-            raise BadRequest(f"{where}prefix: cannot be combined with start or end")
-        return commands.prefix_range(prefix)
-    if end == b"":
-        raise BadRequest(f"{where}end: must not be empty; leave it out for no upper end")
-    if start is None and end is None:
-        return None
-    return start or b"", end or b""

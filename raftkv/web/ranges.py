@@ -1,54 +1,52 @@
 """The endpoints of ranges: ``GET`` and ``DELETE /v1/kv``.
 
 A range is read at one revision, that of its first page; a small answer is made at once, and a large one leaves in
-pieces as the client reads them (:mod:`raftkv.web.rangereading`).
+pieces as the client reads them (:mod:`raftkv.web.rangereading`). When it may be read is told by
+:mod:`raftkv.reading.opening`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
-from raftkv.errors import BadRequest, FutureRevision, RaftKVError
+from raftkv.errors import BadRequest, RaftKVError
 from raftkv.interfaces import Result
 from raftkv.kvstore import commands
+from raftkv.kvstore.checking import named_range
+from raftkv.reading.opening import RangeQuestion, Ranges
+from raftkv.reading.ranges import RangePosition, RangeRequest
 from raftkv.web.access import Access, staleness_header
 from raftkv.web.documents import json_bytes
 from raftkv.web.exchange import JSON, Answer, Exchange, Headers
 from raftkv.web.failures import fail
 from raftkv.web.parameters import consistency_of, max_stale_of
-from raftkv.web.queries import Parameters, flag_of, number_of, range_of, text_of
-from raftkv.web.rangereading import RangePosition, RangeReading, RangeRequest
+from raftkv.web.queries import Parameters, flag_of, number_of, text_of
+from raftkv.web.rangereading import RangeReading
 from raftkv.web.streaming import PieceSource, Streamed
-from raftkv.web.tokens import ContinueTokens, not_ours
-from raftkv.web.turns import Turns
-
-if TYPE_CHECKING:
-    pass
 
 
 class RangeOperations:
-    """Reads and deletes of many keys.
+    """Reads and deletes of many keys."""
 
-    :param turns: where all ranges have their turns, a step at a time.
-    """
-
-    def __init__(self, access: Access, tokens: ContinueTokens, turns: Turns) -> None:
+    def __init__(self, access: Access, ranges: Ranges) -> None:
         self._access = access
-        self._tokens = tokens
-        self._turns = turns
+        self._ranges = ranges
 
     # -- the endpoints ----------------------------------------------------------------------------------------------
 
     def get(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``GET /v1/kv``."""
-        asked = _Asked(self._request(parameters), parameters)
-        if asked.token is not None:
-            asked.position = self._position(asked)
-        self._read(exchange, parameters, asked)
+        question = RangeQuestion(
+            request=self._request(parameters),
+            limit=number_of(parameters, "limit"),
+            revision=number_of(parameters, "revision"),
+            count_only=flag_of(parameters, "count_only"),
+            token=parameters.get("continue"),
+        )
+        self._read(exchange, parameters, question, self._ranges.position_of(question))
 
     def delete(self, exchange: Exchange, parameters: Parameters) -> None:
         """Serve ``DELETE /v1/kv``."""
@@ -62,7 +60,7 @@ class RangeOperations:
     def _range(self, parameters: Parameters) -> tuple[bytes, bytes] | None:
         limit = self._access.settings.max_key_bytes
         prefix, start, end = (text_of(parameters, name, limit) for name in ("prefix", "start", "end"))
-        return range_of(prefix, start, end)
+        return named_range(prefix, start, end)
 
     def _request(self, parameters: Parameters) -> RangeRequest:
         start, end = self._range(parameters) or (b"", b"")
@@ -78,29 +76,13 @@ class RangeOperations:
             delimiter=delimiter or b"",
         )
 
-    def _position(self, asked: _Asked) -> RangePosition:
-        token = asked.token or b""
-        position = RangePosition(*self._tokens.open(asked.request.identity(), token, (int, int, bytes)))
-        is_same = asked.revision in (0, position.revision) and not asked.count_only
-        if not is_same or position.revision < 1 or not asked.request.holds(position.place):
-            raise not_ours(token)
-        return position
-
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def _read(self, exchange: Exchange, parameters: Parameters, asked: _Asked) -> None:
+    def _read(
+        self, exchange: Exchange, parameters: Parameters, question: RangeQuestion, position: RangePosition | None
+    ) -> None:
         consistency = consistency_of(parameters)
         max_stale = max_stale_of(parameters, consistency)
-        key_value = self._access.key_value
-
-        def readable(error: RaftKVError | None) -> None:
-            if error is None and self._is_ahead(asked) and not asked.has_caught_up:
-                # Another node made the token, and this one has not come so far: that is for the leader to say.
-                asked.has_caught_up = True
-                key_value.barrier("lease", readable)
-            else:
-                # Read a little later, the state is a later one, and no less consistent.
-                self._turns.soon(lambda: answer(error))
 
         def answer(error: RaftKVError | None) -> None:
             staleness: Headers = ()
@@ -108,68 +90,38 @@ class RangeOperations:
                 if error is not None:
                     raise error
                 if consistency == "stale":
-                    staleness = staleness_header(key_value.staleness())
-                self._answer(exchange, asked, staleness)
+                    staleness = staleness_header(self._access.key_value.staleness())
+                self._answer(exchange, question, position, staleness)
             except Exception as problem:
                 fail(exchange, problem, staleness)
 
-        key_value.barrier(consistency, readable, max_stale_seconds=max_stale)
+        self._ranges.when_readable(position, consistency, max_stale, answer)
 
-    def _is_ahead(self, asked: _Asked) -> bool:
-        return asked.position is not None and asked.position.revision > self._access.key_value.revision()
-
-    def _answer(self, exchange: Exchange, asked: _Asked, headers: Headers) -> None:
-        state = self._access.key_value.state
-        position = asked.position
-        revision = asked.revision or state().revision if position is None else position.revision
-        if revision > state().revision:
-            raise FutureRevision(state().revision)
+    def _answer(
+        self, exchange: Exchange, question: RangeQuestion, position: RangePosition | None, headers: Headers
+    ) -> None:
         reading = RangeReading(
-            asked.request,
-            state,
-            revision=revision,
-            limit=asked.limit,
-            position=position,
-            seal=partial(self._tokens.seal, asked.request.identity()),
+            self._ranges.begin(question, position),
+            limit=question.limit,
+            seal=partial(self._ranges.seal, question.request),
         )
-        pieces = reading.count_alone() if asked.count_only else reading.pieces()
+        pieces = reading.count_alone() if question.count_only else reading.pieces()
         first = next(pieces)
         if reading.is_done:
             exchange.answer(Answer(200, JSON + headers, first))
         else:
-            drawing = _Drawing(self._access, reading, pieces, first, self._turns)
+            drawing = _Drawing(self._ranges, reading, pieces, first)
             exchange.stream(Streamed(200, JSON + headers, PieceSource(drawing.next_piece)))
-
-
-class _Asked:
-    """What one request wants to know.
-
-    :ivar limit: 0 for all.
-    :ivar revision: 0 for the present one, or that of the token.
-    :ivar has_caught_up: whether the leader was asked how far this node must have come.
-    """
-
-    def __init__(self, request: RangeRequest, parameters: Parameters) -> None:
-        self.request = request
-        self.limit = number_of(parameters, "limit")
-        self.revision = number_of(parameters, "revision")
-        self.count_only = flag_of(parameters, "count_only")
-        self.token = parameters.get("continue")
-        self.position: RangePosition | None = None
-        self.has_caught_up = False
 
 
 class _Drawing:
     """The pieces of a large answer, each of which is drawn when the client has room for it."""
 
-    def __init__(
-        self, access: Access, reading: RangeReading, pieces: Iterator[bytes], first: bytes, turns: Turns
-    ) -> None:
-        self._access = access
+    def __init__(self, ranges: Ranges, reading: RangeReading, pieces: Iterator[bytes], first: bytes) -> None:
+        self._ranges = ranges
         self._reading = reading
         self._pieces = pieces
         self._first = first
-        self._turns = turns
 
     def next_piece(self) -> bytes | Deferred[bytes | None] | None:
         """Return the next piece, ``None`` behind the last one.
@@ -182,16 +134,11 @@ class _Drawing:
         if self._reading.is_done:
             return None
         awaited: Deferred[bytes | None] = Deferred()
-        self._turns.later(lambda: self._draw(awaited))
+        self._draw_later(awaited)
         return awaited
 
-    def _draw(self, awaited: Deferred[bytes | None]) -> None:
-        if awaited.called:
-            return  # the client has gone
-
+    def _draw_later(self, awaited: Deferred[bytes | None]) -> None:
         def readable(error: RaftKVError | None) -> None:
-            # What was promised at the beginning holds for the revision; but the node may have been removed since, or
-            # its state been found to be wrong.
             try:
                 if error is not None:
                     raise error
@@ -202,9 +149,9 @@ class _Drawing:
             if piece:
                 awaited.callback(piece)
             else:
-                self._turns.later(lambda: self._draw(awaited))
+                self._draw_later(awaited)
 
-        self._access.key_value.barrier("stale", readable)
+        self._ranges.go_on(readable, is_wanted=lambda: not awaited.called)  # or else the client has gone
 
 
 def _deleted(result: Result) -> Answer:

@@ -14,6 +14,9 @@ from typing import Any, Final
 from raftkv.errors import BadRequest
 from raftkv.interfaces import Command, Result
 from raftkv.kvstore import commands
+from raftkv.kvstore.checking import MAX_DEPTH, MAX_RANGE_RECORDS, named_range
+from raftkv.reading.ranges import RangePosition, RangeRequest
+from raftkv.reading.tokens import ContinueTokens
 from raftkv.web.access import Access
 from raftkv.web.documents import (
     flag_field,
@@ -28,14 +31,10 @@ from raftkv.web.documents import (
 )
 from raftkv.web.exchange import JSON, Answer, Exchange
 from raftkv.web.parameters import check_json_type, checked_key
-from raftkv.web.queries import Parameters, checked_edge, range_of
-from raftkv.web.rangereading import RangePosition, RangeRequest
-from raftkv.web.tokens import ContinueTokens
+from raftkv.web.queries import Parameters, checked_edge
 
 _Fields = dict[str, Any]
 
-_MAX_DEPTH: Final = 8
-_MAX_RANGE_RECORDS: Final = 1_000
 _COMPACT_FIELDS: Final = frozenset({"revision"})
 _BRANCHES: Final = frozenset({"compare", "success", "failure"})
 _RANGE: Final = frozenset({"prefix", "start", "end"})
@@ -47,19 +46,6 @@ _OPERATION_FIELDS: Final = {
     "delete": frozenset({"op", "key"}) | _RANGE,
     "range": frozenset({"op", "limit", "reverse", "keys_only", "count_only", "revision"}) | _RANGE,
     "txn": frozenset({"op"}) | _BRANCHES,
-}
-_TARGETS: Final = {
-    "value": commands.TARGET_VALUE,
-    "version": commands.TARGET_VERSION,
-    "create_revision": commands.TARGET_CREATE_REVISION,
-    "mod_revision": commands.TARGET_MOD_REVISION,
-    "lease": commands.TARGET_LEASE,
-}
-_OPERATORS: Final = {
-    "=": commands.EQUAL,
-    "!=": commands.NOT_EQUAL,
-    "<": commands.LESS,
-    ">": commands.GREATER,
 }
 
 
@@ -97,8 +83,8 @@ class TransactionOperations:
 
         :param where: its place in the document, for messages: empty, or with a dot at the end.
         """
-        if depth > _MAX_DEPTH:
-            raise BadRequest(f"{where}op: at most {_MAX_DEPTH} transactions may stand in one another")
+        if depth > MAX_DEPTH:
+            raise BadRequest(f"{where}op: at most {MAX_DEPTH} transactions may stand in one another")
         compares = [
             self._compare(fields, f"{where}compare[{number}]")
             for number, fields in enumerate(objects_field(document, "compare", where))
@@ -115,8 +101,8 @@ class TransactionOperations:
     def _compare(self, fields: _Fields, place: str) -> commands.Compare:
         refuse_unknown(fields, _COMPARE_FIELDS, place)
         where = f"{place}."
-        target = _TARGETS[_word(fields, "target", _TARGETS, where)]
-        operator = _OPERATORS[_word(fields, "op", _OPERATORS, where)]
+        target = commands.TARGETS[_word(fields, "target", commands.TARGETS, where)]
+        operator = commands.OPERATORS[_word(fields, "op", commands.OPERATORS, where)]
         start, end = self._key_or_range(fields, where)
         operand: bytes | int | None
         if target != commands.TARGET_VALUE:
@@ -149,7 +135,7 @@ class TransactionOperations:
 
     def _range(self, fields: _Fields, where: str) -> commands.Operation:
         start, end = self._edges(fields, where) or (b"", b"")
-        limit = number_field(fields, "limit", where, lowest=1, highest=_MAX_RANGE_RECORDS, default=_MAX_RANGE_RECORDS)
+        limit = number_field(fields, "limit", where, lowest=1, highest=MAX_RANGE_RECORDS, default=MAX_RANGE_RECORDS)
         revision = number_field(fields, "revision", where, lowest=1, default=0)
         flags = 0
         for name, flag in (
@@ -179,7 +165,7 @@ class TransactionOperations:
             else None
             for name in ("prefix", "start", "end")
         )
-        return range_of(prefix, start, end, where)
+        return named_range(prefix, start, end, where)
 
     # -- to JSON ----------------------------------------------------------------------------------------------------
 

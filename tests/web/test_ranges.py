@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 from raftkv.errors import Fenced
 from raftkv.kvstore import commands
-from raftkv.web import rangereading
-from raftkv.web.rangereading import RangeRequest
-from raftkv.web.tokens import ContinueTokens
+from raftkv.reading import ranges
+from raftkv.reading.ranges import RangeRequest
+from raftkv.reading.tokens import ContinueTokens
 from tests.web.lanes import Lane, LaneTestCase, Response, request
 
 
@@ -321,8 +321,8 @@ class StreamTests(BigRangeTestCase):
         for lane in self.lanes:
             self.drawn(lane)
             pieces = lane.transport.writes
-            self.assertLessEqual(max(piece.count(b'"key"') for piece in pieces), rangereading.STEP_RECORDS)
-            self.assertGreater(len(pieces), 2500 // rangereading.STEP_RECORDS)
+            self.assertLessEqual(max(piece.count(b'"key"') for piece in pieces), ranges.STEP_RECORDS)
+            self.assertGreater(len(pieces), 2500 // ranges.STEP_RECORDS)
 
     def test_client_that_does_not_read(self) -> None:
         """Nothing is drawn ahead of a client."""
@@ -332,7 +332,7 @@ class StreamTests(BigRangeTestCase):
             for _ in range(20):
                 lane.clock.advance(0)
             told = lane.received()
-            self.assertLessEqual(told.count(b'"key"'), 2 * rangereading.STEP_RECORDS)
+            self.assertLessEqual(told.count(b'"key"'), 2 * ranges.STEP_RECORDS)
             self.assertEqual(lane.received(), b"")
             lane.hang_up()
 

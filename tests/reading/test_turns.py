@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.web.turns import TURN_SECONDS, Turns
+from raftkv.reading.turns import TURN_SECONDS, Turns
 
 
 class TurnsTests(SynchronousTestCase):

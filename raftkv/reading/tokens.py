@@ -17,9 +17,9 @@ from typing import Any, Final
 import msgpack
 
 from raftkv.errors import BadRequest
-from raftkv.web.parameters import shown
 
 _SEAL_BYTES: Final = 12
+_SHOWN_BYTES: Final = 80  # of a token that leads nowhere, in the message
 
 Position = tuple[Any, ...]
 
@@ -67,7 +67,9 @@ class ContinueTokens:
 
 def not_ours(token: bytes) -> BadRequest:
     """Make the error for a token that leads nowhere."""
-    return BadRequest(f"continue: it was not made here, or for another request: {shown(token)}")
+    shown = token[:_SHOWN_BYTES].decode("utf-8", "backslashreplace")
+    more = "…" if len(token) > _SHOWN_BYTES else ""
+    return BadRequest(f"continue: it was not made here, or for another request: {shown!r}{more}")
 
 
 def _unpacked(payload: bytes) -> Any:
