@@ -22,12 +22,14 @@ class CommandRules:
 
     :param limits: those of keys, values, transactions and leases.
     :param max_client_id_bytes: longest id of a session.
+    :ivar max_key_bytes: longest key.
     """
 
     def __init__(self, limits: CommandLimits | None = None, *, max_client_id_bytes: int = 256) -> None:
         self._checker = CommandChecker(limits or CommandLimits())
         self._limits = self._checker.limits
         self._max_client_id_bytes = max_client_id_bytes
+        self.max_key_bytes = self._limits.max_key_bytes
         self._max_key_bytes, self._max_value_bytes = self._limits.max_key_bytes, self._limits.max_value_bytes
 
     def check(self, commands: tuple[Any, ...], *, from_node: bool) -> int:

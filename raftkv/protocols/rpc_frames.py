@@ -1,6 +1,23 @@
 """What is said on ``rpcAddr``: the numbers of requests and answers. They are part of the protocol.
 
 Every request bears a number of the asking side's choice, and its answer bears the same; answers come in any order.
+
+A native client writes with WRITE: every command that :mod:`raftkv.kvstore.commands` lists, transactions and those of
+leases too, but for ``EXPIRE`` and ``EXPIRE_SESSIONS``; it reads keys with GET, and everything else with a CALL:
+
+- ``record``: ``key`` (bin), ``revision`` (0 for now) -> ``record`` or nil, for stale reads with ``staleness_ms``.
+- ``range``: ``prefix``, or ``start`` and ``end`` (bin); ``delimiter`` (bin), ``limit`` (0 for all), ``continue`` (str),
+  ``reverse``, ``keys_only``, ``revision`` -> ``items`` (each key and record), ``folders``, ``count`` of all keys of
+  the range, ``continue`` (str or nil), ``revision``. An answer ends early, with a ``continue``, after 1,000 records
+  and folders or 1 MiB. With ``count_only`` -> ``count``, ``revision``.
+- ``lease``: ``lease``, ``limit`` of keys, ``after`` (bin) which -> ``ttl_ms``, ``remaining_ms``, ``count`` of keys,
+  ``keys``, at most 1,000 at once.
+- ``leases``: ``limit``, ``continue`` -> ``leases`` (each number, ttl_ms, remaining_ms, count of keys), ``count``,
+  ``continue``; at most 1,000 at once.
+
+All of them take ``consistency`` and ``max_stale_ms`` as GET does. An argument that is nil is absent, one that the node
+does not know is refused. A node of an older version answers ``not_found`` to a CALL that it does not know. The tokens
+of ``continue`` are those of the HTTP API. Locks, elections and watches are not to be had here.
 """
 
 from __future__ import annotations
@@ -9,9 +26,11 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from raftkv.errors import OutcomeUnknown
 from raftkv.interfaces import Consistency, Result
 from raftkv.kvstore.commands import OK
 from raftkv.protocols.framing import MIB, FrameLimits, pack
+from raftkv.protocols.rpc_errors import encode_error
 
 # Requests. 0 and 1 are the hello and its refusal.
 WRITE: Final = 2  # (WRITE, request_id, commands, flags)       -> results, one for each command
@@ -42,6 +61,16 @@ RPC_LIMITS: Final = FrameLimits(max_message_bytes=8 * MIB, max_array_length=MAX_
 _WRITTEN: Final = struct.Struct(">3sQ4sQ")
 _WRITTEN_START: Final = bytes((0x93, RESULT, 0xCF))
 _WRITTEN_MIDDLE: Final = bytes((0x91, 0x92, OK, 0xCF))
+
+
+def pack_result(request_id: int, results: Sequence[Result], max_bytes: int) -> bytes:
+    """Pack the answer to one write; where it is too large for a message, the other side would close the connection, and
+    with it all that is on its way, so that an error is told in its place."""
+    frame = pack((RESULT, request_id, results))
+    if len(frame) > max_bytes:
+        error = OutcomeUnknown("the commands were carried out, but a message cannot hold their answers")
+        frame = pack((ERROR, request_id, *encode_error(error)))
+    return frame
 
 
 def pack_results(ids: Sequence[tuple[int, int]], results: Sequence[Result]) -> bytes:

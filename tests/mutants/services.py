@@ -12,7 +12,7 @@ PEER_OUTGOING = "raftkv/protocols/peer/outgoing.py"
 PROPOSALS = "raftkv/server/proposals.py"
 READINESS = "raftkv/server/readiness.py"
 REPLICA = "raftkv/server/replica.py"
-RPC = "raftkv/protocols/rpc.py"
+RPC = "raftkv/protocols/rpc_server.py"
 
 PROPOSAL_TESTS = ("tests.server.test_proposals",)
 
