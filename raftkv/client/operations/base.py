@@ -14,8 +14,9 @@ from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from raftkv.client.answers import Answer, Fields, error_of
-from raftkv.client.model import FenceLike, LeaseLike
-from raftkv.client.results import Record, UnexpectedAnswer, check_consistency, key_bytes, text_bytes
+from raftkv.client.model import FenceLike
+from raftkv.client.results import Record, UnexpectedAnswer, check_consistency, key_bytes
+from raftkv.client.spelling import Edges, positive, range_edges
 from raftkv.errors import BadRequest, KeyNotFound
 
 T = TypeVar("T")
@@ -23,7 +24,6 @@ T_co = TypeVar("T_co", covariant=True)
 
 RAW: Final = "application/octet-stream"
 JSON_HEADERS: Final[Mapping[str, str]] = {"Content-Type": "application/json"}
-MAX_INTEGER: Final = 2**63 - 1  #: of revisions, leases and tokens
 Query = list[tuple[str, str | bytes]]  #: parameters of a request, in order
 
 
@@ -138,10 +138,12 @@ def range_fields(prefix: str | bytes | None, start: str | bytes | None, end: str
 
     :raises BadRequest: ``prefix`` together with one of the others, or what is no text.
     """
-    if prefix is not None and (start is not None or end is not None):
-        raise BadRequest("prefix: give either prefix, or start and end")
-    given = {"prefix": prefix, "start": start, "end": end}
-    return {name: text_bytes(found, name).decode("utf-8") for name, found in given.items() if found is not None}
+    return edge_fields(range_edges(prefix, start, end))
+
+
+def edge_fields(edges: Edges) -> dict[str, str]:
+    """Return the fields that name a range, of which the edges are known."""
+    return {name: edge.decode("utf-8") for name, edge in edges.items()}
 
 
 def fence_headers(lock: FenceLike | None) -> dict[str, str]:
@@ -156,14 +158,6 @@ def fence_headers(lock: FenceLike | None) -> dict[str, str]:
 def fence_name(lock: FenceLike | None) -> bytes:
     """Return the name of the lock that a write is fenced with, empty where it is not."""
     return b"" if lock is None else key_bytes(lock.fence.name, "lock")
-
-
-def lease_number(lease: LeaseLike) -> int:
-    """Return the number of a lease, given as such or as an object that has it.
-
-    :raises BadRequest: it is none.
-    """
-    return positive("lease", lease if isinstance(lease, int) else lease.id)
 
 
 def seconds_text(name: str, seconds: float, *, at_least: float = 0.001) -> str:
@@ -183,16 +177,6 @@ def seconds_number(name: str, seconds: float, *, at_least: float = 0.001) -> flo
     if not is_number or not at_least <= seconds < math.inf:
         raise BadRequest(f"{name}: found {seconds!r}, expected a number of seconds from {at_least:g}")
     return seconds
-
-
-def positive(name: str, number: int) -> int:
-    """Check a revision, a lease, a token or a limit.
-
-    :raises BadRequest: it is no whole number from 1.
-    """
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= MAX_INTEGER:
-        raise BadRequest(f"{name}: found {number!r}, expected a whole number from 1")
-    return number
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from raftkv.client.answers import Answer, fields_of
 from raftkv.client.model import Counter, FenceLike, LeaseLike
 from raftkv.client.operations.base import (
     JSON_HEADERS,
-    MAX_INTEGER,
     RAW,
     Operation,
     Query,
@@ -16,9 +15,7 @@ from raftkv.client.operations.base import (
     fence_headers,
     fence_name,
     json_body,
-    lease_number,
     path_segment,
-    positive,
     query_string,
     read_query,
     read_record,
@@ -33,6 +30,7 @@ from raftkv.client.results import (
     key_bytes,
     value_bytes,
 )
+from raftkv.client.spelling import MAX_INTEGER, lease_number, positive
 from raftkv.errors import BadRequest
 
 

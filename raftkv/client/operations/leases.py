@@ -9,13 +9,12 @@ from raftkv.client.operations.base import (
     Operation,
     Query,
     json_body,
-    lease_number,
-    positive,
     query_string,
     seconds_number,
     texts,
 )
 from raftkv.client.results import text_bytes
+from raftkv.client.spelling import lease_number, positive
 
 
 def grant_lease(ttl: float) -> Operation[GrantedLease]:

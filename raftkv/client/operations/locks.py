@@ -11,15 +11,14 @@ from raftkv.client.operations.base import (
     Operation,
     Query,
     json_body,
-    lease_number,
     path_segment,
-    positive,
     query_string,
     read_value,
     seconds_number,
     value_fields,
 )
 from raftkv.client.results import key_bytes, text_bytes, value_bytes
+from raftkv.client.spelling import lease_number, positive
 
 ELECTIONS = "elections/"  #: begins the name of the lock, and the key, of every election
 

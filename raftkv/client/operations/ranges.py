@@ -11,7 +11,6 @@ from raftkv.client.operations.base import (
     Query,
     fence_headers,
     fence_name,
-    positive,
     query_string,
     range_fields,
     read_query,
@@ -19,6 +18,7 @@ from raftkv.client.operations.base import (
     texts,
 )
 from raftkv.client.results import Consistency, key_bytes, text_bytes
+from raftkv.client.spelling import positive
 from raftkv.errors import BadRequest
 
 _JSON_ONLY: Mapping[str, str] = {"Accept": "application/json"}

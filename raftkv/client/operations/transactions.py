@@ -10,19 +10,17 @@ from raftkv.client.model import DeletedRange, FenceLike, OperationResult, Page, 
 from raftkv.client.operations.base import (
     JSON_HEADERS,
     Operation,
+    edge_fields,
     fence_headers,
     fence_name,
     json_body,
-    lease_number,
-    positive,
-    range_fields,
     read_record,
     value_fields,
 )
 from raftkv.client.operations.ranges import read_page
-from raftkv.client.requests import Compare, Delete, DeleteRange, Get, Put, Range, Transaction, TransactionOperation
-from raftkv.client.results import Deleted, Written, key_bytes, value_bytes
-from raftkv.errors import BadRequest
+from raftkv.client.requests import Delete, DeleteRange, Get, Put, Range, Transaction, TransactionOperation
+from raftkv.client.results import Deleted, Written
+from raftkv.client.spelling import Edges, spelled
 
 
 def transaction(whole: Transaction, *, lock: FenceLike | None = None) -> Operation[TransactionResult]:
@@ -30,11 +28,12 @@ def transaction(whole: Transaction, *, lock: FenceLike | None = None) -> Operati
 
     :raises BadRequest: a part of it makes no sense.
     """
+    document: dict[str, Any] = spelled(whole, _Documents())
     return Operation(
         method="POST",
         target="/v1/txn",
         headers={**JSON_HEADERS, **fence_headers(lock)},
-        body=json_body(_transaction(whole)),
+        body=json_body(document),
         read=lambda answer: _read_transaction(fields_of(answer), whole),
         is_write=True,
         sessioned=True,
@@ -46,67 +45,44 @@ def transaction(whole: Transaction, *, lock: FenceLike | None = None) -> Operati
 # -- documents ---------------------------------------------------------------------------------------------------------
 
 
-def _transaction(whole: Transaction) -> dict[str, Any]:
-    return {
-        "compare": [_compare(compare) for compare in whole.compare],
-        "success": [_operation(operation) for operation in whole.success],
-        "failure": [_operation(operation) for operation in whole.failure],
-    }
+class _Documents:
+    """Writes a transaction as the JSON of ``POST /v1/txn``."""
 
+    def compare(self, where: bytes | Edges, target: str, op: str, operand: bytes | int | None) -> dict[str, Any]:
+        place = {"key": where.decode("utf-8")} if isinstance(where, bytes) else edge_fields(where)
+        value = value_fields(operand) if isinstance(operand, bytes) else {"value": operand}
+        return {**place, "target": target, "op": op, **value}
 
-def _compare(compare: Compare) -> dict[str, Any]:
-    if not isinstance(compare, Compare):
-        raise TypeError(f"compare: expected a Compare, not {type(compare).__name__}")
-    where = _range(compare) if compare.key is None else {"key": _key(compare.key)}
-    if not where or (compare.key is not None and _range(compare)):
-        raise BadRequest("compare: give either key, or prefix, or start and end")
-    value = compare.value
-    if compare.target != "value":
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise BadRequest(f"compare: found {value!r}, expected a whole number, which {compare.target} is")
-        told: dict[str, Any] = {"value": value}
-    elif value is None:
-        told = {"value": None}
-    elif isinstance(value, int):
-        raise BadRequest(f"compare: found {value!r}, expected str, bytes or None, which a value is")
-    else:
-        told = dict(value_fields(value_bytes(value)))
-    return {**where, "target": compare.target, "op": compare.op, **told}
+    def put(self, key: bytes, value: bytes, lease: int | None) -> dict[str, Any]:
+        tenure = {} if lease is None else {"lease": lease}
+        return {"op": "put", "key": key.decode("utf-8"), **value_fields(value), **tenure}
 
+    def get(self, key: bytes, revision: int | None) -> dict[str, Any]:
+        return {"op": "get", "key": key.decode("utf-8"), **_revision(revision)}
 
-def _operation(operation: TransactionOperation) -> dict[str, Any]:
-    if isinstance(operation, Put):
-        lease = {} if operation.lease is None else {"lease": lease_number(operation.lease)}
-        return {"op": "put", "key": _key(operation.key), **value_fields(value_bytes(operation.value)), **lease}
-    if isinstance(operation, Get):
-        return {"op": "get", "key": _key(operation.key), **_revision(operation.revision)}
-    if isinstance(operation, Delete):
-        return {"op": "delete", "key": _key(operation.key)}
-    if isinstance(operation, DeleteRange):
-        where = _range(operation)
-        if not where:
-            raise BadRequest("delete: give prefix, start or end; prefix='' is every key")
-        return {"op": "delete", **where}
-    if isinstance(operation, Range):
-        limit = {} if operation.limit is None else {"limit": positive("limit", operation.limit)}
+    def delete(self, key: bytes) -> dict[str, Any]:
+        return {"op": "delete", "key": key.decode("utf-8")}
+
+    def delete_range(self, edges: Edges) -> dict[str, Any]:
+        return {"op": "delete", **edge_fields(edges)}
+
+    def range(self, edges: Edges, operation: Range) -> dict[str, Any]:
+        limit = {} if operation.limit is None else {"limit": operation.limit}
         flags = {name: True for name in ("reverse", "keys_only", "count_only") if getattr(operation, name)}
-        where = _range(operation) or {"prefix": ""}
+        where = edge_fields(edges) or {"prefix": ""}
         return {"op": "range", **where, **limit, **flags, **_revision(operation.revision)}
-    if isinstance(operation, Transaction):
-        return {"op": "txn", **_transaction(operation)}
-    raise TypeError(f"a transaction is made of Put, Get, Delete, ..., not of {type(operation).__name__}")
 
+    def nested(self, whole: dict[str, Any]) -> dict[str, Any]:
+        return {"op": "txn", **whole}
 
-def _key(key: str | bytes) -> str:
-    return key_bytes(key).decode("utf-8")
-
-
-def _range(found: Compare | DeleteRange | Range) -> dict[str, str]:
-    return range_fields(found.prefix, found.start, found.end)
+    def transaction(
+        self, compare: list[dict[str, Any]], success: list[dict[str, Any]], failure: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        return {"compare": compare, "success": success, "failure": failure}
 
 
 def _revision(revision: int | None) -> dict[str, int]:
-    return {} if revision is None else {"revision": positive("revision", revision)}
+    return {} if revision is None else {"revision": revision}
 
 
 # -- results -----------------------------------------------------------------------------------------------------------

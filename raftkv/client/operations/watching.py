@@ -9,13 +9,13 @@ from raftkv.client.model import Event, EventType
 from raftkv.client.operations.base import (
     Operation,
     Query,
-    positive,
     query_string,
     range_fields,
     read_record,
     seconds_text,
 )
 from raftkv.client.results import UnexpectedAnswer, key_bytes
+from raftkv.client.spelling import positive
 from raftkv.errors import BadRequest
 
 

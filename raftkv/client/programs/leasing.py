@@ -6,9 +6,10 @@ from typing import TypeVar
 
 from raftkv.client import operations
 from raftkv.client.model import LeaseLike
-from raftkv.client.operations.base import lease_number, seconds_number
+from raftkv.client.operations.base import seconds_number
 from raftkv.client.programs.engine import Engine
 from raftkv.client.programs.keeping import Keeper
+from raftkv.client.spelling import lease_number
 from raftkv.errors import Conflict, LeaseNotFound, RaftKVError
 
 T = TypeVar("T")

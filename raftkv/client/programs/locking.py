@@ -15,9 +15,10 @@ from typing import Final, TypeVar
 
 from raftkv.client.model import Fence, GrantedLease, HeldLock, LeaseLike
 from raftkv.client.operations import Operation
-from raftkv.client.operations.base import lease_number, seconds_number
+from raftkv.client.operations.base import seconds_number
 from raftkv.client.programs.engine import Engine
 from raftkv.client.programs.keeping import Keeper
+from raftkv.client.spelling import lease_number
 from raftkv.errors import BadRequest, Conflict, LeaseNotFound, LockHeld, LockNotHeld, RaftKVError
 
 T = TypeVar("T")
