@@ -5,7 +5,7 @@ Knows how to dial, whom to ask next, and when to move; what travels over the con
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from random import Random
 from typing import Any, Final
@@ -37,6 +37,7 @@ class Link:
     :param unreachable: called when every address has been tried in vain; the link goes on trying.
     :ivar connection: the one to use, or ``None`` while there is none.
     :ivar address: of ``connection``.
+    :ivar cluster_id: that of the last node that said hello; empty before.
     """
 
     _log = Logger()
@@ -56,6 +57,7 @@ class Link:
     ) -> None:
         self.connection: RpcConnection | None = None
         self.address = ""
+        self.cluster_id = ""
         self._route = route
         self._policy = policy
         self._connect = connect
@@ -157,6 +159,8 @@ class Link:
     # -- a connection's life ---------------------------------------------------------------------------------------
 
     def _greeted(self, connection: RpcConnection, address: str) -> None:
+        if connection.theirs is not None:
+            self.cluster_id = connection.theirs.identity.cluster_id
         connection.call("leader", {}, lambda answer: self._told(connection, address, answer))
 
     def _told(self, connection: RpcConnection, address: str, answer: Any) -> None:
@@ -221,6 +225,21 @@ class Link:
     def _start_looking(self) -> None:
         if self._look_timer is None:
             self._look_timer = self._reactor.callLater(LOOK_SECONDS, self._look)
+
+
+def parse_rpc_addresses(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Read the ``rpcAddr`` of several nodes.
+
+    :raises ValueError: one is none, named.
+    """
+    parsed: list[str] = []
+    for text in addresses:
+        if not isinstance(text, str):
+            raise ValueError(f"address {text!r}: expected a string such as 'localhost:8081'")
+        parsed.extend(parse_rpc_address(part) for part in text.split(",") if part.strip())
+    if not parsed:
+        raise ValueError("no address given; expected something like 'localhost:8081'")
+    return tuple(parsed)
 
 
 def parse_rpc_address(text: str) -> str:

@@ -1,30 +1,30 @@
 """``NativeClient``: the client for programs on Twisted over the RPC port, pipelined on one connection.
 
-Turns keys and values into commands and answers into results; sending, repeating and ending is the pipeline's matter.
-A Deferred is made for each call of the user's, and nowhere inside.
+The client itself, and what it does with single keys; the other methods, and how values become commands and answers
+values again, are in :mod:`raftkv.client.rpc`. Sending, repeating and ending is the pipeline's matter.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from random import Random, SystemRandom
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from raftkv.client.clock import steady_clock
-from raftkv.client.link import Link, parse_rpc_address
+from raftkv.client.link import Link, parse_rpc_addresses
+from raftkv.client.model import Counter, FenceLike, LeaseLike
 from raftkv.client.pipeline import Pipeline, Request
 from raftkv.client.results import (
     Consistency,
     Deleted,
     NotReached,
     Record,
-    UnexpectedAnswer,
     Written,
     check_consistency,
     key_bytes,
@@ -32,22 +32,27 @@ from raftkv.client.results import (
 )
 from raftkv.client.retry import RetryPolicy
 from raftkv.client.route import Route
+from raftkv.client.rpc import making, telling
+from raftkv.client.rpc.asking import read_arguments
+from raftkv.client.rpc.gathering import slices_of, slices_of_commands, staleness_of
+from raftkv.client.rpc.leases import LeaseCalls
+from raftkv.client.rpc.ranges import RangeCalls
+from raftkv.client.rpc.transactions import TransactionCalls
 from raftkv.client.session import SESSION_WINDOW, Session
-from raftkv.errors import BadRequest, PreconditionFailed, RaftKVError, SequenceReused, SequenceTooOld
+from raftkv.client.spelling import lease_number, positive
+from raftkv.errors import RaftKVError
 from raftkv.kvstore import commands
-from raftkv.protocols.rpc_client import AgedRecords, RpcConnection
+from raftkv.protocols.rpc_client import RpcConnection
 
 T = TypeVar("T")
 
-_BATCH_ITEMS: Final = 256  # of one request of put_many or get_many: a quarter of the window, so that several overlap
-_BATCHES_UNDER_WAY: Final = 8  # of one call; more than the window holds, so that it is always full
-_BATCH_BYTES: Final = 512 * 1024  # of keys and values in one request of put_many
 
-
-class NativeClient:
+class NativeClient(TransactionCalls, RangeCalls, LeaseCalls):
     """A cluster of raftkv as one object, over its fast protocol. Every method returns a Deferred.
 
-    Results, errors, retries and exactly-once are those of :class:`raftkv.client.KVClient`.
+    Calls, results, errors, retries and exactly-once are those of :class:`raftkv.client.KVClient`, as far as keys,
+    ranges, transactions and leases go. Watches, locks, elections, leases that are kept alive by themselves, and what
+    tells of nodes and members are on that client only; a lock or an election of its can fence writes of this one.
 
     :param addresses: the nodes' ``rpcAddr``: one such as ``"localhost:8081"``, several with commas between them, or
         several strings or a list.
@@ -113,27 +118,43 @@ class NativeClient:
         )
 
     def get(
-        self, key: str | bytes, *, consistency: Consistency = "linearizable", max_stale: float | None = None
+        self,
+        key: str | bytes,
+        *,
+        consistency: Consistency = "linearizable",
+        max_stale: float | None = None,
+        revision: int | None = None,
     ) -> Deferred[str | None]:
         """Fire with the value as text, or ``None`` where there is no such key.
 
         :param max_stale: for ``consistency="stale"``: the answer holds everything that was written so many seconds ago.
+        :param revision: as it was at this revision.
 
         A value that is not UTF-8 fails with :exc:`~raftkv.client.ValueNotText`; see :meth:`get_bytes`.
         """
-        return self._get(key, consistency, max_stale, lambda record: record.text)
+        return self._get(key, consistency, max_stale, revision, lambda record: record.text)
 
     def get_bytes(
-        self, key: str | bytes, *, consistency: Consistency = "linearizable", max_stale: float | None = None
+        self,
+        key: str | bytes,
+        *,
+        consistency: Consistency = "linearizable",
+        max_stale: float | None = None,
+        revision: int | None = None,
     ) -> Deferred[bytes | None]:
-        """Fire with the value as it is stored, or ``None`` where there is no such key."""
-        return self._get(key, consistency, max_stale, lambda record: record.value)
+        """Fire with the value as it is stored, or ``None`` where there is no such key. See :meth:`get`."""
+        return self._get(key, consistency, max_stale, revision, lambda record: record.value)
 
     def get_record(
-        self, key: str | bytes, *, consistency: Consistency = "linearizable", max_stale: float | None = None
+        self,
+        key: str | bytes,
+        *,
+        consistency: Consistency = "linearizable",
+        max_stale: float | None = None,
+        revision: int | None = None,
     ) -> Deferred[Record | None]:
-        """Fire with the value and its revisions, or ``None`` where there is no such key."""
-        return self._get(key, consistency, max_stale, lambda record: record)
+        """Fire with the value and its revisions, or ``None`` where there is no such key. See :meth:`get`."""
+        return self._get(key, consistency, max_stale, revision, lambda record: record)
 
     def get_many(
         self, keys: Iterable[str | bytes], *, consistency: Consistency = "linearizable", max_stale: float | None = None
@@ -147,57 +168,90 @@ class NativeClient:
             encoded = [key_bytes(key) for key in keys]
         except Exception:
             return fail(Failure())
-        return self._gather(_slices(encoded), consistency, _record_or_none, max_stale)
+        return self._gather(slices_of(encoded), consistency, telling.record, max_stale)
 
     def set(
-        self, key: str | bytes, value: str | bytes, *, if_mod_revision: int | None = None, if_exists: bool = False
+        self,
+        key: str | bytes,
+        value: str | bytes,
+        *,
+        if_mod_revision: int | None = None,
+        if_exists: bool = False,
+        if_absent: bool = False,
+        lease: LeaseLike | None = None,
+        ttl: float | None = None,
+        lock: FenceLike | None = None,
     ) -> Deferred[Written]:
         """Set a key; fires once a majority has it on disk. Applied once, however often it had to be sent.
 
         :param if_mod_revision: compare-and-set: only if the key's ``mod_revision`` is this one; 0: only if there is
             no such key.
         :param if_exists: only if there is such a key.
+        :param if_absent: only if there is no such key.
+        :param lease: the lease that the key is to end with, by its number or as an object that has it.
+        :param ttl: seconds after which the key is to end, by a lease of its own.
+        :param lock: a lock (or a leadership) without which the write is refused.
         :raises raftkv.errors.PreconditionFailed: (by the Deferred) the condition does not hold.
+        :raises raftkv.errors.LeaseNotFound: (likewise) there is no such lease, or it has ended.
+        :raises raftkv.errors.LockNotHeld: (likewise) the lock is not held, or by somebody else.
         """
         try:
-            expect = _expectation(if_mod_revision, if_exists=if_exists)
-            command = commands.put(key_bytes(key), value_bytes(value), expect)
+            expect = making.expectation(if_mod_revision, if_exists=if_exists, if_absent=if_absent)
+            if lease is None and ttl is None and lock is None:
+                command = commands.put(key_bytes(key), value_bytes(value), expect)
+            else:
+                command = making.put(key, value, expect, lease=lease, ttl=ttl, lock=lock)
         except Exception:
             return fail(Failure())
-        return self._one(command, None, _written)
+        return self._one(command, None, telling.written if ttl is None else telling.written_with_lease)
 
     def put_many(
-        self, items: Mapping[str, str | bytes] | Iterable[tuple[str | bytes, str | bytes]]
+        self,
+        items: Mapping[str, str | bytes] | Iterable[tuple[str | bytes, str | bytes]],
+        *,
+        lease: LeaseLike | None = None,
     ) -> Deferred[list[Written]]:
         """Set many keys, for bulk loads; fires with the result of each, in order.
 
         Each is a write by itself: they are not applied as one, and where the Deferred fails, with the first error
         that there was, others may have been applied. The time-out of a call counts for each part that travels
-        together, not for the whole.
+        together, not for the whole. What is to be applied as one is a :meth:`transaction`.
+
+        :param lease: the lease that all of the keys are to end with.
         """
         try:
             pairs = items.items() if isinstance(items, Mapping) else items
-            made = [commands.put(key_bytes(key), value_bytes(value)) for key, value in pairs]
+            number = commands.NO_LEASE if lease is None else lease_number(lease)
+            made = [commands.put(key_bytes(key), value_bytes(value), lease=number) for key, value in pairs]
         except Exception:
             return fail(Failure())
-        return self._gather(_slices_of_commands(made), None, _written)
+        return self._gather(slices_of_commands(made), None, telling.written)
 
     def delete(
-        self, key: str | bytes, *, if_mod_revision: int | None = None, if_exists: bool = False
+        self,
+        key: str | bytes,
+        *,
+        if_mod_revision: int | None = None,
+        if_exists: bool = False,
+        lock: FenceLike | None = None,
     ) -> Deferred[Deleted]:
         """Delete a key; fires once a majority has it on disk. A missing key is no error: ``deleted`` is then false.
 
         :param if_mod_revision: compare-and-delete: only if the key's ``mod_revision`` is this one.
         :param if_exists: only if there is such a key; a missing one is then an error.
+        :param lock: a lock without which the delete is refused.
         :raises raftkv.errors.PreconditionFailed: (by the Deferred) the condition does not hold.
         """
-        try:
-            if if_mod_revision == 0:
-                raise BadRequest("if_mod_revision: found 0, which stands for a missing key; nothing to delete then")
-            command = commands.delete(key_bytes(key), _expectation(if_mod_revision, if_exists=if_exists))
-        except Exception:
-            return fail(Failure())
-        return self._one(command, None, _deleted)
+        return self._write(lambda: making.delete(key, if_mod_revision, if_exists=if_exists, lock=lock), telling.deleted)
+
+    def increment(self, key: str | bytes, by: int = 1, *, lock: FenceLike | None = None) -> Deferred[Counter]:
+        """Add to the decimal number in a value; no key counts as 0.
+
+        :param by: what to add, which may be negative.
+        :param lock: a lock without which it is refused.
+        :raises raftkv.errors.Conflict: (by the Deferred) the value is no number, or the sum would not fit into 64 bits.
+        """
+        return self._write(lambda: making.increment(key, by, lock), telling.counter)
 
     def close(self) -> Deferred[None]:
         """Give up what is pending, close the connection, leave no timer behind; fires once that is done.
@@ -209,7 +263,12 @@ class NativeClient:
         return self._pipeline.link.stop()
 
     def _get(
-        self, key: str | bytes, consistency: Consistency, max_stale: float | None, pick: Callable[[Record], T]
+        self,
+        key: str | bytes,
+        consistency: Consistency,
+        max_stale: float | None,
+        revision: int | None,
+        pick: Callable[[Record], T],
     ) -> Deferred[T | None]:
         try:
             check_consistency(consistency, max_stale)
@@ -217,9 +276,22 @@ class NativeClient:
         except Exception:
             return fail(Failure())
 
-        def read(asked: Any, answer: Any, staleness: float | None) -> T | None:
-            record = _record_or_none(asked, answer, staleness)
+        def picked(record: Record | None) -> T | None:
             return None if record is None else pick(record)
+
+        if revision is not None:
+            return self._read(
+                "record",
+                lambda: {
+                    "key": encoded,
+                    "revision": positive("revision", revision),
+                    **read_arguments(consistency, max_stale),
+                },
+                lambda answer: picked(telling.record_of_past(encoded, answer)),
+            )
+
+        def read(asked: Any, answer: Any, staleness: float | None) -> T | None:
+            return picked(telling.record(asked, answer, staleness))
 
         return self._one(encoded, consistency, read, max_stale)
 
@@ -241,7 +313,7 @@ class NativeClient:
                 result.errback(answer)
                 return
             try:
-                value = read(item, answer[0], _staleness_of(answer))
+                value = read(item, answer[0], staleness_of(answer))
             except Exception:
                 result.errback(Failure())
             else:
@@ -252,199 +324,7 @@ class NativeClient:
         pipeline.submit(request)
         return result
 
-    def _gather(
-        self,
-        slices: Sequence[tuple[Any, ...]],
-        consistency: Consistency | None,
-        read: Callable[[Any, Any, float | None], T],
-        max_stale: float | None = None,
-    ) -> Deferred[list[T]]:
-        """Submit several requests whose answers make one result."""
-        if not slices:
-            return succeed([])
-        return _Gathering(slices, consistency, read, max_stale, pipeline=self._pipeline, now=self._now).result
-
-
-class _Gathering:
-    """The requests of one call that was cut into several.
-
-    Only some are handed to the pipeline at a time, and the time of each counts from then: a bulk load may take
-    longer than a call may, as long as its parts do not.
-
-    :ivar result: fires with all results, in order, or with the first error, after which nothing more is sent.
-    """
-
-    def __init__(
-        self,
-        slices: Sequence[tuple[Any, ...]],
-        consistency: Consistency | None,
-        read: Callable[[Any, Any, float | None], Any],
-        max_stale: float | None,
-        *,
-        pipeline: Pipeline,
-        now: Callable[[], float],
-    ) -> None:
-        self.result: Deferred[list[Any]] = Deferred(self._cancelled)
-        self._slices = slices
-        self._consistency = consistency
-        self._max_stale = max_stale
-        self._read = read
-        self._pipeline = pipeline
-        self._now = now
-        self._results: list[list[Any]] = [[] for _ in slices]
-        self._next = 0
-        self._missing = len(slices)
-        self._under_way: set[Request] = set()
-        self._is_over = False
-        for _ in range(min(_BATCHES_UNDER_WAY, len(slices))):
-            self._submit()
-
-    def _submit(self) -> None:
-        if self._is_over or self._next == len(self._slices):
-            return
-        number = self._next
-        self._next += 1
-        request = Request(
-            self._slices[number],
-            consistency=self._consistency,
-            max_stale=self._max_stale,
-            done=lambda answer: self._answered(request, number, answer),
-            started=self._now(),
-        )
-        self._under_way.add(request)
-        self._pipeline.submit(request)
-
-    def _answered(self, request: Request, number: int, answer: Any) -> None:
-        self._under_way.discard(request)
-        if self._is_over:
-            return
-        if isinstance(answer, RaftKVError):
-            self._fail(Failure(answer))
-            return
-        try:
-            staleness = _staleness_of(answer)
-            self._results[number] = [
-                self._read(item, part, staleness) for item, part in zip(request.items, answer, strict=True)
-            ]
-        except Exception:
-            self._fail(Failure())
-            return
-        self._missing -= 1
-        if self._missing:
-            self._submit()
-            return
-        self._is_over = True
-        self.result.callback([result for part in self._results for result in part])
-
-    def _fail(self, failure: Failure) -> None:
-        self._stop()
-        self.result.errback(failure)
-
-    def _cancelled(self, _: Deferred[list[Any]]) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        self._is_over = True
-        self._pipeline.forget(self._under_way)
-
-
-def parse_rpc_addresses(addresses: Iterable[str]) -> tuple[str, ...]:
-    """Read the ``rpcAddr`` of several nodes.
-
-    :raises ValueError: one is none, named.
-    """
-    parsed: list[str] = []
-    for text in addresses:
-        if not isinstance(text, str):
-            raise ValueError(f"address {text!r}: expected a string such as 'localhost:8081'")
-        parsed.extend(parse_rpc_address(part) for part in text.split(",") if part.strip())
-    if not parsed:
-        raise ValueError("no address given; expected something like 'localhost:8081'")
-    return tuple(parsed)
-
 
 def _tcp_endpoint(reactor: Any, address: str, timeout_seconds: float) -> IStreamClientEndpoint:
     host, _, port = address.rpartition(":")
     return HostnameEndpoint(reactor, host.strip("[]"), int(port), timeout=timeout_seconds)
-
-
-def _expectation(if_mod_revision: int | None, *, if_exists: bool) -> int:
-    """Return a condition as commands have it.
-
-    :raises BadRequest: a revision below 0, or two conditions at once.
-    """
-    if if_mod_revision is None:
-        return commands.EXISTS if if_exists else commands.ANY
-    if isinstance(if_mod_revision, bool) or not isinstance(if_mod_revision, int) or if_mod_revision < 0:
-        raise BadRequest(f"if_mod_revision: found {if_mod_revision!r}, expected a whole number that is not negative")
-    if if_exists:
-        raise BadRequest("if_exists: give either if_exists or if_mod_revision, not both")
-    return if_mod_revision
-
-
-def _slices(items: Sequence[Any]) -> list[tuple[Any, ...]]:
-    return [tuple(items[start : start + _BATCH_ITEMS]) for start in range(0, len(items), _BATCH_ITEMS)]
-
-
-def _slices_of_commands(made: Sequence[commands.Command]) -> list[tuple[Any, ...]]:
-    slices: list[tuple[Any, ...]] = []
-    part: list[commands.Command] = []
-    size_bytes = 0
-    for command in made:
-        added_bytes = len(command[2]) + len(command[3])
-        if part and (len(part) == _BATCH_ITEMS or size_bytes + added_bytes > _BATCH_BYTES):
-            slices.append(tuple(part))
-            part, size_bytes = [], 0
-        part.append(command)
-        size_bytes += added_bytes
-    if part:
-        slices.append(tuple(part))
-    return slices
-
-
-# -- answers -----------------------------------------------------------------------------------------------------
-
-
-def _staleness_of(answer: Any) -> float | None:
-    return answer.staleness if isinstance(answer, AgedRecords) else None
-
-
-def _record_or_none(key: bytes, found: Any, staleness: float | None) -> Record | None:
-    if found is None:
-        return None
-    if type(found) is not tuple or tuple(map(type, found)) != (bytes, int, int, int, int):
-        raise UnexpectedAnswer(0, f"a record that is none: {found!r:.80}")
-    value, create_revision, mod_revision, version, lease = found
-    return Record(
-        key=key.decode(),
-        value=value,
-        create_revision=create_revision,
-        mod_revision=mod_revision,
-        version=version,
-        lease=lease,
-        staleness=staleness,
-    )
-
-
-def _written(_: Any, answer: Any, __: float | None) -> Written:
-    if type(answer) is tuple and len(answer) >= 2 and answer[0] == commands.OK and type(answer[1]) is int:
-        return Written(revision=answer[1])
-    raise _refusal_of(answer)
-
-
-def _deleted(_: Any, answer: Any, __: float | None) -> Deleted:
-    if type(answer) is tuple and len(answer) >= 3 and answer[0] == commands.OK and type(answer[1]) is int:
-        return Deleted(deleted=bool(answer[2]), revision=answer[1])
-    raise _refusal_of(answer)
-
-
-def _refusal_of(answer: Any) -> RaftKVError:
-    """Make the error that a result of the state machine stands for."""
-    status = answer[0] if type(answer) is tuple and answer else None
-    if status == commands.PRECONDITION_FAILED and len(answer) == 2 and type(answer[1]) is int:
-        return PreconditionFailed(answer[1])
-    if status == commands.SEQUENCE_TOO_OLD:
-        return SequenceTooOld()
-    if status == commands.SEQUENCE_REUSED:
-        return SequenceReused()
-    return UnexpectedAnswer(0, f"a result that is none: {answer!r:.80}", "unknown")

@@ -78,6 +78,41 @@ class Request:
         return f"{kind} of {len(self.items)} keys" if len(self.items) != 1 else kind
 
 
+class Errand(Request):
+    """A request that is neither commands with numbers nor keys; it may be sent again without harm.
+
+    :param send: sends it over a connection, which calls back with the answer.
+    :param what: what it is, for messages.
+    :param is_write: whether it may change something.
+    """
+
+    __slots__ = ("_is_write", "_what", "send")
+
+    def __init__(
+        self,
+        send: Callable[[RpcConnection, Done], None],
+        *,
+        what: str,
+        is_write: bool,
+        done: Done,
+        started: float,
+    ) -> None:
+        # The consistency says only that it needs no numbers.
+        super().__init__((what,), consistency="linearizable", done=done, started=started)
+        self.send = send
+        self._what = what
+        self._is_write = is_write
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it may change something."""
+        return self._is_write
+
+    def describe(self) -> str:
+        """Say what it is, for messages."""
+        return self._what
+
+
 class Pipeline:
     """The requests of one client.
 
@@ -209,6 +244,8 @@ class Pipeline:
 
         if request.consistency is None:
             connection.write(request.commands, answered)
+        elif isinstance(request, Errand):
+            request.send(connection, answered)
         else:
             connection.get(request.items, request.consistency, answered, max_stale_seconds=request.max_stale)
 

@@ -130,9 +130,12 @@ class RpcConnection(GreetingReceiver):
             rest = (*rest, None if max_stale_seconds is None else int(max_stale_seconds * 1000))
         self._ask(GET, rest, done, changes=False, items=len(keys))
 
-    def call(self, name: str, arguments: Mapping[str, Any], done: Done) -> None:
-        """Ask for something rare; ``done`` gets its value, arrays as tuples, or the error."""
-        self._ask(CALL, (name, arguments), done, changes=True, items=_ANY_VALUE)
+    def call(self, name: str, arguments: Mapping[str, Any], done: Done, *, changes: bool = True) -> None:
+        """Ask for something rare; ``done`` gets its value, arrays as tuples, or the error.
+
+        :param changes: whether it may change something, so that its loss leaves that unknown.
+        """
+        self._ask(CALL, (name, arguments), done, changes=changes, items=_ANY_VALUE)
 
     def ping(self, done: Done) -> None:
         """Ask for a sign of life; ``done`` gets ``None``, or the error."""

@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from raftkv.interfaces import Identity
 from raftkv.protocols.rpc import RpcServerProtocol, RpcSettings, node_calls
+from raftkv.protocols.rpc_calls import StoreCalls
 from raftkv.protocols.warnings import RateLimitedLog
 from tests.client.onenode import OneNode
 
@@ -102,6 +103,7 @@ class RpcNetwork:
     :ivar nodes: who listens where; an address without a node refuses connections.
     :ivar wires: every connection ever made.
     :ivar stalled: addresses that accept and then say nothing.
+    :ivar old: addresses of nodes that know no reads but those of keys.
     """
 
     _log = Logger()
@@ -111,6 +113,7 @@ class RpcNetwork:
         self.nodes: dict[str, OneNode] = {}
         self.wires: list[Wire] = []
         self.stalled: set[str] = set()
+        self.old: set[str] = set()
 
     def endpoint(self, address: str) -> IStreamClientEndpoint:
         return _Endpoint(lambda factory: self._connect(address, factory))
@@ -132,9 +135,11 @@ class RpcNetwork:
         node = self.nodes.get(address)
         if node is None:
             return fail(ConnectError(string="refused"))
+        reads = StoreCalls(node, cluster_id="c0", rules=RpcSettings().rules, clock=self.clock).table()
         server = RpcServerProtocol(
             key_value=node,
             calls=node_calls(node),
+            reads={} if address in self.old else reads,
             settings=RpcSettings(),
             identity=Identity(
                 cluster_id="c0", node_id="node1", incarnation="i", raft_addr="h:1", rpc_addr=address, http_addr="h:3"
