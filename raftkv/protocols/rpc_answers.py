@@ -191,6 +191,5 @@ class AnsweringConnection(GreetingReceiver):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Read nothing more for who has gone; called by Twisted."""
         super().connectionLost(reason)
-        self._waiting_reads.clear()
         for reading in list(self._reads_under_way):
             reading.cancel()

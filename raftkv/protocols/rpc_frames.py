@@ -5,8 +5,8 @@ Every request bears a number of the asking side's choice, and its answer bears t
 A native client writes with WRITE: every command that :mod:`raftkv.kvstore.commands` lists, transactions and those of
 leases too, but for ``EXPIRE`` and ``EXPIRE_SESSIONS``; it reads keys with GET, and everything else with a CALL:
 
-- ``record``: ``key`` (bin), ``revision`` (0 for now) -> ``record`` or nil, for stale reads with ``staleness_ms``.
-- ``range``: ``prefix``, or ``start`` and ``end`` (bin); ``delimiter`` (bin), ``limit`` (0 for all), ``continue`` (str),
+- ``record``: ``key`` (bin), ``revision`` -> ``record`` or nil, for stale reads with ``staleness_ms``.
+- ``range``: ``prefix``, or ``start`` and ``end`` (bin); ``delimiter`` (bin), ``limit``, ``continue`` (str),
   ``reverse``, ``keys_only``, ``revision`` -> ``items`` (each key and record), ``folders``, ``count`` of all keys of
   the range, ``continue`` (str or nil), ``revision``. An answer ends early, with a ``continue``, after 1,000 records
   and folders or 1 MiB. With ``count_only`` -> ``count``, ``revision``.
@@ -15,9 +15,10 @@ leases too, but for ``EXPIRE`` and ``EXPIRE_SESSIONS``; it reads keys with GET, 
 - ``leases``: ``limit``, ``continue`` -> ``leases`` (each number, ttl_ms, remaining_ms, count of keys), ``count``,
   ``continue``; at most 1,000 at once.
 
-All of them take ``consistency`` and ``max_stale_ms`` as GET does. An argument that is nil is absent, one that the node
-does not know is refused. A node of an older version answers ``not_found`` to a CALL that it does not know. The tokens
-of ``continue`` are those of the HTTP API. Locks, elections and watches are not to be had here.
+All of them take ``consistency`` and ``max_stale_ms`` as GET does. Whatever is absent or nil has no bound, or is that of
+now; an argument that the node does not know is refused. A node of an older version answers ``not_found`` to a CALL that
+it does not know. The tokens of ``continue`` are those of the HTTP API. Locks, elections and watches are not to be had
+here.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class RpcTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.network = Network(self.clock)
-        self.key_value = FakeKeyValue()
+        self.key_value = self.make_key_value()
         self.calls: dict[str, Any] = {}
         self.service = RpcService(
             identity=identity("a"),
@@ -133,6 +133,10 @@ class RpcTestCase(SynchronousTestCase):
             identity=identity("f"), connect=self.network.client, clock=self.clock, request_timeout_seconds=TIMEOUT
         )
         self.addCleanup(self.stop_all)
+
+    def make_key_value(self) -> FakeKeyValue:
+        """Return what the server stands before."""
+        return FakeKeyValue()
 
     def stop_all(self) -> None:
         """Stop everything, and see that nothing is left."""
