@@ -365,7 +365,7 @@ class ModelTests(NativeTestCase):
         """What no message can carry is refused here, and does not cost the connection."""
         self.run_call(self.client.set("a", "1"))
         value = "v" * 1024 * 1024
-        self.error_of(self.client.transaction(success=[Put(f"k{n}", value) for n in range(5)]), errors.TooLarge)
+        self.error_of(self.client.transaction(success=[Put(f"k{n}", value) for n in range(9)]), errors.TooLarge)
         self.error_of(self.client.transaction(success=[Get("k")] * 1025), errors.BadRequest)
         self.assertEqual(len(self.network.wires), 1)
         self.assertEqual(len(self.network.open_to(A)), 1)
