@@ -2,7 +2,8 @@
 
 - :class:`KVClient`: over HTTP with treq, for programs on Twisted; every call returns a Deferred.
 - :class:`raftkv.client.aio.KVClient`: the same for asyncio; :class:`raftkv.client.sync.KVClient`: the same, blocking.
-- :class:`NativeClient`: for Twisted over the RPC port, pipelined on one connection; single keys, and batches of them.
+- :class:`NativeClient`: for Twisted over the RPC port, pipelined on one connection: keys and batches of them,
+  transactions, ranges, leases.
 - :class:`Record`, :class:`Written`, :class:`Page`, :class:`Event` and so on: what the calls give, in every flavour.
 - :class:`Compare`, :class:`Put`, :class:`Get` and so on: what a transaction is made of.
 - Calls fail with a :class:`RaftKVError`; those of the server are in :mod:`raftkv.errors`, and the common ones are
@@ -13,8 +14,8 @@ Inside, from the bottom: ``operations`` (requests and the reading of their ``ans
 in and values out. ``programs`` is what takes time: attempts, pages, watches, leases, locks, elections, once for all
 flavours, over the few things that ``runtime`` lists. A flavour (``deferred``, ``aio``, ``sync``) is a runtime, and
 methods that call the programs; the methods are written for ``aio``, and the others are made from them. ``transport``
-carries HTTP over treq, ``wire`` over h11. ``native``, ``pipeline`` and ``link`` are the native client, on the same
-``session``, ``route`` and ``retry``.
+carries HTTP over treq, ``wire`` over h11. ``native``, ``rpc``, ``pipeline`` and ``link`` are the native client, on the
+same ``session``, ``route`` and ``retry``; ``spelling`` is what transactions have in common over either way.
 
 Twisted and treq are imported only when one of the two clients for Twisted is asked for.
 """

@@ -202,7 +202,7 @@ MUTANTS = (
         name="nesting-without-a-bound",
         rule="Transactions nested too deeply are refused at the door.",
         reference="B70",
-        edits=(Edit(CHECKING, "        if depth > _MAX_DEPTH:\n", "        if False:\n"),),
+        edits=(Edit(CHECKING, "        if depth > MAX_DEPTH:\n", "        if False:\n"),),
         hints=CHECKING_TESTS,
     ),
     Mutant(
