@@ -1,6 +1,6 @@
-"""What figures become: percentiles of latencies, medians and spread over the rounds, ratios between the contestants.
+"""What figures become: medians and spread over the rounds, ratios between the contestants.
 
-Plain functions of numbers; what was measured, and how, they do not know.
+Plain functions of numbers; what was measured, and how, they do not know. Percentiles are raftkv.bench.figures'.
 """
 
 from __future__ import annotations
@@ -12,19 +12,6 @@ from typing import Literal, TypeVar
 T = TypeVar("T")
 
 Better = Literal["higher", "lower"]
-
-
-def percentile(ordered: Sequence[float], part: float) -> float:
-    """Return the smallest value that at least ``part`` of the values do not exceed.
-
-    :param ordered: ascending; empty gives ``nan``, for no latency is not a latency of nothing.
-    :param part: 0 to 1.
-    """
-    if not ordered:
-        return float("nan")
-    # The rank is rounded up; the millionth taken off before is what binary fractions add (0.99 * 100 > 99).
-    rank = int(part * len(ordered) - 1e-6) + 1
-    return ordered[min(max(rank, 1), len(ordered)) - 1]
 
 
 def median(values: Sequence[float]) -> float:

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.load import wrk
-from benchmarks.load.specification import Load
 from benchmarks.peers.cluster import Cluster, Peer, running
 from benchmarks.processes import Server, wait_until
 from benchmarks.works import Work
+from raftkv.bench.specification import Load
 
 MIB: Final = 1024 * 1024
 _FAILOVER_SECONDS: Final = 15.0

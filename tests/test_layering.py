@@ -78,7 +78,8 @@ class LayeringTests(SynchronousTestCase):
         "watches": {"errors"},
         "web": {"errors", "interfaces", "kvstore", "reading", "sending", "watches", "__version__"},
         "client": {"errors", "protocols", "kvstore", "reading", "__version__"},
-        "cli": {"errors", "client", "config", "persistence", "server", "__version__"},
+        "bench": {"errors", "protocols", "kvstore", "client"},
+        "cli": {"errors", "bench", "client", "config", "persistence", "server", "__version__"},
         "daemon": {"errors", "config"},
     }
 
@@ -102,7 +103,7 @@ class LayeringTests(SynchronousTestCase):
     def test_commands_are_vocabulary(self) -> None:
         """Those who make commands and read answers know their shapes, and nothing of the state machine."""
         vocabulary = {f"raftkv.kvstore.{name}" for name in ("commands", "checking", "refusals", "views")}
-        for name in ("reading", "protocols", "client", "web"):
+        for name in ("reading", "protocols", "client", "web", "bench"):
             for path in modules(PACKAGE / name):
                 for node in ast.walk(ast.parse(path.read_text(), str(path))):
                     if isinstance(node, ast.ImportFrom) and node.module == "raftkv.kvstore":
@@ -110,6 +111,23 @@ class LayeringTests(SynchronousTestCase):
                 # What a type checker alone imports may say more: a state that is handed in has a type.
                 used = {module for module in imported_by(path) if module.startswith("raftkv.kvstore.")}
                 self.assertEqual(used - vocabulary, set(), str(path))
+
+    def test_generator_is_lean(self) -> None:
+        """What asks over raw sockets is no framework's and no client's, and no part of it needs a library of numbers."""
+        loops = ("closed", "evenpace", "link", "conversations", "http", "overseer", "figures", "specification")
+        for path in modules(PACKAGE / "bench"):
+            outside = {module.partition(".")[0] for module in imported_by(path)}
+            self.assertNotIn("numpy", outside)
+            if path.stem in loops:
+                self.assertEqual(
+                    {name for name in outside if name not in sys.stdlib_module_names}, {"raftkv"} & outside
+                )
+                self.assertFalse([name for name in imported_by(path) if name.startswith("raftkv.client")], str(path))
+
+    def test_product_knows_no_comparison(self) -> None:
+        """Nothing that is shipped imports the comparison with other products, which imports the generator from it."""
+        for path in modules(PACKAGE):
+            self.assertFalse([name for name in imported_by(path) if name.startswith("benchmarks")], str(path))
 
     def test_no_cycles(self) -> None:
         """The table itself has no circle."""

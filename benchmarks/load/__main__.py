@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 
-from benchmarks.load.specification import Load
+from raftkv.bench.specification import Load
 
 
 def main() -> None:

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from typing import Final
 
-from benchmarks.load.specification import Load
+from raftkv.bench.specification import Load
+
+#: Those that :mod:`raftkv.bench.http` has by itself.
+OWN_DOORS: Final = ("PUT /v1/kv/", "GET /v1/kv/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,11 @@ both directions. An answer counts as good if it has a message: an error has none
 from __future__ import annotations
 
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final
 
-from benchmarks.load.specification import Load
+from raftkv.bench.specification import Load
 
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
@@ -83,6 +83,7 @@ class GrpcConversation:
     """One connection to etcd."""
 
     def __init__(self, load: Load) -> None:
+        self.codes: Counter[str] = Counter()
         self._operation = load.operation
         self._value = load.value
         self._path = _PATHS[load.operation]
@@ -167,6 +168,7 @@ class GrpcConversation:
                         good.append(stream >> 1)
                     else:
                         bad.append(stream >> 1)
+                        self.codes["error"] += 1
             else:
                 reply.append(self._other_frame(kind, flags, stream, buffer[at + 9 : after], bad))
             at = after
@@ -199,6 +201,7 @@ class GrpcConversation:
         if kind == _RST_STREAM:
             self._answered.discard(stream)
             bad.append(stream >> 1)
+            self.codes["reset"] += 1
         elif kind == _GOAWAY:
             raise RuntimeError(f"etcd closes the connection: {payload[8:]!r:.200}")
         return b""

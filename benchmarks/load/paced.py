@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from benchmarks.load.closed import Link
 from benchmarks.load.conversations import conversation
-from benchmarks.load.specification import Load
+from raftkv.bench.link import Link
+from raftkv.bench.specification import Load
 
 PER_SECOND: Final = 100
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.load.doors import request
-from benchmarks.load.specification import Load
+from raftkv.bench.specification import Load
 
 _MAX_PREPARED: Final = 10_000  # requests that the script holds
 

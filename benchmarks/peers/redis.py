@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from benchmarks.load.closed import connect
 from benchmarks.peers.cluster import several
 from benchmarks.processes import Server, free_ports, wait_until
 from benchmarks.works import Work
+from raftkv.bench.link import connect
 
 
 class Redis:

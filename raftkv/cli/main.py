@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from raftkv import __version__
+from raftkv.cli.bench import bench
 from raftkv.cli.keys import delete, get, set_
 from raftkv.cli.local import cluster
 from raftkv.cli.members import member
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for _command in (cluster, member, recover, snapshot, wal, status, get, set_, delete):
+for _command in (cluster, member, recover, snapshot, wal, status, get, set_, delete, bench):
     main.add_command(_command)

@@ -1,4 +1,4 @@
-"""Percentiles, medians, turns and ratios."""
+"""Medians, turns and ratios."""
 
 from __future__ import annotations
 
@@ -6,35 +6,9 @@ import math
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.arithmetic import best, interleaved, median, percentile, ratio, reaches, spread
+from benchmarks.arithmetic import best, interleaved, median, ratio, reaches, spread
 
 NAN = float("nan")
-
-
-class PercentileTests(SynchronousTestCase):
-    """The smallest value that so many do not exceed."""
-
-    def test_hundred(self) -> None:
-        """Of 1 to 100 the 50th percentile is 50, the 99th 99, and the 99.9th the largest."""
-        values = [float(number) for number in range(1, 101)]
-        self.assertEqual([percentile(values, part) for part in (0.5, 0.99, 0.999, 1.0)], [50, 99, 100, 100])
-
-    def test_few(self) -> None:
-        """Of one value it is every percentile; of three the median is the middle one."""
-        self.assertEqual([percentile([7.0], part) for part in (0.0, 0.5, 0.999)], [7.0, 7.0, 7.0])
-        self.assertEqual(percentile([1.0, 2.0, 9.0], 0.5), 2.0)
-
-    def test_like_its_definition(self) -> None:
-        """It agrees with counting how many values are no larger, for lists of every length up to 60."""
-        for count in range(1, 61):
-            values = [float(number) for number in range(count)]
-            for thousandths in (1, 10, 500, 900, 990, 999, 1000):
-                expected = next(v for v in values if sum(each <= v for each in values) * 1000 >= thousandths * count)
-                self.assertEqual(percentile(values, thousandths / 1000), expected, (count, thousandths))
-
-    def test_nothing(self) -> None:
-        """Without values there is no percentile, rather than 0."""
-        self.assertTrue(math.isnan(percentile([], 0.5)))
 
 
 class MedianTests(SynchronousTestCase):

@@ -9,12 +9,13 @@ import msgpack
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.load import wrk
-from benchmarks.load.conversations import Conversation, conversation
+from benchmarks.load.conversations import conversation
 from benchmarks.load.doors import request
 from benchmarks.load.grpc import LATER_HEADERS, body, frame
-from benchmarks.load.specification import Load
 from benchmarks.peers import Etcd, RaftKV
 from benchmarks.works import WORKS
+from raftkv.bench.conversations import Conversation
+from raftkv.bench.specification import Load
 
 
 def load(protocol: str, operation: str = "put", value_bytes: int = 4, door: str = "") -> Load:

@@ -178,7 +178,7 @@ class WorksTests(SynchronousTestCase):
 
     def test_every_key_is_used(self) -> None:
         """The stride through the keys meets every key once, for every number of keys that there is."""
-        from benchmarks.load.specification import Load
+        from raftkv.bench.specification import Load
 
         for count in {min(work.keys, 10_000) for work in (*WORKS, *map(quick, WORKS))}:
             load = Load(generator="closed", protocol="rpc", addresses=(), keys=count)

@@ -1,0 +1,1 @@
+"""Tests of the generator of load and of what surrounds it."""
