@@ -23,6 +23,7 @@ from raftkv.bench.specification import Load
 _DRAIN_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 60.0  # of a load that counts its requests and does not reconnect
 _RECONNECT_SECONDS: Final = 1.0  # that a node may take to accept a connection while the others wait
+_LATE_SECONDS: Final = 1.0  # by which a tick may be late before this process is taken for having stood still
 
 # Codes of errors that are the connection's and not an answer.
 CONNECTION_LOST: Final = "connection_lost"
@@ -196,11 +197,13 @@ class Loop:
     def _tick(self) -> None:
         """See after the connections, and tell how it goes."""
         now = time.perf_counter()
+        # Where it was this process that stood still, answers may be here that have not been read: nobody is silent.
+        is_late = now - self._next_tick > _LATE_SECONDS
         self._next_tick = now + REPORT_SECONDS
         for link in list(self._links):
-            if not link.sent:
+            if not link.sent or is_late:
                 link.heard = now
-                if link.is_leaving:
+                if link.is_leaving and not link.sent:
                     self._drop(link)
             elif self._load.reconnects and now - link.heard > self._load.answer_seconds:
                 self._lost(link, NO_ANSWER)
@@ -278,7 +281,7 @@ class Loop:
             link.is_leaving = True
             self._idle[place] += len(link.sent)
             self._places[place] = None
-        self._next_tick = 0.0  # at once
+        self._next_tick = time.perf_counter()
 
 
 def run(load: Load, overseer: Overseer, talk: Talk = conversation) -> Measured:

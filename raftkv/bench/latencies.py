@@ -18,7 +18,7 @@ _PER_OCTAVE: Final = 128  # intervals between a latency and its double
 _SHORTEST: Final = 1e-6  # seconds: nothing is answered sooner; what a clock makes of it counts as this
 
 #: The ends of bars in a decade: so many that the bars are not more than fit, the finest first.
-_STEPS: Final = (
+_STEPS: Final[tuple[tuple[float, ...], ...]] = (
     (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0),
     (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
     (1.0, 2.0, 5.0),

@@ -19,6 +19,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final, TypeAlias
 
 from raftkv.bench.figures import Measured
@@ -46,6 +48,16 @@ class Reported:
     """
 
     measured: Measured
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """There will be nothing more.
+
+    :ivar reason: why it ended before its time, if it has said so.
+    """
+
+    reason: str
 
 
 News: TypeAlias = Begun | Reported
@@ -101,40 +113,54 @@ class Generator:
 
     def __init__(self, load: Load) -> None:
         self._process: subprocess.Popen[bytes] = subprocess.Popen(
-            [sys.executable, "-m", "raftkv.bench", load.to_json()],
+            [sys.executable, "-P", "-m", "raftkv.bench", load.to_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # Ctrl-C in the terminal reaches the whole foreground group; in a session of its own it hears only from us.
             start_new_session=True,
+            env=_environment(),
         )
         pipe: Any = self._process.stdin
         # Without a buffer, so that there is nothing to be written when it is closed.
         self._stdin: io.FileIO = pipe.detach()
         # May be taken again by the thread that has it: a signal's handler stops, too.
         self._lock = threading.RLock()
+        self._news: SimpleQueue[News | _Ended] = SimpleQueue()
+        self._reader = threading.Thread(target=self._read, name="generator-news", daemon=True)
+        self._reader.start()
 
     def news(self) -> Iterator[News]:
         """Yield what it tells, until it ends.
 
         :raises GeneratorFailed: it does so before its time.
         """
+        while not isinstance(news := self._news.get(), _Ended):
+            yield news
+        status = self._process.wait()
+        if status:
+            raise GeneratorFailed(news.reason or f"the generator of load has ended with status {status}")
+
+    def _read(self) -> None:
+        """Take what it tells, at once: it would stand still while nobody does, for instance at a terminal's Ctrl-S."""
         stdout: Any = self._process.stdout
         reason = ""
         for line in stdout:
+            if not line.endswith(b"\n"):
+                break  # it was killed in the middle
             told = json.loads(line)
             if told["kind"] == "begun":
-                yield Begun()
+                self._news.put(Begun())
             elif told["kind"] == "report":
-                latencies = array("d", stdout.read(told["count"] * _ITEM_BYTES)).tolist()
-                errors = Counter(told["errors"])
-                yield Reported(
-                    Measured(latencies=latencies, errors=errors, seconds=told["seconds"], unsent=told["unsent"])
-                )
+                data = stdout.read(told["count"] * _ITEM_BYTES)
+                if len(data) == told["count"] * _ITEM_BYTES:  # else likewise
+                    latencies, errors = array("d", data).tolist(), Counter(told["errors"])
+                    measured = Measured(
+                        latencies=latencies, errors=errors, seconds=told["seconds"], unsent=told["unsent"]
+                    )
+                    self._news.put(Reported(measured))
             else:
                 reason = told["reason"]
-        status = self._process.wait()
-        if status:
-            raise GeneratorFailed(reason or f"the generator of load has ended with status {status}")
+        self._news.put(_Ended(reason))
 
     def move(self, addresses: Sequence[str], others: Sequence[str]) -> None:
         """Have it ask others from now on."""
@@ -157,8 +183,16 @@ class Generator:
         self.kill()
         self.stop()
         self._process.wait()
+        self._reader.join()
         stdout: Any = self._process.stdout
         stdout.close()
+
+
+def _environment() -> dict[str, str]:
+    """Return ours, in which the child finds the very package that this one is part of."""
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    known = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
 
 
 def _line(value: dict[str, object]) -> bytes:

@@ -35,7 +35,7 @@ _UNAUTHORISED: Final = (401, 403)
 
 
 class _Abandoned(Exception):
-    """The user would not wait for the clean-up."""
+    """The user would not wait for the clean-up: a second signal came."""
 
 
 class Bench:
@@ -50,6 +50,7 @@ class Bench:
         self._results = Results()
         self._generator: Generator | None = None
         self._signals: list[int] = []
+        self._is_cut_short = False
         self._began = 0.0
 
     def run(self) -> int:
@@ -63,7 +64,7 @@ class Bench:
             self._view.introduce(target)
             with self._signals_noted():
                 swept = self._load_and_sweep(client, target)
-        self._view.finish(target, self._results, deleted=swept, is_interrupted=bool(self._signals))
+        self._view.finish(target, self._results, deleted=swept, is_interrupted=self._is_cut_short)
         if self._signals:
             return 128 + self._signals[0]
         return 1 if self._results.error_count or (swept is None and not plan.keeps) else 0
@@ -136,6 +137,7 @@ class Bench:
             if not self._signals:
                 self._measure(target)
         finally:
+            self._is_cut_short = bool(self._signals)
             if not self._plan.keeps:
                 swept = self._sweep(client)
         return swept
@@ -225,7 +227,7 @@ class Bench:
         known = len(self._signals)
 
         def deleted(count: int) -> None:
-            if len(self._signals) > known:
+            if len(self._signals) > max(known, 1):
                 raise _Abandoned
 
         prefix = self._plan.load.prefix

@@ -83,7 +83,8 @@ class View:
         out = self._out
         out.print()
         if is_interrupted:
-            out.print("interrupted; the figures are those up to then", style="yellow")
+            until = "the figures are those up to then" if results.requests else "nothing was measured yet"
+            out.print(f"interrupted; {until}", style="yellow")
         out.print(_summary(results))
         out.print(_errors(results))
         if results.unsent:
@@ -158,7 +159,7 @@ def _histogram(bars: Sequence[Bar], *, is_unicode: bool) -> Text:
         drawn = _bar(bar.count / largest, is_unicode=is_unicode)
         if bar.count and not drawn:
             drawn = _EIGHTHS[1] if is_unicode else "."
-        ends = f"{_end(bar.low):>{low_width}} {dash} {_end(bar.high):<{high_width}} ms"
+        ends = f"{_end(bar.low):>{low_width}} {dash} {_end(bar.high):>{high_width}} ms"
         share = f"{bar.count:>11,} {bar.count / total:>6.1%}"
         lines.append(Text.assemble(f"{ends}{share}", (f" {drawn}" if drawn else "", "cyan")))
     return Text("\n").join(lines)
