@@ -11,7 +11,7 @@ from raftkv.bench.specification import Load
 from raftkv.bench.target import Via
 from raftkv.cli.benchplan import Plan
 from raftkv.cli.benchrun import Bench
-from raftkv.cli.calls import DEFAULT_ADDRESS, address_option, timeout_option
+from raftkv.cli.calls import DEFAULT_ADDRESS, address_option
 from raftkv.client.addresses import parse_addresses
 
 _MIB: Final = 1024 * 1024
@@ -59,7 +59,13 @@ Work = Literal["put", "get", "get-stale", "mixed"]
 @click.option("--clean", is_flag=True, help="Only delete the keys that a run has left, and load nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
 @address_option
-@timeout_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1, 600),
+    default=10.0,
+    show_default=True,
+    help="Seconds for each question beside the load.",
+)
 @click.pass_context
 def bench(
     context: click.Context,
