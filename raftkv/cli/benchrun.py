@@ -110,7 +110,9 @@ class Bench:
     @contextmanager
     def _signals_noted(self) -> Iterator[None]:
         """Let signals end the load, and not us: there are keys to be deleted."""
-        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        # What is ignored stays so: nohup means it.
+        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._on_signal) for number in heeded}
         try:
             yield
         finally:
