@@ -18,8 +18,6 @@ class NoRoomForFile(NoRoom):
 class storage_errors:
     """A ``with`` block in which an :exc:`OSError` becomes a :exc:`~raftkv.errors.StorageError`.
 
-    A class rather than a generator with ``contextmanager``: it stands on the path of every sync.
-
     :param operation: what is being tried, such as ``"fdatasync"``.
     :param path: of what file or folder.
     """
@@ -37,5 +35,10 @@ class storage_errors:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, OSError):
-            cls = NoRoom if error.errno in _NO_ROOM else StorageError
-            raise cls(self._operation, self._path, error.strerror or str(error)) from error
+            raise storage_error(self._operation, self._path, error) from error
+
+
+def storage_error(operation: str, path: str, error: OSError) -> StorageError:
+    """Return what :class:`storage_errors` raises, for where even a ``with`` block is too much."""
+    cls = NoRoom if error.errno in _NO_ROOM else StorageError
+    return cls(operation, path, error.strerror or str(error))

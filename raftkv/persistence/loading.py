@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from raftkv.errors import InvariantViolation
-from raftkv.persistence.record import ALIGNMENT, HEADER_BYTES, aligned
+from raftkv.persistence.record import ALIGNMENT, HEADER_BYTES
 from raftkv.raft.log import ENTRY_OVERHEAD_BYTES
 from raftkv.raft.messages import Entry, EntryKind
 
@@ -108,7 +108,11 @@ class LogSizes:
 
 def bytes_of(entries: Sequence[Entry]) -> int:
     """Return what entries take in the log, about."""
-    return sum(aligned(HEADER_BYTES + len(entry.payload)) for entry in entries)
+    size = 0
+    for entry in entries:
+        length = len(entry.payload)
+        size += HEADER_BYTES + length + -length % ALIGNMENT
+    return size
 
 
 class LoadedLog:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final, NoReturn
+from dataclasses import dataclass
+from typing import Final, NamedTuple, NoReturn
 
 import google_crc32c
 
@@ -191,9 +191,8 @@ def _refuse_version(path: str, version: int) -> NoReturn:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentEnd:
-    """Where the whole batches of a segment end.
+class SegmentEnd(NamedTuple):
+    """Where the whole batches of a segment end. A tuple: each sync makes one.
 
     :ivar offset: of the next record.
     :ivar batch_start: offset of the last whole batch, equal to ``offset`` where there is none.
@@ -251,7 +250,7 @@ def read_segment(
     if not is_newest:
         raise DamagedLog(path, offset, "a record does not check out, and a later segment follows")
     _refuse_damage(data, offset=offset, batch=batch, previous=previous, path=path, salt=salt)
-    return replace(end, torn_bytes=used - end.offset)
+    return end._replace(torn_bytes=used - end.offset)
 
 
 def used_bytes(data: bytes, start: int) -> int:

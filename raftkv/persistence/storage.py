@@ -241,10 +241,13 @@ class Storage:
         if error is not None:
             self._failed(error)
             return
-        write_ids = [item.write_id for item in items if isinstance(item, Write)]
-        self._queued_bytes -= sum(bytes_of(item.entries) for item in items if isinstance(item, Write))
-        if write_ids:
-            self._durable(write_ids[-1])
+        write_id = None
+        for item in items:
+            if type(item) is Write:
+                write_id = item.write_id
+                self._queued_bytes -= bytes_of(item.entries)
+        if write_id is not None:
+            self._durable(write_id)
 
     def _read(self, items: list[_Read], error: BaseException | None) -> None:
         if error is not None:
@@ -275,6 +278,10 @@ class Storage:
         hard_state, log = self._hard_state, self._log
         if hard_state is None or log is None:
             raise InvariantViolation("storage is not open")
+        if len(items) == 1 and type(items[0]) is Write and items[0].only_appends:
+            log.append(items[0].entries)  # as nearly always
+            log.commit()
+            return
         writes = [item for item in items if isinstance(item, Write)]
         changed = [write.hard_state for write in writes if write.hard_state is not None]
         if changed and changed[-1] != hard_state.newest.hard_state:
