@@ -86,8 +86,12 @@ def acknowledge(state: State, leader: str, match_index: int, *, read_round: int 
 
 
 def _is_contiguous(message: AppendEntries) -> bool:
-    first = message.prev_log_index + 1
-    return all(entry.index == index for index, entry in enumerate(message.entries, first))
+    index = message.prev_log_index
+    for entry in message.entries:
+        index += 1
+        if entry.index != index:
+            return False
+    return True
 
 
 def _matches(state: State, prev_log_index: int, prev_log_term: int) -> bool:

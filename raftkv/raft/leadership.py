@@ -67,9 +67,11 @@ class Leadership:
 
         Where somebody else may lead instead, what needs room waits for that one.
         """
-        is_full = self._state.room.level is Room.NONE
-        waits = self.transferring_to is not None or self._roomier_successor() is not None
-        return (is_full and not waits) or self.replication.lacks_room
+        if self._state.room.level is Room.NONE:
+            waits = self.transferring_to is not None or self._roomier_successor() is not None
+            if not waits:
+                return True
+        return self.replication.lacks_room
 
     def propose(self, payload: bytes, *, needs_room: bool) -> Entry:
         """Append a client's entry; it is sent with the next ``Ready``."""
@@ -140,6 +142,8 @@ class Leadership:
     def advance_commit(self) -> None:
         """Commit what a majority has stored; called when a peer or our own disk has more."""
         state = self._state
+        if state.commit_index == state.log.last_index:
+            return  # as after every answer but the one that has made the majority
         index = self.replication.committable_index()
         if index == state.commit_index:
             return

@@ -9,7 +9,7 @@ outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from raftkv.errors import InvariantViolation, NotLeader
 from raftkv.raft.configuration import Configuration
@@ -43,6 +43,9 @@ from raftkv.raft.view import NodeView
 
 if TYPE_CHECKING:
     import random  # chance is handed in; only its type is named here
+
+
+_T = TypeVar("_T")
 
 
 class RaftNode(NodeView):
@@ -460,19 +463,18 @@ class RaftNode(NodeView):
         now = (state.role, state.current_term, state.leader)
         ready = Ready(
             soft_state=SoftState(role=now[0], term=now[1], leader=now[2]) if now != self._told else None,
-            messages=tuple(state.messages),
-            send_snapshots=tuple(state.snapshot_peers),
+            messages=_taken(state.messages),
+            send_snapshots=_taken(state.snapshot_peers),
             write=state.durability.take_write(),
             committed=state.take_committed(),
-            entries_wanted=tuple(state.entries_wanted),
-            reads=tuple(state.reads),
+            # Only now: what is committed may be asked for.
+            entries_wanted=_taken(state.entries_wanted),
+            reads=_taken(state.reads),
             configuration_changed=state.configurations.changed,
-            events=tuple(state.events),
+            events=_taken(state.events),
         )
         self._told = now
         state.configurations.changed = False
-        for tray in (state.messages, state.snapshot_peers, state.entries_wanted, state.reads, state.events):
-            tray.clear()
         state.log.trim(state.commit_index)
         return ready
 
@@ -567,6 +569,15 @@ class RaftNode(NodeView):
         ReadIndexResponse: _on_read_index_response,
         TimeoutNow: _on_timeout_now,
     }
+
+
+def _taken(tray: list[_T]) -> tuple[_T, ...]:
+    """Empty a tray."""
+    if not tray:
+        return ()
+    things = tuple(tray)
+    tray.clear()
+    return things
 
 
 def _is_hypothetical(message: Message) -> bool:

@@ -36,6 +36,11 @@ class Write:
     snapshot: SnapshotMeta | None = None
     entries: tuple[Entry, ...] = ()
 
+    @property
+    def only_appends(self) -> bool:
+        """Whether there are entries, and nothing else."""
+        return self.hard_state is None and self.snapshot is None and bool(self.entries)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadState:
@@ -77,7 +82,7 @@ class SoftState:
     leader: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen, which takes three times as long to make: each turn makes one
 class Ready:
     """What the driver has to do, in the order of the fields.
 

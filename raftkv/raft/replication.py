@@ -186,10 +186,12 @@ class Replication:
         Never where no voter's disk is full: who is merely not heard may be back in a moment.
         """
         state, configuration = self._state, self._configuration
-        voters = configuration.voters | configuration.outgoing_voters
         full = {peer for peer, progress in self.peers.items() if progress.room is Room.NONE}
         if state.room.level is Room.NONE:
             full.add(state.node_id)
+        if not full:
+            return False
+        voters = configuration.voters | configuration.outgoing_voters
         if not full & voters:
             return False
         heard = {p for p, each in self.peers.items() if each.ticks_since_contact < state.settings.election_ticks}
@@ -232,15 +234,17 @@ class Replication:
 
     def commit_advanced(self) -> None:
         """More is committed: see to it that those are told who are to hear of it at once."""
-        self.wanted = self.wanted or any(map(self._has_news, self.peers.values()))
+        for progress in self.peers.values():
+            self.wanted = self.wanted or self._has_news(progress)
 
     @property
     def told_index(self) -> int:
         """How far every peer whose log we know has been told that it is committed."""
-        commit_index = self._state.commit_index
-        return min(
-            (p.commit_sent for p in self.peers.values() if p.state is ProgressState.REPLICATE), default=commit_index
-        )
+        told = self._state.commit_index
+        for progress in self.peers.values():
+            if progress.commit_sent < told and progress.state is ProgressState.REPLICATE:
+                told = progress.commit_sent
+        return told
 
     def tell_news(self, peer: str | None = None) -> None:
         """Tell a peer, or all, with the next :meth:`flush` what is committed, even where no entries travel with it."""
