@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any
@@ -159,10 +160,13 @@ class Pipeline:
             self._end(request, ClientClosed())
             return
         self._pending[request] = None
-        self._waiting.append(request)
         if self._deadline_timer is None:
             self._watch_deadlines()
-        self._admit()
+        if not self._waiting and self._admits(request):
+            self._send(request)
+        else:
+            self._waiting.append(request)
+            self._admit()
 
     def forget(self, requests: Iterable[Request]) -> None:
         """Nobody waits for these requests any more; they are not tried again."""
@@ -194,18 +198,23 @@ class Pipeline:
         waiting = self._waiting
         while waiting and not self._closed:
             request = waiting[0]
-            if not request.is_over:
-                size = len(request.items)
-                if self._outstanding and self._outstanding + size > self._max_outstanding:
-                    return
-                if request.consistency is None and not self._number(request):
-                    return
-                self._outstanding += size
-                request.is_admitted = True
+            if not request.is_over and not self._admits(request):
+                return
             # Only now: to send may end it at once, and call back into here.
             waiting.popleft()
             if not request.is_over:
                 self._send(request)
+
+    def _admits(self, request: Request) -> bool:
+        """Let a request in if there is room for it, and numbers."""
+        size = len(request.items)
+        if self._outstanding and self._outstanding + size > self._max_outstanding:
+            return False
+        if request.consistency is None and not self._number(request):
+            return False
+        self._outstanding += size
+        request.is_admitted = True
+        return True
 
     def _number(self, request: Request) -> bool:
         """Give a write its numbers; return whether there were enough."""
@@ -239,9 +248,7 @@ class Pipeline:
         if request.call is not None:
             request.call.attempted(address)
 
-        def answered(answer: Any) -> None:
-            self._answered(request, connection, address, answer)
-
+        answered = partial(self._answered, request, connection, address)
         if request.consistency is None:
             connection.write(request.commands, answered)
         elif isinstance(request, Errand):
@@ -264,7 +271,8 @@ class Pipeline:
             return
         request.connection = None
         if not isinstance(answer, RaftKVError):
-            self._finish(request, answer)
+            self._release(request)
+            self._end(request, answer)
             if self._waiting:
                 self._admit()
             return

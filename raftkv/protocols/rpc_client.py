@@ -170,6 +170,25 @@ class RpcConnection(GreetingReceiver):
         """Keep the reason for those who ask."""
         self.refusal = f"{self.peer_name()}: {reason}"
 
+    def messages_received(self, messages: list[Any]) -> None:
+        """Take the answers of one read: a result, as nearly all are, in a few steps."""
+        if self.theirs is None:
+            super().messages_received(messages)
+            return
+        pending = self._pending
+        for message in messages:
+            if self.closing:
+                return
+            if type(message) is tuple and len(message) == 3:
+                kind, request_id, value = message
+                if type(kind) is int and kind == RESULT and type(request_id) is int and type(value) is tuple:
+                    asked = pending.get(request_id)
+                    if asked is not None and asked[3] == len(value):
+                        del pending[request_id]
+                        asked[0](value)
+                        continue
+            self.request_received(message)
+
     def request_received(self, message: Any) -> None:
         """Take an answer."""
         if type(message) is not tuple or len(message) < 3 or type(message[0]) is not int:
