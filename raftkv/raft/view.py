@@ -70,6 +70,11 @@ class NodeView:
         return self._state.log.stable_index
 
     @property
+    def has_unwritten(self) -> bool:
+        """Whether the next ``Ready`` has something for our own disk."""
+        return self._state.durability.write_wanted
+
+    @property
     def snapshot_index(self) -> int:
         """The last index that our newest snapshot includes; 0 without one."""
         return self._state.log.snapshot_index

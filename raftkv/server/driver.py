@@ -108,7 +108,11 @@ class Driver(Service):
         self._on_reads: Callable[[tuple[ReadState, ...]], None] = lambda reads: None
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
-        self._turn: IDelayedCall | None = None
+        # Of the node's own reactor; any other clock has callLater.
+        self._call_soon: Callable[[Callable[[], None]], object] = getattr(
+            clock, "call_soon", lambda call: clock.callLater(0, call)
+        )
+        self._turn_is_due = False
         self._news: IDelayedCall | None = None
         self._news_index = 0  # what was committed when that was scheduled
         self._early_campaign: IDelayedCall | None = None
@@ -159,10 +163,11 @@ class Driver(Service):
     def _stop_turning(self) -> None:
         if self._ticking.running:
             self._ticking.stop()
-        for call in (self._turn, self._news, self._early_campaign):
+        for call in (self._news, self._early_campaign):
             if call is not None:
                 call.cancel()
-        self._turn = self._news = self._early_campaign = None
+        self._turn_is_due = False
+        self._news = self._early_campaign = None
 
     # -- what arrives --------------------------------------------------------------------------------------------
 
@@ -170,8 +175,9 @@ class Driver(Service):
         """Make sure that a turn comes; cheap, called for everything that arrives."""
         if self._draining:
             self._wanted_again = True
-        elif self._turn is None and self.running and self.failure is None:
-            self._turn = self._clock.callLater(0, self._run_turn)
+        elif not self._turn_is_due and self.running and self.failure is None:
+            self._turn_is_due = True
+            self._call_soon(self._run_due_turn)
 
     def at_turn_end(self, call: Callable[[], None]) -> bool:
         """Call this when the present turn has done all that it does: for what many may add to and then leaves at once.
@@ -200,7 +206,7 @@ class Driver(Service):
             self.fail(error)
             return
         if self.node.has_ready():
-            if self._draining or self._turn is not None or self.node.role is Role.LEADER:
+            if self._draining or self._turn_is_due or self.node.role is Role.LEADER:
                 self.wake()
             else:
                 self._run_turn()
@@ -253,6 +259,7 @@ class Driver(Service):
         try:
             self.node.time_is(self._steady_seconds())
             self.node.advance(write_id)
+            self.node.may_apply(not self._applier.is_behind)
         except Exception as error:
             self.fail(error)
             return
@@ -269,11 +276,12 @@ class Driver(Service):
 
     # -- the turn ------------------------------------------------------------------------------------------------
 
+    def _run_due_turn(self) -> None:
+        if self._turn_is_due:  # else it has been had meanwhile, or this node has stopped
+            self._run_turn()
+
     def _run_turn(self) -> None:
-        if self._turn is not None:
-            if self._turn.active():
-                self._turn.cancel()
-            self._turn = None
+        self._turn_is_due = False
         self._draining = True
         self._wanted_again = False
         try:
@@ -281,7 +289,10 @@ class Driver(Service):
             self.node.time_is(self._steady_seconds())
             for gather in self._gatherers:
                 gather()
-            self.node.may_apply(not self._applier.is_behind)
+            # A follower acknowledges before it applies: the leader waits for that, and nobody for this. The turn in
+            # which its disk is done, or the next without anything to write, applies what this one leaves.
+            acknowledges_first = self.node.role is Role.FOLLOWER and self.node.has_unwritten
+            self.node.may_apply(not acknowledges_first and not self._applier.is_behind)
             if self.node.has_ready():
                 self._carry_out(self.node.take_ready())
         except Exception as error:
@@ -313,15 +324,16 @@ class Driver(Service):
     def _carry_out(self, ready: Ready) -> None:
         if ready.configuration_changed:
             self._connect()
+        if ready.write is not None:
+            # First: the log's worker begins while this thread is in the system calls that send.
+            self._storage.write(ready.write)
+            if ready.write.snapshot is not None:
+                self._applier.restore(ready.write.snapshot)
         if ready.messages:
             self.messages_sent += len(ready.messages)
             self._transport.send(ready.messages)
         for peer in ready.send_snapshots:
             self._transport.send_snapshot(peer)
-        if ready.write is not None:
-            self._storage.write(ready.write)
-            if ready.write.snapshot is not None:
-                self._applier.restore(ready.write.snapshot)
         for event in ready.events:
             self._log.info("{node_id}: {event}", node_id=self.node.node_id, event=event)
         if ready.soft_state is not None:

@@ -36,6 +36,7 @@ class ScriptedNode:
         self.times: list[float] = []
         self.refusal: Exception | None = None
         self.applying = True
+        self.has_unwritten = False
         self.commit_index = self.told_index = 0
         self.role = Role.LEADER
 
@@ -262,7 +263,7 @@ class TurnTests(DriverTestCase):
     """What happens in a turn, and when there is one."""
 
     def test_order(self) -> None:
-        """A ``Ready`` is carried out in its own order: messages that promise nothing, the disk, the state, reads."""
+        """A ``Ready`` is carried out in its own order: the disk, messages that promise nothing, the state, reads."""
         self.node.configuration = Configuration(members={"b": Member(id="b")}, voters=frozenset("b"))
         self.node.ready = [
             Ready(
@@ -277,7 +278,7 @@ class TurnTests(DriverTestCase):
         ]
         self.driver.wake()
         self.clock.advance(0)
-        wanted = ["gather", "members", "send", ("snapshot for", "b"), ("write", 1), "restore", "role", "apply", "reads"]
+        wanted = ["gather", "members", ("write", 1), "restore", "send", ("snapshot for", "b"), "role", "apply", "reads"]
         self.assertEqual(self.events, wanted)
 
     def test_one_turn_for_all(self) -> None:
@@ -297,6 +298,26 @@ class TurnTests(DriverTestCase):
         self.assertEqual(self.events, ["step", "step", "gather", "send"])
         self.clock.advance(0)
         self.assertEqual(len(self.events), 4)
+
+    def test_follower_acknowledges_first(self) -> None:
+        """A follower that has something to write applies nothing until its disk is done, and then at once."""
+        self.node.role = Role.FOLLOWER
+        self.node.has_unwritten = True
+        self.node.ready = [Ready(write=Write(write_id=1, entries=(ENTRY,)))]
+        self.driver.received([BEAT])
+        self.assertFalse(self.node.applying)
+        self.node.has_unwritten = False
+        self.storage.durable(1)
+        self.assertTrue(self.node.applying)
+
+    def test_leader_applies_while_it_writes(self) -> None:
+        """A leader, whose clients wait for what it applies, does not wait for its disk."""
+        self.node.role = Role.LEADER
+        self.node.has_unwritten = True
+        self.node.ready = [Ready(write=Write(write_id=1, entries=(ENTRY,)))]
+        self.driver.received([BEAT])
+        self.clock.advance(0)
+        self.assertTrue(self.node.applying)
 
     def test_nothing_to_do(self) -> None:
         """A message, or a finished write, that leaves nothing to be done is no turn."""
