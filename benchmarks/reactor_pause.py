@@ -115,7 +115,7 @@ LIMITS: Final = Limits(max_batch_commands=COMMANDS_PER_ENTRY, request_timeout_se
 
 
 def build(reactor: Any, folder: Path, limits: Limits = LIMITS) -> tuple[Replica, LocalDisk]:
-    """Put a node together on a folder, as :mod:`raftkv.tap` does; reads what is there."""
+    """Put a node together on a folder, as :mod:`raftkv.composition` does; reads what is there."""
     snapshotter.Restorer = WatchedRestorer  # type: ignore[attr-defined]
     config = NodeConfig(
         node_id="alone",

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, Final
 
 from twisted.application.service import Service
+from twisted.internet.main import installReactor
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from zope.interface import implementer
 
@@ -27,6 +28,17 @@ EXIT_FATAL: Final = 70  #: EX_SOFTWARE of sysexits.h: the node stopped itself be
 _STEADY_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _STOP_LIMIT_SECONDS: Final = 60.0
 _SWITCH_INTERVAL_SECONDS: Final = 0.0005
+
+
+def install_reactor() -> None:
+    """Make the node's reactor the one of this process, unless somebody has chosen another (``twistd --reactor``)."""
+    if "twisted.internet.reactor" in sys.modules:
+        return
+    try:
+        from raftkv.daemon.reactor import NodeReactor
+    except ImportError:
+        return  # a system without epoll: Twisted knows what is best there
+    installReactor(NodeReactor())
 
 
 def use_monotonic_clock(reactor: Any) -> None:
