@@ -38,6 +38,7 @@ from raftkv.membership import Founding, Joining, join_request
 from raftkv.persistence.disk import LocalDisk
 from raftkv.persistence.log import LogSettings
 from raftkv.persistence.membership import refuse_removed, store_joined
+from raftkv.persistence.pace import Pace
 from raftkv.persistence.worker import ThreadWorker
 from raftkv.protocols.asking import AnsweringPort, ask_standing
 from raftkv.protocols.command_rules import CommandRules
@@ -88,7 +89,7 @@ def compose(config: NodeConfig, reactor: Any, *, pidfile: str | None = None) -> 
             steady_seconds=steady_seconds,
             wall_seconds=time.time,
             disk=disk,
-            log_worker=ThreadWorker(reactor, "raftkv-log"),
+            log_worker=ThreadWorker(reactor, "raftkv-log", pace=Pace(limit_seconds=config.quick_sync_seconds)),
             log_reader=ThreadWorker(reactor, "raftkv-log-reader"),
             snapshot_worker=ThreadWorker(reactor, "raftkv-snapshot"),
             transport=others.make_transport,

@@ -182,8 +182,12 @@ class IBatchWorker(Interface):
         then ``done`` runs in the reactor with the same list and the error that ``process`` raised, or ``None``.
         After an error nothing more is processed."""
 
-    def submit(item: Any) -> None:
-        """Add an item; returns at once."""
+    def submit(item: Any, *, here: bool = False) -> None:
+        """Add an item; returns at once.
+
+        :param here: the caller can wait a moment: where nothing is under way, and such work has been quick lately, the
+            worker may process the item and call ``done`` before this returns.
+        """
 
     def stop() -> Deferred[None]:
         """Fire once everything submitted has been processed and reported; the worker can be started again."""
@@ -246,8 +250,12 @@ class IStorage(Interface):
         """Begin to accept writes. ``durable(write_id)`` runs in the reactor, in order; it may skip ids (the largest
         one stands for those before). ``failed`` runs at most once, and the process must stop then."""
 
-    def write(write: Write) -> None:
-        """Queue a write; returns at once."""
+    def write(write: Write, *, may_wait: bool = False) -> None:
+        """Queue a write; returns at once.
+
+        :param may_wait: the caller has nothing better to do than to wait for a disk that is quick: ``durable``, or
+            ``failed``, may then be called before this returns.
+        """
 
     def read(start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
         """Read back entries with ``start <= index < stop``, as many as fit in ``max_bytes``, at least one of them.

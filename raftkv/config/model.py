@@ -82,6 +82,7 @@ class NodeConfig:
     snapshot_rate_bytes: int = 64 * MIB
     log_cache_bytes: int = 32 * MIB
     log_segment_bytes: int = 64 * MIB
+    quick_sync_seconds: float = 0.002
     disk_reserve_bytes: int = 128 * MIB
     archive_dir: str = ""
     archive_interval_seconds: float = 60.0

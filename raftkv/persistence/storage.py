@@ -186,15 +186,17 @@ class Storage:
         self._worker.start(self._process, self._processed)
         self._reader.start(self._read_back, self._read)
 
-    def write(self, write: Write) -> None:
+    def write(self, write: Write, *, may_wait: bool = False) -> None:
         """See :meth:`raftkv.interfaces.IStorage.write`."""
+        # Another segment takes several syncs, and a new file.
+        here = may_wait and write.only_appends and bytes_of(write.entries) < self.room_bytes()
         if write.snapshot is not None:
             self._sizes.snapshot_index = write.snapshot.index
             if write.snapshot.index > self._sizes.last_index:
                 self._sizes.begin_behind(write.snapshot.index)
         if write.entries:
             self._queued_bytes += self._sizes.append(write.entries)
-        self._submit(write)
+        self._submit(write, here=here)
 
     def read(self, start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
         """See :meth:`raftkv.interfaces.IStorage.read`."""
@@ -232,10 +234,10 @@ class Storage:
         stopped = gatherResults([self._worker.stop(), self._reader.stop()])
         return stopped.addCallback(self._close_files)
 
-    def _submit(self, item: Any) -> None:
+    def _submit(self, item: Any, *, here: bool = False) -> None:
         if not self._running:
             raise InvariantViolation("storage got something to do while it was not running")
-        self._worker.submit(item)
+        self._worker.submit(item, here=here)
 
     def _processed(self, items: list[Any], error: BaseException | None) -> None:
         if error is not None:

@@ -325,8 +325,11 @@ class Driver(Service):
         if ready.configuration_changed:
             self._connect()
         if ready.write is not None:
-            # First: the log's worker begins while this thread is in the system calls that send.
-            self._storage.write(ready.write)
+            # First: the log's worker begins while this thread is in the system calls that send. A follower that waits
+            # for its disk keeps nobody else waiting; a leader goes on with two others while its own disk hangs.
+            self._storage.write(ready.write, may_wait=self.node.role is Role.FOLLOWER)
+            if self.failure is not None:
+                return
             if ready.write.snapshot is not None:
                 self._applier.restore(ready.write.snapshot)
         if ready.messages:

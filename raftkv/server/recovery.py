@@ -241,7 +241,7 @@ class _InlineWorker:
         """See :meth:`raftkv.interfaces.IBatchWorker.start`."""
         self._process, self._done = process, done
 
-    def submit(self, item: Any) -> None:
+    def submit(self, item: Any, *, here: bool = False) -> None:
         """See :meth:`raftkv.interfaces.IBatchWorker.submit`."""
         if self._process is None or self._done is None:
             raise InvariantViolation("the worker got an item before it was started")

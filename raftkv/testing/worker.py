@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -12,6 +12,8 @@ from zope.interface import implementer
 from raftkv.errors import InvariantViolation, StorageError
 from raftkv.interfaces import IBatchWorker
 from raftkv.testing.disk import PowerLoss
+
+_TAKEN_AT_ONCE: Final = 3  # each third of them
 
 Process = Callable[[list[Any]], None]
 Done = Callable[[list[Any], BaseException | None], None]
@@ -25,6 +27,8 @@ class ClockWorker:
     it before the disk has anything, and after the disk has everything but nobody knows.
 
     :param clock: tells the time, usually a :class:`twisted.internet.task.Clock`.
+    Every third item that it may take at once it does take at once.
+
     :param delay_seconds: called for each batch with its items; 0 still means "in a later turn".
     """
 
@@ -41,6 +45,7 @@ class ClockWorker:
         self._half_seconds = 0.0
         self._error: BaseException | None = None  # what ended the work, if anything
         self._stopped: list[Deferred[None]] = []
+        self._offers = 0  # items that might be taken at once
 
     @property
     def is_busy(self) -> bool:
@@ -59,14 +64,30 @@ class ClockWorker:
         self._process, self._done = process, done
         self._error = None
 
-    def submit(self, item: Any) -> None:
+    def submit(self, item: Any, *, here: bool = False) -> None:
         """See :meth:`raftkv.interfaces.IBatchWorker.submit`."""
         if self._process is None or self._stopped:
             raise InvariantViolation("the worker got an item while it was not running")
         if self._error is not None:
             return
+        if here and not self.is_busy and not self._stalled:
+            self._offers += 1
+            if self._offers % _TAKEN_AT_ONCE == 0:
+                self._take_at_once(item)
+                return
         self._waiting.append(item)
         self._begin()
+
+    def _take_at_once(self, item: Any) -> None:
+        if self._process is None or self._done is None:
+            raise InvariantViolation("the worker got an item while it was not running")
+        try:
+            self._process([item])
+        except PowerLoss:
+            return
+        except BaseException as raised:
+            self._error = raised
+        self._done([item], self._error)
 
     def stop(self) -> Deferred[None]:
         """See :meth:`raftkv.interfaces.IBatchWorker.stop`."""

@@ -176,6 +176,18 @@ class ClockWorkerTests(WorkerContract, SynchronousTestCase):
         self.worker.crash(tear=True)
         self.assertEqual((done, self.reported), ([1], []))
 
+    def test_at_once(self) -> None:
+        """Of what it may take at once it takes each third one at once, in order; none while it stalls."""
+        self.start()
+        for item, reported in enumerate((0, 1, 3)):
+            self.worker.submit(item, here=True)
+            self.assertEqual(len(self.reported), reported)
+            self.run_until(lambda: not self.worker.is_busy)
+        self.worker.stall()
+        for item in range(3, 6):
+            self.worker.submit(item, here=True)
+        self.assertEqual(len(self.reported), 3)
+
     def test_stall(self) -> None:
         """A stalled worker finishes nothing until it is resumed."""
         self.start()

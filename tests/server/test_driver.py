@@ -98,10 +98,11 @@ class ScriptedNode:
 
 @implementer(IStorage)
 class NotedStorage:
-    """A disk that finishes when a test says so."""
+    """A disk that finishes when a test says so, or at once where it is quick and waited for."""
 
     def __init__(self, events: list[Any]) -> None:
         self._events = events
+        self.is_quick = False
 
     def recover(self) -> Recovered:
         raise NotImplementedError
@@ -109,8 +110,11 @@ class NotedStorage:
     def start(self, durable: Callable[[int], None], failed: Callable[[BaseException], None]) -> None:
         self.durable, self.failed = durable, failed
 
-    def write(self, write: Write) -> None:
+    def write(self, write: Write, *, may_wait: bool = False) -> None:
         self._events.append(("write", write.write_id))
+        self.may_wait = may_wait
+        if self.is_quick and may_wait:
+            self.durable(write.write_id)
 
     def read(self, start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
         self._events.append(("read", start, stop))
@@ -318,6 +322,33 @@ class TurnTests(DriverTestCase):
         self.driver.received([BEAT])
         self.clock.advance(0)
         self.assertTrue(self.node.applying)
+
+    def test_who_waits_for_the_disk(self) -> None:
+        """A follower waits for a disk that is quick; a leader, whose others may do without its disk, never does."""
+        for role, waits in ((Role.FOLLOWER, True), (Role.LEADER, False), (Role.CANDIDATE, False)):
+            self.node.role = role
+            self.node.ready = [Ready(write=Write(write_id=1, entries=(ENTRY,)))]
+            self.driver.wake()
+            self.clock.advance(0)
+            self.assertIs(self.storage.may_wait, waits, role)
+
+    def test_disk_that_is_waited_for(self) -> None:
+        """What a quick disk makes possible is done in the turn that follows, and nothing of this turn is left out."""
+        self.node.role = Role.FOLLOWER
+        self.storage.is_quick = True
+        self.node.ready = [Ready(write=Write(write_id=1, entries=(ENTRY,)), messages=(BEAT,)), Ready(messages=(BEAT,))]
+        self.driver.received([BEAT])
+        self.assertEqual(self.events, ["step", "gather", ("write", 1), ("advance", 1), "send"])
+        self.clock.advance(0)
+        self.assertEqual(self.events[5:], ["gather", "send"])
+
+    def test_disk_that_fails_meanwhile(self) -> None:
+        """Where the disk fails while it is waited for, nothing of the turn is carried out any more."""
+        self.node.role = Role.FOLLOWER
+        self.storage.write = lambda write, may_wait: self.storage.failed(StorageError("write", "log", "broken"))
+        self.node.ready = [Ready(write=Write(write_id=1, entries=(ENTRY,)), messages=(BEAT,), committed=(ENTRY,))]
+        self.driver.received([BEAT])
+        self.assertEqual(self.events, ["step", "gather", "resign", "send"])  # the farewell, and nothing else
 
     def test_nothing_to_do(self) -> None:
         """A message, or a finished write, that leaves nothing to be done is no turn."""

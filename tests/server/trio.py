@@ -44,9 +44,9 @@ class TracedStorage:
 
         self._inner.start(synced, failed)
 
-    def write(self, write: Write) -> None:
+    def write(self, write: Write, *, may_wait: bool = False) -> None:
         self._pending.append(write)
-        self._inner.write(write)
+        self._inner.write(write, may_wait=may_wait)
 
     def read(self, start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
         self._inner.read(start, stop, max_bytes, done)

@@ -49,8 +49,8 @@ class LyingStorage:
     def start(self, durable: Callable[[int], None], failed: Callable[[BaseException], None]) -> None:
         self.inner.start(durable, failed)
 
-    def write(self, write: Write) -> None:
-        self.inner.write(write)
+    def write(self, write: Write, *, may_wait: bool = False) -> None:
+        self.inner.write(write, may_wait=may_wait)
 
     def read(self, start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
         self.inner.read(start, stop, max_bytes, done)
@@ -81,17 +81,17 @@ class HastyStorage(LyingStorage):
         self.durable = durable
         self.inner.start(lambda write_id: None, failed)
 
-    def write(self, write: Write) -> None:
-        self.inner.write(write)
+    def write(self, write: Write, *, may_wait: bool = False) -> None:
+        self.inner.write(write, may_wait=may_wait)
         self.durable(write.write_id)
 
 
 class ForgetfulStorage(LyingStorage):
     """Keeps the term and forgets the vote."""
 
-    def write(self, write: Write) -> None:
+    def write(self, write: Write, *, may_wait: bool = False) -> None:
         hard_state = write.hard_state and HardState(term=write.hard_state.term)
-        self.inner.write(dataclasses.replace(write, hard_state=hard_state))
+        self.inner.write(dataclasses.replace(write, hard_state=hard_state), may_wait=may_wait)
 
 
 def with_storage(lying: Callable[[IStorage], IStorage]) -> Composition:

@@ -42,10 +42,10 @@ class WatchedStorage:
 
         self._inner.start(watched, failed)
 
-    def write(self, write: Write) -> None:
+    def write(self, write: Write, *, may_wait: bool = False) -> None:
         """See :class:`IStorage`."""
         self._checkers.written(self._name, write)
-        self._inner.write(write)
+        self._inner.write(write, may_wait=may_wait)
 
     def read(self, start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
         """See :class:`IStorage`."""
