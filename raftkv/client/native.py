@@ -315,7 +315,7 @@ class NativeClient(TransactionCalls, RangeCalls, LeaseCalls):
                 result.errback(answer)
                 return
             try:
-                value = read(item, answer[0], staleness_of(answer))
+                value = read(item, answer[0], None if type(answer) is tuple else staleness_of(answer))
             except Exception:
                 result.errback(Failure())
             else:

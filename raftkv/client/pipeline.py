@@ -239,7 +239,7 @@ class Pipeline:
 
     def _send(self, request: Request) -> None:
         connection = self.link.connection
-        if connection is None or not connection.is_ready:
+        if connection is None or connection.closing:
             self._unsent.append(request)
             self.link.want()
             return
@@ -270,7 +270,7 @@ class Pipeline:
         if request.is_over or request.connection is not connection:
             return
         request.connection = None
-        if not isinstance(answer, RaftKVError):
+        if type(answer) is tuple or not isinstance(answer, RaftKVError):
             self._release(request)
             self._end(request, answer)
             if self._waiting:

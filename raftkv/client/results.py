@@ -210,6 +210,8 @@ def key_bytes(key: str | bytes, label: str = "key") -> bytes:
     :raises BadRequest: it is empty, or not UTF-8.
     :raises TypeError: it is neither ``str`` nor ``bytes``.
     """
+    if type(key) is bytes and key and key.isascii():
+        return key  # as most are that a program makes by itself
     encoded = text_bytes(key, label)
     if not encoded:
         raise BadRequest(f"{label}: must not be empty")
@@ -243,6 +245,8 @@ def value_bytes(value: str | bytes) -> bytes:
     :raises BadRequest: a ``str`` that UTF-8 cannot express.
     :raises TypeError: it is neither ``str`` nor ``bytes``.
     """
+    if type(value) is bytes:
+        return value
     if isinstance(value, str):
         try:
             return value.encode("utf-8")

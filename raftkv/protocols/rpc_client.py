@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from raftkv.errors import OutcomeUnknown, ProtocolViolation, RaftKVError, RequestTimeout, TooLarge
 from raftkv.interfaces import Command, Consistency, Identity
-from raftkv.protocols.framing import FrameLimits
+from raftkv.protocols.framing import TERMINATOR, FrameLimits, pack
 from raftkv.protocols.hello import GreetingReceiver, Hello, Purpose
 from raftkv.protocols.rpc_errors import Unreachable, decode_error
 from raftkv.protocols.rpc_frames import (
@@ -148,8 +148,10 @@ class RpcConnection(GreetingReceiver):
         request_id = self._next_id
         if self._flush_call is None:
             self._now = self._clock.seconds()
-        # Packed first: what cannot be packed is the caller's mistake, and leaves nothing behind.
-        self.queue_message((kind, request_id, *rest))
+        # Packed first: what cannot be packed is the caller's mistake, and leaves nothing behind. As queue_message does.
+        self._queue += (pack((kind, request_id, *rest)), TERMINATOR)
+        if self._flush_call is None:
+            self._flush_call = self._clock.callLater(0, self._flush_turn)
         self._next_id = request_id + 1
         self._pending[request_id] = (done, self._now, changes, items)
         if self._timeout_call is None:
