@@ -11,12 +11,12 @@ from twisted.python.failure import Failure
 from raftkv.errors import ProtocolViolation
 from raftkv.interfaces import Identity
 from raftkv.protocols.asking import tell_standing
-from raftkv.protocols.codec import INSTALL_SNAPSHOT, decode
+from raftkv.protocols.codec import decode
 from raftkv.protocols.framing import FrameLimits
 from raftkv.protocols.hello import GreetingReceiver, Hello, Purpose, Refused
 from raftkv.protocols.snapshots import SnapshotReceiver
 from raftkv.protocols.warnings import RateLimitedLog
-from raftkv.raft.messages import Message
+from raftkv.raft.messages import InstallSnapshot, Message
 
 if TYPE_CHECKING:
     from raftkv.protocols.peer.service import PeerService
@@ -67,6 +67,16 @@ class IncomingPeer(GreetingReceiver):
         else:
             self._service.peer_came(self, hello.identity)
 
+    def messages_received(self, messages: list[Any]) -> None:
+        """Take what one read has brought: messages of Raft, as nearly always, in few steps."""
+        theirs = self.theirs
+        if theirs is None or theirs.purpose is not Purpose.RAFT:
+            super().messages_received(messages)
+            return
+        sender, to, arrived = self._sender, self._identity.node_id, self._arrived
+        for message in messages:
+            arrived.append(_decoded(message, sender, to))
+
     def request_received(self, message: Any) -> None:
         """Pass a message on."""
         if self.theirs is not None and self.theirs.purpose is Purpose.ASK:
@@ -74,11 +84,7 @@ class IncomingPeer(GreetingReceiver):
         if self._snapshot is not None:
             self._snapshot.message_received(message)
             return
-        decoded = decode(message, sender=self._sender, to=self._identity.node_id)
-        if message[0] == INSTALL_SNAPSHOT:
-            # It stands for a file that has arrived; here there is none, and the core would drop its log.
-            raise ProtocolViolation("an InstallSnapshot without its file")
-        self._arrived.append(decoded)
+        self._arrived.append(_decoded(message, self._sender, self._identity.node_id))
 
     def read_finished(self) -> None:
         """Hand over what one read has brought."""
@@ -97,3 +103,11 @@ class IncomingPeer(GreetingReceiver):
         if self._snapshot is not None:
             self._snapshot.connection_lost()
         self._service.peer_went(self)
+
+
+def _decoded(message: Any, sender: str, to: str) -> Message:
+    decoded = decode(message, sender=sender, to=to)
+    if type(decoded) is InstallSnapshot:
+        # It stands for a file that has arrived; here there is none, and the core would drop its log.
+        raise ProtocolViolation("an InstallSnapshot without its file")
+    return decoded
