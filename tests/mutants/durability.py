@@ -6,10 +6,12 @@ from tests.mutants.mutant import Edit, Mutant
 
 DIRECTORY = "raftkv/persistence/directory.py"
 DISK = "raftkv/persistence/disk.py"
+DRIVER = "raftkv/server/driver.py"
 FILES = "raftkv/persistence/files.py"
 HARD_STATE = "raftkv/persistence/hardstate.py"
 LOG = "raftkv/persistence/log.py"
 META = "raftkv/persistence/meta.py"
+PACE = "raftkv/persistence/pace.py"
 RECORD = "raftkv/persistence/record.py"
 REPAIR = "raftkv/persistence/repair.py"
 SEGMENT = "raftkv/persistence/segment.py"
@@ -28,8 +30,8 @@ MUTANTS = (
         edits=(
             Edit(
                 LOG,
-                '        with storage_errors("fdatasync", self._path):\n            file.sync()\n        self._end',
-                "        self._end",
+                '            step = "fdatasync"\n            file.sync()\n',
+                '            step = "fdatasync"\n',
             ),
         ),
         hints=CRASHES,
@@ -89,8 +91,8 @@ MUTANTS = (
         edits=(
             Edit(
                 STORAGE,
-                "        self._submit(write)\n",
-                "        self._submit(write)\n        self._durable(write.write_id)\n",
+                "        self._submit(write, here=here)\n",
+                "        self._submit(write, here=here)\n        self._durable(write.write_id)\n",
             ),
         ),
         hints=STORES,
@@ -103,7 +105,7 @@ MUTANTS = (
             Edit(
                 WORKER,
                 "            try:\n                process(items)\n",
-                "            self._reactor.callFromThread(done, items, None)\n"
+                "            self._reactor.callFromThread(self._report_of_thread, items, None, 0.0)\n"
                 "            try:\n                process(items)\n",
             ),
         ),
@@ -116,12 +118,12 @@ MUTANTS = (
         edits=(
             Edit(
                 LOG,
-                "            file.sync()\n        self._end",
+                '            step = "fdatasync"\n            file.sync()\n',
+                '            step = "fdatasync"\n'
                 "            try:\n"
                 "                file.sync()\n"
                 "            except OSError:\n"
-                "                file.sync()\n"
-                "        self._end",
+                "                file.sync()\n",
             ),
         ),
         hints=(*STORES, "tests.persistence.test_log"),
@@ -133,11 +135,92 @@ MUTANTS = (
         edits=(
             Edit(
                 STORAGE,
-                "            self._failed(error)\n            return\n        write_ids",
-                "            pass\n        write_ids",
+                "            self._failed(error)\n            return\n        write_id",
+                "            pass\n        write_id",
             ),
         ),
         hints=STORES,
+    ),
+    Mutant(
+        name="leader-waits-for-its-disk",
+        rule="A leader never waits for its disk: the others' may do without it.",
+        reference="thesis 10.2.1",
+        edits=(Edit(DRIVER, "may_wait=self.node.role is Role.FOLLOWER", "may_wait=True"),),
+        hints=("tests.server.test_driver",),
+    ),
+    Mutant(
+        name="goes-on-after-the-disk-failed",
+        rule="Where the disk fails while it is waited for, nothing of that turn is carried out any more.",
+        reference="B43",
+        edits=(
+            Edit(
+                DRIVER,
+                "            if self.failure is not None:\n                return\n            if ready.write.snapshot",
+                "            if ready.write.snapshot",
+            ),
+        ),
+        hints=("tests.server.test_driver",),
+    ),
+    Mutant(
+        name="the-thread-overtaken",
+        rule="Nothing is written past what the log's thread was given before.",
+        reference="our design, B4",
+        edits=(Edit(WORKER, "if here and self._unreported == 0 and", "if here and"),),
+        hints=("tests.persistence.test_pace",),
+    ),
+    Mutant(
+        name="error-of-the-caller-forgotten",
+        rule="After an error nothing is written, whichever thread met it.",
+        reference="B43",
+        edits=(
+            Edit(
+                WORKER,
+                "            self._error = raised\n        self._report(",
+                "            self._report([item], raised, 0.0)\n            return\n        self._report(",
+            ),
+        ),
+        hints=("tests.persistence.test_pace",),
+    ),
+    Mutant(
+        name="slow-disk-waited-for",
+        rule="Only a disk that has been quick is waited for.",
+        reference="our design",
+        edits=(Edit(PACE, "return self._average_seconds <= self._limit_seconds", "return True"),),
+        hints=("tests.persistence.test_pace",),
+    ),
+    Mutant(
+        name="segment-waited-for",
+        rule="A write that needs another segment of the log is the thread's.",
+        reference="our design",
+        edits=(Edit(STORAGE, " and bytes_of(write.entries) < self.room_bytes()", ""),),
+        hints=("tests.persistence.test_storage",),
+    ),
+    Mutant(
+        name="term-waited-for",
+        rule="A write that is more than an append is the thread's.",
+        reference="our design",
+        edits=(Edit(STORAGE, "here = may_wait and write.only_appends and", "here = may_wait and"),),
+        hints=("tests.persistence.test_storage",),
+    ),
+    Mutant(
+        name="applies-before-acknowledging",
+        rule="A follower acknowledges before it applies.",
+        reference="our design",
+        edits=(Edit(DRIVER, "self.node.role is Role.FOLLOWER and self.node.has_unwritten", "False"),),
+        hints=("tests.server.test_driver",),
+    ),
+    Mutant(
+        name="left-to-the-next-message",
+        rule="What a follower did not apply while it wrote it applies once its disk is done.",
+        reference="our design",
+        edits=(
+            Edit(
+                DRIVER,
+                "            self.node.may_apply(not self._applier.is_behind)\n        except",
+                "        except",
+            ),
+        ),
+        hints=("tests.server.test_driver",),
     ),
     Mutant(
         name="one-slot-of-hard-state",

@@ -147,7 +147,13 @@ MUTANTS = (
         name="applier-overrun",
         rule="While a snapshot is restored, what is committed behind it stays on the disk.",
         reference="our design",
-        edits=(Edit(DRIVER, "self.node.may_apply(not self._applier.is_behind)", "self.node.may_apply(True)"),),
+        edits=(
+            Edit(
+                DRIVER,
+                "self.node.may_apply(not acknowledges_first and not self._applier.is_behind)",
+                "self.node.may_apply(not acknowledges_first)",
+            ),
+        ),
         hints=("tests.server.test_driver",),
     ),
     Mutant(

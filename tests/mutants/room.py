@@ -73,14 +73,14 @@ MUTANTS = (
         name="refused-though-another-may-lead",
         rule="Where somebody with room may lead instead, what needs room waits for that one.",
         reference="our design",
-        edits=(Edit(LEADERSHIP, "return (is_full and not waits) or", "return is_full or"),),
+        edits=(Edit(LEADERSHIP, "            if not waits:\n                return True", "            return True"),),
         hints=CORE,
     ),
     Mutant(
         name="own-full-disk-ignored",
         rule="A leader whose own disk is full takes no write that needs room.",
         reference="B50",
-        edits=(Edit(LEADERSHIP, "return (is_full and not waits) or self.replication", "return self.replication"),),
+        edits=(Edit(LEADERSHIP, "            if not waits:\n                return True\n", ""),),
         hints=CORE,
     ),
     Mutant(

@@ -208,7 +208,7 @@ MUTANTS = (
         name="snapshot-message-without-its-file",
         rule="An InstallSnapshot that comes without its file is refused: the core would drop its log.",
         reference="section 7, B46",
-        edits=(Edit(PEER_INCOMING, "        if message[0] == INSTALL_SNAPSHOT:\n", "        if False:\n"),),
+        edits=(Edit(PEER_INCOMING, "    if type(decoded) is InstallSnapshot:\n", "    if False:\n"),),
         hints=("tests.protocols.test_peer",),
     ),
     Mutant(

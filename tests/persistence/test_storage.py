@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -96,6 +98,29 @@ class StorageTests(SynchronousTestCase):
         found = self.restart()
         self.assertEqual(found.hard_state, HardState(term=3, voted_for="b"))
         self.assertEqual((found.entries, found.first_previous_term, found.snapshot), (list(added), 0, None))
+
+    def test_what_may_be_waited_for(self) -> None:
+        """A write may be waited for if the caller can, it is nothing but an append, and its segment has room for it."""
+        offered: list[bool] = []
+        self.patch(self.worker, "submit", lambda item, *, here=False: offered.append(here))
+        small, large = entries(1, [b"x"], 1), entries(2, [bytes(SETTINGS.segment_bytes)], 1)
+        self.storage.write(Write(write_id=1, entries=small), may_wait=True)
+        self.storage.write(Write(write_id=2, entries=small))
+        self.storage.write(Write(write_id=3, hard_state=HardState(term=1), entries=small), may_wait=True)
+        self.storage.write(Write(write_id=4, entries=large), may_wait=True)
+        self.assertEqual(offered, [True, False, False, False])
+
+    def test_waited_for(self) -> None:
+        """A write that is done at once is reported before the call returns, and is there after a crash."""
+        self.write(Write(write_id=1, hard_state=HardState(term=1)))
+        for number in range(1, 4):
+            self.storage.write(Write(write_id=number + 1, entries=entries(number, [b"x"], 1)), may_wait=True)
+            if number < 3:
+                self.settle()
+        self.assertEqual(self.durable, [1, 2, 3, 4])  # the last one at once
+        self.disk.crash(Random(0))
+        self.worker.crash()
+        self.assertEqual([entry.index for entry in self.open().entries], [1, 2, 3])
 
     def test_reports_in_order(self) -> None:
         """B4: a write is reported only once its sync has returned, and what gathers shares one sync."""

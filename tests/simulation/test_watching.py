@@ -258,7 +258,7 @@ class StoryTests(SynchronousTestCase):
     def test_much_happens(self) -> None:
         """A story with slow, restless watchers goes well, and their streams end for several reasons."""
         simulation = self.story(
-            self.seeds(1)[0], reading_seconds=1.0, window=1, stay_seconds=3.0, break_share=0.02, away_share=0.3
+            self.seeds(2)[1], reading_seconds=1.0, window=1, stay_seconds=3.0, break_share=0.02, away_share=0.3
         )
         outcome = simulation.run()
         self.assertEqual(outcome.failure, "")

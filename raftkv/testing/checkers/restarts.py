@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raftkv.interfaces import Recovered
+from raftkv.raft.messages import HardState
 from raftkv.testing.checkers.observed import NodeView, Watched
 from raftkv.testing.checkers.violation import Violation
 
@@ -11,6 +12,10 @@ def nothing_durable_lost(name: str, watched: Watched, recovered: Recovered) -> N
     """What a storage called durable is there after a crash, unless a later write was about to replace it."""
     durable, hard_state = watched.durable, recovered.hard_state
     lawful = [durable.hard_state, *(write.hard_state for write in watched.pending)]
+    snapshot = recovered.snapshot
+    if snapshot is not None and snapshot.term > durable.hard_state.term:
+        # Its file was here before the log, or the term that it came in, had heard of it: the term is taken from it.
+        lawful.append(HardState(term=snapshot.term))
     if hard_state not in lawful:
         raise Violation("durable hard state lost", f"{name} had {durable.hard_state} and came back with {hard_state}")
     keep = durable.log.last_index
@@ -20,7 +25,7 @@ def nothing_durable_lost(name: str, watched: Watched, recovered: Recovered) -> N
         if write.entries:
             keep = min(keep, write.entries[0].index - 1)
     terms = recovered.terms
-    covered = recovered.snapshot.index if recovered.snapshot is not None else 0
+    covered = snapshot.index if snapshot is not None else 0
     for index in range(covered + 1, keep + 1):
         # Of an entry that a snapshot stood for nobody here knows the term, but then the log has to have it.
         term = durable.log.term_at(index)
