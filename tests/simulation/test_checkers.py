@@ -332,7 +332,7 @@ class LogCheckTests(CheckersTestCase):
         self.assert_breach("durable hard state lost", self.restart, "a", term=4)
 
     def test_term_of_a_snapshot(self) -> None:
-        """A node whose snapshot is of a later term than its disk has heard of begins in that term, and has not voted."""
+        """A node whose snapshot is of a later term than its disk has heard of begins in that term, without a vote."""
         snapshot = SnapshotMeta(index=2, term=6, configuration=THREE, configuration_index=0)
         self.write("a", hard_state=HardState(term=3))
         self.write("a", hard_state=HardState(term=6, voted_for="b"), durable=False)
