@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
@@ -28,6 +29,10 @@ EXIT_FATAL: Final = 70  #: EX_SOFTWARE of sysexits.h: the node stopped itself be
 _STEADY_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _STOP_LIMIT_SECONDS: Final = 60.0
 _SWITCH_INTERVAL_SECONDS: Final = 0.0005
+
+#: Returns seconds that never go back and, on Linux, go on while the machine sleeps. Those of ``time.monotonic`` stand
+#: still then, and a leader that slept must not believe that its lease slept with it (B31). Asked often for each write.
+steady_seconds: Final[Callable[[], float]] = partial(time.clock_gettime, _STEADY_CLOCK)
 
 
 def install_reactor() -> None:
@@ -49,15 +54,6 @@ def use_monotonic_clock(reactor: Any) -> None:
     :param reactor: one of Twisted's own; they read ``self.seconds`` for every use of time.
     """
     reactor.seconds = time.monotonic
-
-
-def steady_seconds() -> float:
-    """Return seconds that never go back and, on Linux, go on while the machine sleeps.
-
-    Those of ``time.monotonic`` stand still then, and a leader that slept must not believe that its lease slept with it
-    (B31).
-    """
-    return time.clock_gettime(_STEADY_CLOCK)
 
 
 def tune_interpreter() -> None:

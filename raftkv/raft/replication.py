@@ -288,6 +288,8 @@ class Replication:
                     return  # the news travel with the entries
             # Else where the logs part is asked with an empty message: what the disk has could be far off the mark.
             self._append_to(peer, progress, prev_log_term, entries, read_round)
+            if progress.next_index > last_index:
+                return  # with entries the news have gone, too
 
     def _has_news(self, progress: Progress) -> bool:
         """Tell whether a peer is to be told what is committed, now and in a message of its own if need be."""

@@ -197,8 +197,9 @@ class Proposals:
     def _propose(self, submissions: list[Submission]) -> None:
         self._continue_cluster_time()
         lacks_room = self._node.cluster_lacks_room
-        admitted = [s for s in submissions if self._admit(s, lacks_room=lacks_room)]
-        for batch in self._batches(admitted, self._limits.max_batch_commands):
+        if lacks_room or self._is_crowded:
+            submissions = [s for s in submissions if self._admit(s, lacks_room=lacks_room)]
+        for batch in self._batches(submissions, self._limits.max_batch_commands):
             self._propose_batch(batch, lacks_room=lacks_room)
 
     def _continue_cluster_time(self) -> None:
@@ -273,6 +274,16 @@ class Proposals:
             self._finish([submission], Overloaded(f"there is no room for another {shortage}"))
         return not shortage
 
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether there may be a shortage for somebody: asked once a turn, for nearly always there is none."""
+        store, limits = self._store(), self._limits
+        return (
+            store.session_count >= limits.max_sessions
+            or store.lease_count >= limits.max_leases
+            or store.ticket_count >= limits.max_lock_waiters
+        )
+
     def _shortage(self, submission: Submission) -> str:
         """Return what a write would make that there is no room for, and the limit; empty where there is room."""
         store, limits = self._store(), self._limits
@@ -327,11 +338,12 @@ class Proposals:
             # no batch travels in parts. That our own state may be a little behind the leader's matters little here.
             # So does one whose answer may fill a message.
             groups: tuple[list[Submission], list[Submission]] = ([], [])
+            is_crowded = self._is_crowded
             for submission in own:
                 if may_answer_much(submission.commands):
                     self._forward(address, [submission])
                 else:
-                    groups[bool(self._shortage(submission))].append(submission)
+                    groups[is_crowded and bool(self._shortage(submission))].append(submission)
             for group in groups:
                 for batch in self._batches(group, min(self._limits.max_batch_commands, MAX_ITEMS)):
                     self._forward(address, batch)

@@ -106,6 +106,7 @@ class Node:
         self.path.write_text(yaml.safe_dump(dict(settings)))
         self.process: subprocess.Popen[bytes] | None = None
         self.wrapper: tuple[str, ...] = ()
+        self.options: tuple[str, ...] = ("-n",)  # of twistd
 
     @property
     def url(self) -> str:
@@ -125,7 +126,7 @@ class Node:
     def start(self, *, first_path: str | None = None) -> None:
         """Start it in the foreground."""
         self.process = subprocess.Popen(
-            [*self.wrapper, *TWISTD, "-n", "raftkv", "--config", self.path.name],
+            [*self.wrapper, *TWISTD, *self.options, "raftkv", "--config", self.path.name],
             cwd=self.folder,
             env=environment(first_path=first_path),
             stdin=subprocess.DEVNULL,

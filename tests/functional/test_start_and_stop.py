@@ -41,6 +41,17 @@ class StopTests(FunctionalTestCase):
         self.wait_ready(node)
         self.assertEqual(node.get("k"), "2")
 
+    def test_reactor(self) -> None:
+        """A node runs under a reactor of its own, unless the operator names another."""
+        node = self.make_node()
+        for option, name in ((), "raftkv.daemon.reactor.NodeReactor"), (("--reactor=poll",), "PollReactor"):
+            node.options = ("-n", *option)
+            node.start()
+            self.wait_ready(node)
+            self.assertEqual(node.set("k", name).status, 200)
+            self.assertEqual(node.stop(), 0, node.log())
+            self.assertIn(name, node.log())
+
     def test_stop_of_a_node_that_has_no_majority(self) -> None:
         """A node that cannot reach the others stops as cleanly as any."""
         nodes = self.make_cluster()
