@@ -117,6 +117,7 @@ class Driver(Service):
         self._news_index = 0  # what was committed when that was scheduled
         self._early_campaign: IDelayedCall | None = None
         self._draining = False
+        self._disk_is_done = False  # within the present turn
         self._wanted_again = False
         self._endings: list[Callable[[], None]] = []  # of this turn
         self._on_failure: Callable[[], None] = lambda: None
@@ -263,7 +264,9 @@ class Driver(Service):
         except Exception as error:
             self.fail(error)
             return
-        if self.running and not self._draining and self.node.has_ready():
+        if self._draining:
+            self._disk_is_done = True
+        elif self.running and self.node.has_ready():
             # At once rather than in a turn of its own: acknowledgements and commits wait for nothing else.
             self._run_turn()
 
@@ -295,6 +298,12 @@ class Driver(Service):
             self.node.may_apply(not acknowledges_first and not self._applier.is_behind)
             if self.node.has_ready():
                 self._carry_out(self.node.take_ready())
+            if self._disk_is_done:
+                # It was waited for. A turn of its own would come after the next messages, which bring more to write:
+                # acknowledgements would be late by a sync each time, and nothing would ever be applied.
+                self._disk_is_done = False
+                if self.failure is None and self.node.has_ready():
+                    self._carry_out(self.node.take_ready())  # the acknowledgement first, then what is committed
         except Exception as error:
             self.fail(error)
         finally:

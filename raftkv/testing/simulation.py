@@ -129,7 +129,11 @@ class Simulation:
 
     def _make_watchers(self, chance: random.Random) -> Watchers:
         watchers = Watchers(
-            network=self.cluster.network, nodes=self.cluster.names, random=chance, settings=draw_watchers(chance)
+            network=self.cluster.network,
+            nodes=self.cluster.names,
+            random=chance,
+            settings=draw_watchers(chance),
+            past_is_right=lambda: self.cluster.checkers.states.past_is_right,
         )
         if watchers.settings.watchers:
             self.cluster.on_applied.append(watchers.truth.applied)

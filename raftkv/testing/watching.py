@@ -8,13 +8,14 @@ node; what it has heard by then, over all its streams, is judged against the tru
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from raftkv.errors import Compacted, NoLeader, Overflow, RaftKVError
 from raftkv.kvstore import prefix_end
+from raftkv.testing.checkers.violation import Violation
 from raftkv.testing.network import Process, SimulatedNetwork
 from raftkv.testing.watchtruth import Transcript, WatchTruth
 from raftkv.watches import IWatch, WatchEvent, WatchRequest
@@ -58,6 +59,8 @@ class Watchers:
     """All watchers of one run.
 
     :param nodes: where they may ask.
+    :param past_is_right: tells whether no state was ever changed on purpose: one that was judges conditions otherwise
+        until that is found out, so that its revisions are others, and its past gets around by snapshots.
     :ivar truth: to be told of every entry that some node applies.
     :ivar counts: what became of streams, for the statistics.
     """
@@ -69,8 +72,10 @@ class Watchers:
         nodes: Sequence[str],
         random: random.Random,
         settings: WatcherSettings,
+        past_is_right: Callable[[], bool] = lambda: True,
     ) -> None:
         self.network = network
+        self.past_is_right = past_is_right
         self.nodes = nodes
         self.random = random
         self.settings = settings
@@ -220,6 +225,14 @@ class Watcher:
         if self._stream is not stream:
             return
         self._heard_at = self._watchers.network.clock.seconds()
+        try:
+            self._judge(kind, what)
+        except Violation:
+            if self._watchers.past_is_right():
+                raise
+            self.leave("told of a wrong past")
+
+    def _judge(self, kind: str, what: Any) -> None:
         if kind == "begun":
             self._last_id = self.transcript.begun(what)
         elif kind == "progress":
@@ -256,7 +269,7 @@ class Stream:
         self._watch: IWatch | None = None
         self._ticket = 0
         self._is_cut = False
-        self._under_way = 0
+        self._under_way: deque[tuple[str, Any]] = deque()  # told by the node, and not heard yet
         self._has_waiting = False
         self._read_until = 0.0
 
@@ -328,7 +341,7 @@ class Stream:
         """See :class:`raftkv.watches.WatchReceiver`."""
         self._send("events", ([(event.revision, event.change) for event in events], is_whole))
         window = self._watchers.settings.window
-        self._has_waiting = bool(window) and self._under_way >= window
+        self._has_waiting = bool(window) and len(self._under_way) >= window
         return not self._has_waiting
 
     def progress(self, revision: int) -> None:
@@ -350,11 +363,12 @@ class Stream:
         reading = self._watchers.settings.reading_seconds
         pause = self._chance.uniform(0.0, reading) if reading and kind == "events" else 0.0
         self._read_until = max(now + self._delay(), self._read_until) + pause
-        self._under_way += 1
-        self._network.clock.callLater(self._read_until - now, self._deliver, kind, what)
+        # A stream keeps its order: two that are due at one moment may change places in the arithmetic of moments.
+        self._under_way.append((kind, what))
+        self._network.clock.callLater(self._read_until - now, self._deliver)
 
-    def _deliver(self, kind: str, what: Any) -> None:
-        self._under_way -= 1
+    def _deliver(self) -> None:
+        kind, what = self._under_way.popleft()
         if self._is_cut:
             return
         self._network.trace.note(f"{self._watcher.name} hears {kind} {_in_words(kind, what)}")
