@@ -183,7 +183,7 @@ class IBatchWorker(Interface):
         After an error nothing more is processed."""
 
     def submit(item: Any, *, here: bool = False) -> None:
-        """Add an item; returns at once.
+        """Add an item, and return at once where ``here`` is false.
 
         :param here: the caller can wait a moment: where nothing is under way, and such work has been quick lately, the
             worker may process the item and call ``done`` before this returns.
@@ -251,7 +251,7 @@ class IStorage(Interface):
         one stands for those before). ``failed`` runs at most once, and the process must stop then."""
 
     def write(write: Write, *, may_wait: bool = False) -> None:
-        """Queue a write; returns at once.
+        """Queue a write, and return at once where ``may_wait`` is false.
 
         :param may_wait: the caller has nothing better to do than to wait for a disk that is quick: ``durable``, or
             ``failed``, may then be called before this returns.

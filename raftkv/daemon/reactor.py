@@ -69,20 +69,28 @@ class NodeReactor(EPollReactor):
             selectable = selectables.get(descriptor)
             if selectable is None:
                 continue  # the handler of an event before has closed it
-            if event == EPOLLIN and selectable.fileno() == descriptor:
-                self._read(selectable)
-            else:
-                self._doReadOrWrite(selectable, descriptor, event)
+            try:
+                if event == EPOLLIN:
+                    self._read(selectable, descriptor)
+                else:
+                    self._doReadOrWrite(selectable, descriptor, event)
+            except Exception:  # of what is told of its end: the others are not to miss their events
+                self._node_log.failure("the end of a connection failed")
 
     doIteration = doPoll
 
-    def _read(self, selectable: Any) -> None:
+    def _read(self, selectable: Any, descriptor: int) -> None:
         """Handle what nearly every event is: there is something to be read."""
+        is_reading = False
         try:
+            if selectable.fileno() == -1:
+                self._doReadOrWrite(selectable, descriptor, EPOLLIN)
+                return
             why = selectable.doRead()
+            is_reading = True
         except BaseException as error:
             # As Twisted does: whoever fails is disconnected, and the others live on.
             self._node_log.failure("a reader of the reactor failed")
             why = error
         if why:
-            self._disconnectSelectable(selectable, why, True)
+            self._disconnectSelectable(selectable, why, is_reading)

@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import Final
 
 _WEIGHT: Final = 1 / 32  # of the newest piece of work in the average
-_AT_FIRST_SECONDS: Final = 1.0  # a disk has to show that it is quick
+_AT_FIRST_SECONDS: Final = 1.0  # a disk has to show that it is quick, some two hundred times
 
 
 class Pace:
     """A moving average of how long pieces of work took.
 
-    One that takes a second needs some two hundred quick ones to be forgotten; a few milliseconds now and then do not
-    matter.
+    One that takes a second needs some hundred quick ones to be forgotten; some milliseconds now and then do not matter.
 
     :param limit_seconds: an average up to this is quick; 0 for never.
     """

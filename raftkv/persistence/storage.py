@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface import implementer
@@ -28,6 +28,8 @@ from raftkv.persistence.segment import log_identity
 from raftkv.raft.messages import Entry, HardState, SnapshotMeta
 from raftkv.raft.ready import Write
 from raftkv.raft.terms import OnDisk
+
+_WAITED_FOR_BYTES: Final = 256 * 1024  # more than that is no short pause, however quick the disk is
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +190,7 @@ class Storage:
 
     def write(self, write: Write, *, may_wait: bool = False) -> None:
         """See :meth:`raftkv.interfaces.IStorage.write`."""
-        # Another segment takes several syncs, and a new file.
-        here = may_wait and write.only_appends and bytes_of(write.entries) < self.room_bytes()
+        here = may_wait and write.only_appends and self._is_small(bytes_of(write.entries))
         if write.snapshot is not None:
             self._sizes.snapshot_index = write.snapshot.index
             if write.snapshot.index > self._sizes.last_index:
@@ -233,6 +234,14 @@ class Storage:
             self._running = False
         stopped = gatherResults([self._worker.stop(), self._reader.stop()])
         return stopped.addCallback(self._close_files)
+
+    def _is_small(self, size_bytes: int) -> bool:
+        """Tell whether to write so much is one short sync: not what may need another segment, a new file and its syncs.
+
+        What a record takes beside its payload is known exactly only when it is made; it never doubles it.
+        """
+        most_bytes = min(_WAITED_FOR_BYTES, self._settings.max_batch_bytes // 2)
+        return size_bytes <= most_bytes and 2 * size_bytes < self.room_bytes()
 
     def _submit(self, item: Any, *, here: bool = False) -> None:
         if not self._running:

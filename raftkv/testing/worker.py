@@ -24,11 +24,10 @@ class ClockWorker:
     """Runs batches of items in the reactor's own turns, after delays that the caller draws.
 
     A batch takes one delay: its work is done in the middle of it and reported at its end, so that a crash can meet
-    it before the disk has anything, and after the disk has everything but nobody knows.
+    it before the disk has anything, and after the disk has everything but nobody knows. Every third item that it may
+    take at once it does take at once.
 
     :param clock: tells the time, usually a :class:`twisted.internet.task.Clock`.
-    Every third item that it may take at once it does take at once.
-
     :param delay_seconds: called for each batch with its items; 0 still means "in a later turn".
     """
 

@@ -133,6 +133,15 @@ class NodeReactorTests(SynchronousTestCase):
         self.assertEqual([type(reason.value) for reason in first.lost], [ZeroDivisionError])
         self.assertEqual((second.reads, second.lost), (1, []))
 
+    def test_failing_end(self) -> None:
+        """Who fails when it is told of its end is logged, and the others have their events."""
+        first, second = self.reader(lambda _: CONNECTION_DONE), self.reader()
+        self.patch(first, "connectionLost", lambda reason: 1 // 0)
+        self.iterate()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual((second.reads, second.lost), (1, []))
+        first.close()
+
     def test_closed_meanwhile(self) -> None:
         """Who was closed by the handler of an earlier event of the same moment is not asked to read."""
         readers: list[Reader] = []

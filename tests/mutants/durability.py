@@ -192,7 +192,7 @@ MUTANTS = (
         name="segment-waited-for",
         rule="A write that needs another segment of the log is the thread's.",
         reference="our design",
-        edits=(Edit(STORAGE, " and bytes_of(write.entries) < self.room_bytes()", ""),),
+        edits=(Edit(STORAGE, " and 2 * size_bytes < self.room_bytes()", ""),),
         hints=("tests.persistence.test_storage",),
     ),
     Mutant(

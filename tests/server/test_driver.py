@@ -333,14 +333,27 @@ class TurnTests(DriverTestCase):
             self.assertIs(self.storage.may_wait, waits, role)
 
     def test_disk_that_is_waited_for(self) -> None:
-        """What a quick disk makes possible is done in the turn that follows, and nothing of this turn is left out."""
+        """What a quick disk makes possible is done in the same turn, and nothing of what came before is left out."""
         self.node.role = Role.FOLLOWER
         self.storage.is_quick = True
         self.node.ready = [Ready(write=Write(write_id=1, entries=(ENTRY,)), messages=(BEAT,)), Ready(messages=(BEAT,))]
         self.driver.received([BEAT])
-        self.assertEqual(self.events, ["step", "gather", ("write", 1), ("advance", 1), "send"])
-        self.clock.advance(0)
-        self.assertEqual(self.events[5:], ["gather", "send"])
+        self.assertEqual(self.events, ["step", "gather", ("write", 1), ("advance", 1), "send", "send"])
+
+    def test_steady_messages(self) -> None:
+        """However messages come, each is acknowledged after its own sync, and what is committed is applied."""
+        self.node.role = Role.FOLLOWER
+        self.storage.is_quick = True
+        self.driver.wake()  # a turn is due when the first message comes, and so the message is part of that
+        for number in range(1, 4):
+            self.node.ready = [
+                Ready(write=Write(write_id=number, entries=(ENTRY,))),
+                Ready(messages=(BEAT,), committed=(ENTRY,)),
+            ]
+            self.driver.received([BEAT])
+            self.clock.advance(0)
+            self.assertEqual(self.events[-5:], ["gather", ("write", number), ("advance", number), "send", "apply"])
+            self.assertEqual(self.node.ready, [])
 
     def test_disk_that_fails_meanwhile(self) -> None:
         """Where the disk fails while it is waited for, nothing of the turn is carried out any more."""
