@@ -37,6 +37,8 @@ class Loop:
     :param talk: makes the conversation of a connection.
     """
 
+    _counts_late_answers = False  # those that come after the end
+
     def __init__(self, load: Load, overseer: Overseer, talk: Talk = conversation) -> None:
         self._load = load
         self._overseer = overseer
@@ -99,7 +101,7 @@ class Loop:
             if time.perf_counter() < self._next_tick:
                 continue
             self._tick()
-            if self._load.reconnects or len(self._measured.latencies) != known:
+            if len(self._measured.latencies) != known:
                 known = len(self._measured.latencies)
                 give_up = time.perf_counter() + _PATIENCE_SECONDS
             elif time.perf_counter() >= give_up:
@@ -111,7 +113,7 @@ class Loop:
         return bool(self._under_way()) or any(self._idle)
 
     def _finish(self) -> Measured:
-        """Count what is still under way as nothing, unless it never comes: then it is an error."""
+        """Count what is still under way as nothing, or as it comes; what never comes is an error."""
         measured = self._measured
         measured.seconds = time.perf_counter() - self._began
         measured.unsent = self._unsent()
@@ -122,6 +124,9 @@ class Loop:
         give_up = time.perf_counter() + _DRAIN_SECONDS
         while self._under_way() and self._turn(give_up):
             pass
+        if self._counts_late_answers:
+            told.latencies += self._measured.latencies
+            told.errors.update(self._measured.errors)
         if missing := self._under_way():
             told.errors[NO_ANSWER] += missing
         for link in self._links:

@@ -21,6 +21,7 @@ from raftkv.bench.specification import Load
 class EvenPace(Loop):
     """The requests of one load with a rate."""
 
+    _counts_late_answers = True  # they were due in time, and a stall at the end is one, too
     _number = 0  # of the next request, from the beginning of all
     _first_due = 0.0
     _is_exhausted = False

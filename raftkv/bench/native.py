@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import count
+from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -82,10 +83,31 @@ async def _one_after_the_other(call: Call, tally: Tally) -> None:
             tally.answered(sent, "" if answer is not None else KEY_NOT_FOUND)
 
 
-async def _when_due(call: Call, tally: Tally, due: Callable[[], float], reactor: IReactorTime) -> None:
+class _Schedule:
+    """When requests are due at a rate.
+
+    :ivar sent: how many were made.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.sent = 0
+        self._rate = rate
+        self._began = time.perf_counter()
+        self._numbers = count()
+
+    def next_due(self) -> float:
+        """Return when the next request is due that nobody has taken."""
+        return self._began + next(self._numbers) / self._rate
+
+    def unsent(self, end: float) -> int:
+        """Return how many were due before the end and were not made; the last one was due just then."""
+        return 0 if end == inf else max(0, int((end - self._began) * self._rate) - self.sent)
+
+
+async def _when_due(call: Call, tally: Tally, schedule: _Schedule, reactor: IReactorTime) -> None:
     """Make the next request that nobody else makes, when it is due; its latency counts from then."""
     while tally.goes_on:
-        at = due()
+        at = schedule.next_due()
         while (wait := at - time.perf_counter()) > 0:
             if not tally.goes_on:
                 return
@@ -93,6 +115,7 @@ async def _when_due(call: Call, tally: Tally, due: Callable[[], float], reactor:
         key = next(tally.keys, None)
         if key is None:
             return
+        schedule.sent += 1
         try:
             answer = await call(key)
         except RaftKVError as error:
@@ -111,12 +134,9 @@ def run(load: Load, overseer: Overseer) -> Measured:
     async def all_of_them(reactor: Any) -> None:
         client = NativeClient((*load.addresses, *load.others))
         call = _call(client, load)
-        if load.rate:
-            began, numbers = time.perf_counter(), count()
-            workers = [
-                _when_due(call, tally, lambda: began + next(numbers) / load.rate, reactor)
-                for _ in range(load.outstanding)
-            ]
+        schedule = _Schedule(load.rate) if load.rate else None
+        if schedule is not None:
+            workers = [_when_due(call, tally, schedule, reactor) for _ in range(load.outstanding)]
         else:
             workers = [_one_after_the_other(call, tally) for _ in range(load.outstanding)]
         reports = LoopingCall(tally.report)
@@ -128,6 +148,8 @@ def run(load: Load, overseer: Overseer) -> Measured:
         try:
             await gatherResults([Deferred.fromCoroutine(worker) for worker in workers], consumeErrors=True)
         finally:
+            if schedule is not None:
+                tally.unsent = schedule.unsent(tally.end)
             reports.stop()
             reactor.removeReader(orders)
             await client.close()

@@ -12,7 +12,6 @@ from typing import Final
 #: Keys are taken in steps of this prime: every key once before one comes again, and neighbours far apart.
 STRIDE: Final = 7919
 _OTHER_STRIDE: Final = 7907  # where the number of keys is a multiple of the first
-MAX_KEYS: Final = 10_000_000  #: as many as there are numbers of seven digits
 _MIX: Final = (
     9973  # requests after which a mix repeats; a prime, so that it is not the same keys that are written each time
 )

@@ -16,18 +16,26 @@ class Tally:
 
     :param overseer: hears when the warm-up is over.
     :ivar keys: of the requests; several may take from it by turns.
+    :ivar unsent: see :class:`~raftkv.bench.figures.Measured`; set by whoever sends.
     """
 
     def __init__(self, load: Load, overseer: Overseer) -> None:
         self.keys: Iterator[bytes] = load.key_stream()
         self._measured = Measured()
         self._overseer = overseer
+        self.unsent = 0
         self._is_measuring = False
+        self._is_paced = bool(load.rate)
         self._seconds = inf if load.requests else load.seconds
         self._last = 0.0  # when the last answer came
         now = time.perf_counter()
         self._begin = now + (0.0 if load.requests else load.warmup_seconds)
         self._end = self._begin + self._seconds
+
+    @property
+    def end(self) -> float:
+        """When nothing more is asked for, by ``time.perf_counter``; infinity where the number of requests says so."""
+        return self._end
 
     @property
     def goes_on(self) -> bool:
@@ -47,7 +55,8 @@ class Tally:
         :param error: the code, of an error.
         """
         now = time.perf_counter()
-        if self._is_measuring and now < self._end:
+        # At a rate what was due in time counts, however late it comes: a stall at the end is one, too.
+        if self._is_measuring and (now < self._end or (self._is_paced and sent < self._end)):
             self._last = now
             if not error:
                 self._measured.latencies.append(now - sent)
@@ -69,5 +78,6 @@ class Tally:
         self.goes_on  # noqa: B018 - a load without a single request has begun, too
         end = self._last if self._end == inf else self._end
         self._measured.seconds = max(0.0, end - self._begin)
+        self._measured.unsent = self.unsent
         self._overseer.report(self._measured)
         return self._measured

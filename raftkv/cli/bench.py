@@ -13,6 +13,7 @@ from raftkv.cli.benchplan import Plan
 from raftkv.cli.benchrun import Bench
 from raftkv.cli.calls import DEFAULT_ADDRESS, address_option
 from raftkv.client.addresses import parse_addresses
+from raftkv.client.session import SESSION_WINDOW
 
 _MIB: Final = 1024 * 1024
 _MAX_KEYS: Final = 1_000_000  # their names are held in memory while the load goes on
@@ -98,6 +99,8 @@ def bench(
         raise click.UsageError(f"--reads belongs to --work mixed, not to {work}")
     if connections is not None and via == "client":
         raise click.UsageError("--connections: a client has one to each node that it asks")
+    if via == "client" and outstanding > SESSION_WINDOW:
+        raise click.UsageError(f"--outstanding: a client has at most {SESSION_WINDOW} writes under way")
     if requests is not None and _is_given(context, "seconds", "warmup"):
         raise click.UsageError("--requests ends by itself: leave --seconds and --warmup out")
     if keep and clean:

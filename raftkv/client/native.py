@@ -28,7 +28,6 @@ from raftkv.client.results import (
     Written,
     check_consistency,
     key_bytes,
-    value_bytes,
 )
 from raftkv.client.retry import RetryPolicy
 from raftkv.client.route import Route
@@ -199,7 +198,7 @@ class NativeClient(TransactionCalls, RangeCalls, LeaseCalls):
         has_condition = if_mod_revision is not None or if_exists or if_absent
         try:
             if not has_condition and lease is None and ttl is None and lock is None:  # as nearly all are
-                command = commands.plain_put(key_bytes(key), value_bytes(value))
+                command = making.plain_put(key, value)
             else:
                 expect = making.expectation(if_mod_revision, if_exists=if_exists, if_absent=if_absent)
                 command = making.put(key, value, expect, lease=lease, ttl=ttl, lock=lock)
@@ -224,7 +223,7 @@ class NativeClient(TransactionCalls, RangeCalls, LeaseCalls):
         try:
             pairs = items.items() if isinstance(items, Mapping) else items
             number = commands.NO_LEASE if lease is None else lease_number(lease)
-            made = [commands.put(key_bytes(key), value_bytes(value), lease=number) for key, value in pairs]
+            made = [making.put_of(key, value, number) for key, value in pairs]
         except Exception:
             return fail(Failure())
         return self._gather(slices_of_commands(made), None, written)

@@ -22,7 +22,7 @@ from raftkv.client.results import ClientClosed, Consistency, NotReached
 from raftkv.client.retry import Call, GiveUp, RetryPolicy
 from raftkv.client.route import Route
 from raftkv.client.session import Session
-from raftkv.errors import Overloaded, RaftKVError
+from raftkv.errors import BadRequest, Overloaded, RaftKVError
 from raftkv.kvstore.commands import Command, in_session
 from raftkv.protocols.framing import pack
 from raftkv.protocols.rpc_client import RpcConnection
@@ -163,7 +163,8 @@ class Pipeline:
         if self._deadline_timer is None:
             self._watch_deadlines()
         if not self._waiting and self._admits(request):
-            self._send(request)
+            if not request.is_over:
+                self._send(request)
         else:
             self._waiting.append(request)
             self._admit()
@@ -210,8 +211,14 @@ class Pipeline:
         size = len(request.items)
         if self._outstanding and self._outstanding + size > self._max_outstanding:
             return False
-        if request.consistency is None and not self._number(request):
-            return False
+        if request.consistency is None:
+            try:
+                if not self._number(request):
+                    return False
+            except (TypeError, ValueError, OverflowError) as error:
+                # Nothing of it may stay: whoever waits behind it would wait for ever.
+                self._finish(request, BadRequest(f"the write cannot be packed: {error}"))
+                return True
         self._outstanding += size
         request.is_admitted = True
         return True
@@ -223,7 +230,7 @@ class Pipeline:
             number = self._session.take()
             if number is None:
                 return False
-            request.numbers = (number,)
+            request.numbers = (number,)  # which it gives back however it ends
             request.commands = (in_session(client_id, number, items[0], pack=pack),)
             return True
         numbers = self._session.take_many(len(items))
@@ -259,9 +266,10 @@ class Pipeline:
     def _ready(self, _: RpcConnection) -> None:
         self._not_reached = None
         unsent, self._unsent = self._unsent, deque()
+        now = self._now()
         for request in unsent:
             if not request.is_over:
-                self._send(request)
+                self._send_in_time(request, now)
 
     def _cannot_reach(self, error: NotReached) -> None:
         self._not_reached = error
@@ -332,14 +340,19 @@ class Pipeline:
             rested.append(heapq.heappop(self._resting)[2])
         self._watch_resting()
         for request in rested:
-            if request.is_over:
-                continue
-            if now >= self._deadline_of(request):
-                # The timer is late: a repetition might come after the session has ended, and be applied twice.
-                self._finish(request, self._call_of(request).timed_out())
-            else:
-                self._send(request)
+            if not request.is_over:
+                self._send_in_time(request, now)
         self._admit()
+
+    def _send_in_time(self, request: Request, now: float) -> None:
+        """Send a request that may have been sent before, unless its time is over and the timer that says so is late.
+
+        The process may have been stopped: a repetition could come after the session has ended, and be applied twice.
+        """
+        if now >= self._deadline_of(request):
+            self._finish(request, self._call_of(request).timed_out())
+        else:
+            self._send(request)
 
     # -- ends ----------------------------------------------------------------------------------------------------
 

@@ -85,8 +85,8 @@ def _compare(compare: Compare, spelling: Spelling[T]) -> T:
 def _operand(compare: Compare) -> bytes | int | None:
     value = compare.value
     if compare.target != "value":
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise BadRequest(f"compare: found {value!r}, expected a whole number, which {compare.target} is")
+        if isinstance(value, bool) or not isinstance(value, int) or not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
+            raise BadRequest(f"compare: found {value!r}, expected a whole number of 64 bits, as {compare.target} is")
         return value
     if isinstance(value, int):
         raise BadRequest(f"compare: found {value!r}, expected str, bytes or None, which a value is")

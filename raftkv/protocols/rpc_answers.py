@@ -21,6 +21,7 @@ from raftkv.errors import NotFound, Outcome, RaftKVError, TooLarge
 from raftkv.interfaces import Identity, IKeyValue, Result
 from raftkv.protocols.framing import pack
 from raftkv.protocols.hello import GreetingReceiver, Purpose
+from raftkv.protocols.rpc_arguments import check_weight
 from raftkv.protocols.rpc_calls import Call
 from raftkv.protocols.rpc_errors import RemoteError, encode_error
 from raftkv.protocols.rpc_frames import ERROR, RESULT, pack_result
@@ -100,6 +101,7 @@ class AnsweringConnection(GreetingReceiver):
             answer.addErrback(self._call_failed, request_id, name)
             answer.addCallback(lambda _: self._settled(1))
         elif name in self._reads:
+            check_weight(arguments)  # now, since it may have to wait
             self._outstanding += 1
             self._waiting_reads.append((request_id, name, arguments))
             self._begin_reads()
@@ -180,8 +182,12 @@ class AnsweringConnection(GreetingReceiver):
         self._begin_reads()
 
     def _update_reading(self) -> None:
-        limit = self._settings.max_outstanding
-        if self.output_paused or self._outstanding >= (limit // 2 if self.reading_paused else limit):
+        share = 2 if self.reading_paused else 1
+        if (
+            self.output_paused
+            or self._outstanding >= self._settings.max_outstanding // share
+            or len(self._waiting_reads) >= self._settings.max_waiting_reads // share
+        ):
             self.pause_reading()
         else:
             self.resume_reading()

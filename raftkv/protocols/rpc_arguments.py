@@ -17,6 +17,23 @@ from raftkv.protocols.rpc_frames import CONSISTENCIES, MAX_STALE_MS
 #: Those that every read may have: the number of a consistency and, for stale reads, how many milliseconds at the most.
 READ_ARGUMENTS: Final = frozenset({"consistency", "max_stale_ms"})
 
+MAX_ARGUMENT_BYTES: Final = 256 * 1024  #: of all of a read: two keys and a token, however long keys may be
+
+
+def check_weight(found: Mapping[str, Any]) -> None:
+    """Refuse arguments that would cost more to keep than any that make sense, before anything else is known of them.
+
+    :raises BadRequest: one holds others.
+    :raises TooLarge: they are more than ``MAX_ARGUMENT_BYTES`` together.
+    """
+    size_bytes = 0
+    for name, value in found.items():
+        if isinstance(value, (tuple, dict)):
+            raise BadRequest(f"{str(name)[:80]}: expected a single value, found several")
+        size_bytes += len(name) + (len(value) if isinstance(value, (bytes, str)) else 8)
+    if size_bytes > MAX_ARGUMENT_BYTES:
+        raise TooLarge(f"the arguments have {size_bytes} bytes, at most {MAX_ARGUMENT_BYTES} are allowed")
+
 
 class Arguments:
     """The arguments of one call.

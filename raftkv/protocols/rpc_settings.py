@@ -21,6 +21,7 @@ class RpcSettings:
     :ivar max_group_bytes: keys and values of separate writes that are joined into one call of the store.
     :ivar max_answer_bytes: of one GET of several keys.
     :ivar max_reads: reads of the store by CALL that one connection has under way; the others wait behind them.
+    :ivar max_waiting_reads: reads that wait so before nothing more is read from the connection.
     :ivar farewell_seconds: how long a stopping server still tells those who ask that it stops, before it closes what is
         idle: a request that meets a closed connection has an unknown outcome.
     :ivar drain_seconds: how long a stopping server waits for what is in flight.
@@ -33,5 +34,6 @@ class RpcSettings:
     max_group_bytes: int = 256 * KIB
     max_answer_bytes: int = 4 * MIB
     max_reads: int = 4
+    max_waiting_reads: int = 64
     farewell_seconds: float = 0.2
     drain_seconds: float = 5.0

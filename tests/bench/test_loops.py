@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 import msgpack
@@ -194,6 +195,18 @@ class EvenPaceTests(LoopTestCase):
 
         latencies = self.run_load(self.serve(stall), rate=200.0, requests=40, outstanding=1).latencies
         # Due every 5 ms: the one that stalls has 300 ms, the next one 295 and so on; in a closed loop it would be one.
+        self.assertGreater(sum(latency > 0.15 for latency in latencies), 20)
+
+    def test_a_stall_at_the_end_is_not_hidden(self) -> None:
+        """What was due in time and answered after the end counts with its latency from when it was due."""
+
+        def stall(server: Server, number: int, message: tuple[object, ...]) -> object:
+            if number == 20:
+                time.sleep(0.5)
+            return good(server, number, message)
+
+        load = {"requests": 0, "seconds": 0.4, "warmup_seconds": 0.0, "rate": 200.0, "outstanding": 1000}
+        latencies = self.run_load(self.serve(stall), **load).latencies
         self.assertGreater(sum(latency > 0.15 for latency in latencies), 20)
 
     def test_mixed_errors(self) -> None:

@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv import errors
-from raftkv.client import ClientClosed, Deleted, NativeClient, NotReached, Record, ValueNotText, Written
+from raftkv.client import ClientClosed, Compare, Deleted, NativeClient, NotReached, Record, ValueNotText, Written
+from raftkv.client.pipeline import Request
 from tests.client.fakes import FixedRandom
 from tests.client.onenode import OneNode
 from tests.client.rpcnet import RpcNetwork
@@ -146,6 +147,28 @@ class CallTests(NativeTestCase):
             self.failureResultOf(call, kind)
         self.assertEqual(self.network.wires, [])
 
+    def test_what_no_message_carries(self) -> None:
+        """A write that no message could carry, or no packer pack, is refused by itself and holds up nobody."""
+        for wrong in (
+            self.client.set("k", bytes(9 * 1024 * 1024)),
+            self.client.put_many({"k": bytes(9 * 1024 * 1024)}),
+            self.client.delete("k" * (9 * 1024 * 1024)),
+        ):
+            self.error_of(wrong, errors.TooLarge)
+        for wrong in (
+            self.client.set("k", "v", if_mod_revision=2**64),
+            self.client.transaction([Compare("k", "version", "=", 2**64)], [], []),
+        ):
+            self.error_of(wrong, errors.BadRequest)
+        self.assertEqual(self.run_call(self.client.set("k", "v")), Written(revision=1))
+
+    def test_many_large_values(self) -> None:
+        """More values than one answer holds are asked for in smaller parts, and come back in order."""
+        pairs = {f"k{number}": bytes([number]) * 700_000 for number in range(11)}
+        self.run_long(self.client.put_many(pairs))
+        records = self.run_long(self.client.get_many([*pairs, "nothing"]))
+        self.assertEqual([record and record.value for record in records], [*pairs.values(), None])
+
     def test_refused(self) -> None:
         """What the server refuses comes as the typed error, at once."""
         self.assertIn("4097", str(self.error_of(self.client.set("k" * 4097, "v"), errors.TooLarge)))
@@ -235,6 +258,15 @@ class FaultTests(NativeTestCase):
         self.assertEqual(self.error_of(write, errors.RequestTimeout).outcome, "unknown")
         self.assertEqual(self.error_of(read, errors.RequestTimeout).outcome, "not_applied")
 
+    def test_process_that_was_stopped(self) -> None:
+        """What is late is not sent, though its timer is late too: the session may have ended meanwhile (B63)."""
+        client = self.make("c:1")
+        write = client.set("k", "v")
+        self.turns()
+        client._pipeline._now = lambda: self.clock.seconds() + 100.0
+        client._pipeline._ready(None)  # type: ignore[arg-type]  # what came is asked for again
+        self.failureResultOf(write, errors.RequestTimeout)
+
     def test_follows_leader(self) -> None:
         """The client goes to the leader that a node names, and moves when another one leads."""
         self.node.leader_rpc_addr = B
@@ -283,6 +315,24 @@ class FaultTests(NativeTestCase):
         self.assertNoResult(call)
         self.clock.pump([0.1] * 3)
         self.successResultOf(call)
+
+
+class PackingTests(NativeTestCase):
+    """A write that cannot be packed, whatever let it get so far."""
+
+    def test_numbers_are_given_back(self) -> None:
+        """It fails by itself, keeps no number, and whoever comes behind it is served."""
+        client = self.make(A, max_outstanding=1)
+        pipeline = client._pipeline
+        first = client.set("a", "1")
+        answers: list[Any] = []
+        wrong = Request(((0, 0, b"k", object()),), consistency=None, done=answers.append, started=self.clock.seconds())
+        pipeline.submit(wrong)
+        last = client.set("b", "2")
+        self.assertEqual(self.run_call(first).revision, 1)
+        self.assertEqual(self.run_call(last).revision, 2)
+        self.assertIsInstance(answers[0], errors.BadRequest)
+        self.assertEqual(len(pipeline._session), 0)
 
 
 class BoundTests(NativeTestCase):

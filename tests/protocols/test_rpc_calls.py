@@ -227,6 +227,37 @@ class RoomTests(CallTestCase):
         self.assertEqual(len(self.store_behind.bounds), 4)
         self.assertEqual(len(self.done), 3)
 
+    def test_many_that_wait(self) -> None:
+        """Once so many reads wait nothing more is read from the connection, until half of them have begun."""
+        server = self.server_connection()
+        self.store_behind.holds = True
+        for _ in range(self.settings.max_reads + self.settings.max_waiting_reads):
+            self.asker.call("leases", {}, self.done.append)
+        self.network.flush()
+        self.assertTrue(server.reading_paused)
+        for _ in range(self.settings.max_waiting_reads // self.settings.max_reads // 2 + 1):
+            self.store_behind.confirm()
+        self.assertFalse(server.reading_paused)
+        while self.store_behind.barriers:
+            self.store_behind.confirm()
+        self.network.flush()
+        self.assertEqual(len(self.done), self.settings.max_reads + self.settings.max_waiting_reads)
+
+    def test_heavy_arguments(self) -> None:
+        """Arguments that would cost much to keep are refused before anything waits with them."""
+        self.store_behind.holds = True
+        for _ in range(5):
+            self.begin("leases")
+        for arguments, kind in (
+            ({"junk": bytes(MIB)}, errors.TooLarge),
+            ({"prefix": "k" * MIB}, errors.TooLarge),
+            ({"prefix": (1, 2)}, errors.BadRequest),
+            ({"prefix": {"a": 1}}, errors.BadRequest),
+        ):
+            self.assertIsInstance(self.ask("range", **arguments), kind)
+        while self.store_behind.barriers:
+            self.store_behind.confirm()
+
     def test_thousands_at_once(self) -> None:
         """However many reads wait, they are begun one after the other, not inside each other."""
         server = self.server_connection()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from twisted.python.failure import Failure
 
 from raftkv.client.pipeline import Pipeline, Request
 from raftkv.client.results import Consistency
-from raftkv.errors import RaftKVError
+from raftkv.errors import RaftKVError, TooLarge
 from raftkv.kvstore import commands
 from raftkv.kvstore.checking import size_of
 from raftkv.protocols.rpc_client import AgedRecords
@@ -41,56 +42,64 @@ class Gathering:
         now: Callable[[], float],
     ) -> None:
         self.result: Deferred[list[Any]] = Deferred(self._cancelled)
-        self._slices = slices
+        self._waiting: deque[tuple[int, tuple[Any, ...]]] = deque()  # where in the result, and what
+        total = 0
+        for items in slices:
+            self._waiting.append((total, items))
+            total += len(items)
         self._consistency = consistency
         self._max_stale = max_stale
         self._read = read
         self._pipeline = pipeline
         self._now = now
-        self._results: list[list[Any]] = [[] for _ in slices]
-        self._next = 0
-        self._missing = len(slices)
+        self._results: list[Any] = [None] * total
+        self._missing = total
         self._under_way: set[Request] = set()
         self._is_over = False
-        for _ in range(min(_BATCHES_UNDER_WAY, len(slices))):
-            self._submit()
+        self._submit()
 
     def _submit(self) -> None:
-        if self._is_over or self._next == len(self._slices):
-            return
-        number = self._next
-        self._next += 1
+        while self._waiting and not self._is_over and len(self._under_way) < _BATCHES_UNDER_WAY:
+            self._submit_one(*self._waiting.popleft())
+
+    def _submit_one(self, place: int, items: tuple[Any, ...]) -> None:
         request = Request(
-            self._slices[number],
+            items,
             consistency=self._consistency,
             max_stale=self._max_stale,
-            done=lambda answer: self._answered(request, number, answer),
+            done=lambda answer: self._answered(request, place, answer),
             started=self._now(),
         )
         self._under_way.add(request)
         self._pipeline.submit(request)
 
-    def _answered(self, request: Request, number: int, answer: Any) -> None:
+    def _answered(self, request: Request, place: int, answer: Any) -> None:
         self._under_way.discard(request)
         if self._is_over:
+            return
+        items = request.items
+        if isinstance(answer, TooLarge) and self._consistency is not None and len(items) > 1:
+            middle = len(items) // 2  # the values of so many keys are more than one answer holds
+            self._waiting.extendleft(((place + middle, items[middle:]), (place, items[:middle])))
+            self._submit()
             return
         if isinstance(answer, RaftKVError):
             self._fail(Failure(answer))
             return
         try:
             staleness = staleness_of(answer)
-            self._results[number] = [
-                self._read(item, part, staleness) for item, part in zip(request.items, answer, strict=True)
+            self._results[place : place + len(items)] = [
+                self._read(item, part, staleness) for item, part in zip(items, answer, strict=True)
             ]
         except Exception:
             self._fail(Failure())
             return
-        self._missing -= 1
+        self._missing -= len(items)
         if self._missing:
             self._submit()
             return
         self._is_over = True
-        self.result.callback([result for part in self._results for result in part])
+        self.result.callback(self._results)
 
     def _fail(self, failure: Failure) -> None:
         self._stop()

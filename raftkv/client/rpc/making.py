@@ -30,8 +30,12 @@ def expectation(if_mod_revision: int | None, *, if_exists: bool = False, if_abse
         raise BadRequest("if_exists: give only one of if_mod_revision, if_exists and if_absent")
     if if_mod_revision is None:
         return commands.ABSENT
-    if isinstance(if_mod_revision, bool) or not isinstance(if_mod_revision, int) or if_mod_revision < 0:
-        raise BadRequest(f"if_mod_revision: found {if_mod_revision!r}, expected a whole number that is not negative")
+    if (
+        isinstance(if_mod_revision, bool)
+        or not isinstance(if_mod_revision, int)
+        or not 0 <= if_mod_revision <= MAX_INTEGER
+    ):
+        raise BadRequest(f"if_mod_revision: found {if_mod_revision!r}, expected a whole number from 0 to {MAX_INTEGER}")
     return if_mod_revision
 
 
@@ -52,7 +56,34 @@ def put(
         raise BadRequest("ttl: give either lease or ttl, not both")
     number = commands.NO_LEASE if lease is None else lease_number(lease)
     ttl_ms = 0 if ttl is None else milliseconds("ttl", ttl)
-    return fenced(commands.put(key_bytes(key), value_bytes(value), expect, lease=number, ttl_ms=ttl_ms), lock)
+    made = commands.put(key_bytes(key), value_bytes(value), expect, lease=number, ttl_ms=ttl_ms)
+    check_size(len(made[2]) + len(made[3]))
+    return fenced(made, lock)
+
+
+def put_of(key: str | bytes, value: str | bytes, lease: int) -> Command:
+    """Make a put of many, all with one lease or with none."""
+    made = commands.put(key_bytes(key), value_bytes(value), lease=lease)
+    check_size(len(made[2]) + len(made[3]))
+    return made
+
+
+def plain_put(key: str | bytes, value: str | bytes) -> Command:
+    """Make a put without more, in few steps."""
+    made = commands.plain_put(key_bytes(key), value_bytes(value))
+    if len(made[2]) + len(made[3]) > _MAX_COMMAND_BYTES:
+        check_size(len(made[2]) + len(made[3]))
+    return made
+
+
+def check_size(size_bytes: int) -> None:
+    """Refuse what no message could carry: the server would close the connection, and with it all that is on its way.
+
+    :param size_bytes: of keys and values.
+    :raises TooLarge: that is it.
+    """
+    if size_bytes > _MAX_COMMAND_BYTES:
+        raise TooLarge(f"the write has {size_bytes} bytes of keys and values, at most {_MAX_COMMAND_BYTES} can be sent")
 
 
 def delete(key: str | bytes, if_mod_revision: int | None, *, if_exists: bool, lock: FenceLike | None = None) -> Command:
@@ -62,7 +93,9 @@ def delete(key: str | bytes, if_mod_revision: int | None, *, if_exists: bool, lo
     """
     if if_mod_revision == 0:
         raise BadRequest("if_mod_revision: found 0, which stands for a missing key; there is nothing to delete then")
-    return fenced(commands.delete(key_bytes(key), expectation(if_mod_revision, if_exists=if_exists)), lock)
+    name = key_bytes(key)
+    check_size(len(name))
+    return fenced(commands.delete(name, expectation(if_mod_revision, if_exists=if_exists)), lock)
 
 
 def delete_range(
@@ -75,7 +108,9 @@ def delete_range(
     edges = range_edges(prefix, start, end)
     if not edges:
         raise BadRequest("prefix: give prefix, start or end; prefix='' is every key")
-    return fenced(commands.delete_range(*_named(edges)), lock)
+    start_key, end_key = _named(edges)
+    check_size(len(start_key) + len(end_key))
+    return fenced(commands.delete_range(start_key, end_key), lock)
 
 
 def increment(key: str | bytes, by: int, lock: FenceLike | None) -> Command:
@@ -85,7 +120,9 @@ def increment(key: str | bytes, by: int, lock: FenceLike | None) -> Command:
     """
     if isinstance(by, bool) or not isinstance(by, int) or not -MAX_INTEGER - 1 <= by <= MAX_INTEGER:
         raise BadRequest(f"by: found {by!r}, expected a whole number of 64 bits")
-    return fenced(commands.increment(key_bytes(key), by), lock)
+    name = key_bytes(key)
+    check_size(len(name))
+    return fenced(commands.increment(name, by), lock)
 
 
 def transaction(whole: Transaction, lock: FenceLike | None = None) -> Command:
@@ -95,9 +132,7 @@ def transaction(whole: Transaction, lock: FenceLike | None = None) -> Command:
     :raises TooLarge: no message could carry it.
     """
     command: Command = spelled(whole, _Commands())
-    size_bytes = size_of(command)
-    if size_bytes > _MAX_COMMAND_BYTES:
-        raise TooLarge(f"the transaction has {size_bytes} bytes of keys and values, more than a message can carry")
+    check_size(size_of(command))
     return fenced(command, lock)
 
 

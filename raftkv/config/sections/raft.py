@@ -101,7 +101,7 @@ RAFT: Final[tuple[Setting, ...]] = (
     Setting(
         key="raft.quickSync",
         field="quick_sync_seconds",
-        kind=Seconds(0, 0.1),
+        kind=Seconds(0, 0.02),
         unit="seconds",
         doc="A follower whose syncs of the log take no longer than this on the average waits for each where it stands, "
         "which saves the way to the log's thread and back: a third of what a small write costs it. With a slower disk "
