@@ -157,7 +157,7 @@ class CallTests(NativeTestCase):
             self.error_of(wrong, errors.TooLarge)
         for wrong in (
             self.client.set("k", "v", if_mod_revision=2**64),
-            self.client.transaction([Compare("k", "version", "=", 2**64)], [], []),
+            self.client.transaction(compare=[Compare("k", "version", "=", 2**64)]),
         ):
             self.error_of(wrong, errors.BadRequest)
         self.assertEqual(self.run_call(self.client.set("k", "v")), Written(revision=1))
