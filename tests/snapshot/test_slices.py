@@ -123,8 +123,8 @@ class TakingTests(SliceTestCase):
         self.assertLess(self.longest_turn, 0.0065)
 
     def test_busy_reactor(self) -> None:
-        """A reactor that is busy with others gives a snapshot a small part of its time, a chunk at once, and ends it all
-        the same; once it is idle again, it gives more."""
+        """A reactor that is busy with others gives a snapshot a small part of its time, a chunk at once, and ends it
+        all the same; once it is idle again, it gives more."""
         view = View(self.clock, 2000)
         taken = self.taker.take(view, meta_at(7), 70)
         self.turns(5)
