@@ -69,7 +69,7 @@ class ClockTests(LeaseTestCase):
     def test_ages_beyond_the_bound(self) -> None:
         """Where clocks are worse than the nodes believe, states are older than they say, and the check sees it."""
         self.choose(bound=0.0, lease_share=0.0)
-        self.assert_caught("staler than told", "staler than asked", start=13)
+        self.assert_caught("staler than told", "staler than asked", start=30)
 
 
 class BiteTests(LeaseTestCase):
