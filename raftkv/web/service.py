@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -63,7 +63,11 @@ class HttpService(Service):
             self._listening.cancel()
             self._listening = None
         port, self.port = self.port, None
-        # The port first, or a connection could still come in behind the last look at them.
-        closed = port.stopListening() if port is not None else None
-        stopped = [self._site.drain()] if closed is None else [closed, self._site.drain()]
-        return gatherResults(stopped, consumeErrors=True).addCallback(lambda _: None)
+        # The port first, and the socket is closed only when that fires: who is told that its connection ends comes back
+        # at once, and the kernel would take a connection that nobody accepts any more, and reset it.
+        closed = maybeDeferred(port.stopListening) if port is not None else succeed(None)
+        drained = closed.addErrback(self._not_closed).addCallback(lambda _: self._site.drain())
+        return drained.addCallback(lambda _: None)
+
+    def _not_closed(self, failure: Failure) -> None:
+        self._log.failure("the HTTP port did not close cleanly", failure)
