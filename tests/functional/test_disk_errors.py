@@ -48,6 +48,13 @@ class DiskErrorTests(FunctionalTestCase):
         value = random.Random(size_bytes).randbytes(size_bytes // 2).hex()
         return node.request("PUT", f"/v1/kv/{size_bytes}", value.encode()).status
 
+    def put_if_up(self, node: Node, size_bytes: int) -> int:
+        """Put to a node that may stop itself before it answers: that counts as the 503 it would have said."""
+        try:
+            return self.put(node, size_bytes)
+        except OSError:
+            return 503
+
     def test_log(self) -> None:
         """B43, B49: a node whose log cannot be written stops at once, with a status and a last line that names the
         file; what it had acknowledged is there when it is started again."""
@@ -56,11 +63,7 @@ class DiskErrorTests(FunctionalTestCase):
         self.wait_ready(node)
         self.assertEqual(self.put(node, 600 * KIB), 200)
         self.limit(node, 512 * KIB)
-        try:
-            status = self.put(node, 300 * KIB)
-        except OSError:
-            status = 503
-        self.assertEqual(status, 503)
+        self.assertEqual(self.put_if_up(node, 300 * KIB), 503)
         line = self.last_line(node)
         self.assertIn(f"write of {node.data_dir}/log/", line)
         self.assertIn(TOO_LARGE, line)
@@ -110,8 +113,8 @@ class DiskErrorTests(FunctionalTestCase):
         for number in range(12):
             self.assertEqual(self.put(node, 60 * KIB + number), 200)
         self.limit(node, 200 * KIB)
-        for number in range(12):
-            self.assertEqual(self.put(node, 61 * KIB + number), 200)
+        # The snapshot is due after some of these; on a slow machine it fails before the last of them is written.
+        statuses = {size: self.put_if_up(node, size) for size in range(61 * KIB, 61 * KIB + 12)}
         line = self.last_line(node)
         self.assertIn(f"{node.data_dir}/snapshots/", line)
         self.assertIn(TOO_LARGE, line)
@@ -119,5 +122,9 @@ class DiskErrorTests(FunctionalTestCase):
         node.start()
         self.wait_ready(node)
         self.wait_until(lambda: list(node.data_dir.glob("snapshots/*.snapshot")), "a snapshot")
-        self.assertEqual(len(node.get(str(61 * KIB))), 61 * KIB)
+        acknowledged = [size for size, status in statuses.items() if status == 200]
+        self.assertGreater(len(acknowledged), 3)
+        self.assertLessEqual(set(statuses.values()), {200, 503})
+        for size in acknowledged:
+            self.assertEqual(len(node.get(str(size))), size // 2 * 2)
         self.assertEqual(node.stop(), 0)
