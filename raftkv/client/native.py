@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from raftkv.client.clock import steady_clock
 from raftkv.client.link import Link, parse_rpc_addresses
 from raftkv.client.model import Counter, FenceLike, LeaseLike
-from raftkv.client.pipeline import Pipeline, Request
+from raftkv.client.pipeline import Pipeline
 from raftkv.client.results import (
     Consistency,
     Deleted,
@@ -33,15 +33,13 @@ from raftkv.client.retry import RetryPolicy
 from raftkv.client.route import Route
 from raftkv.client.rpc import making, telling
 from raftkv.client.rpc.asking import read_arguments
-from raftkv.client.rpc.gathering import slices_of, slices_of_commands, staleness_of
+from raftkv.client.rpc.gathering import slices_of, slices_of_commands
 from raftkv.client.rpc.leases import LeaseCalls
 from raftkv.client.rpc.ranges import RangeCalls
 from raftkv.client.rpc.telling import written
 from raftkv.client.rpc.transactions import TransactionCalls
 from raftkv.client.session import SESSION_WINDOW, Session
 from raftkv.client.spelling import lease_number, positive
-from raftkv.errors import RaftKVError
-from raftkv.kvstore import commands
 from raftkv.protocols.rpc_client import RpcConnection
 
 T = TypeVar("T")
@@ -222,8 +220,8 @@ class NativeClient(TransactionCalls, RangeCalls, LeaseCalls):
         """
         try:
             pairs = items.items() if isinstance(items, Mapping) else items
-            number = commands.NO_LEASE if lease is None else lease_number(lease)
-            made = [making.put_of(key, value, number) for key, value in pairs]
+            number = None if lease is None else lease_number(lease)
+            made = [making.put(key, value, lease=number) for key, value in pairs]
         except Exception:
             return fail(Failure())
         return self._gather(slices_of_commands(made), None, written)
@@ -295,35 +293,6 @@ class NativeClient(TransactionCalls, RangeCalls, LeaseCalls):
             return picked(telling.record(asked, answer, staleness))
 
         return self._one(encoded, consistency, read, max_stale)
-
-    def _one(
-        self,
-        item: Any,
-        consistency: Consistency | None,
-        read: Callable[[Any, Any, float | None], T],
-        max_stale: float | None = None,
-    ) -> Deferred[T]:
-        """Submit one command or key.
-
-        :param read: makes the result from the item, its part of the answer, and how old the state was that it is of.
-        """
-        pipeline = self._pipeline
-
-        def done(answer: Any) -> None:
-            if isinstance(answer, RaftKVError):
-                result.errback(answer)
-                return
-            try:
-                value = read(item, answer[0], None if type(answer) is tuple else staleness_of(answer))
-            except Exception:
-                result.errback(Failure())
-            else:
-                result.callback(value)
-
-        request = Request((item,), consistency=consistency, done=done, started=self._now(), max_stale=max_stale)
-        result: Deferred[T] = Deferred(lambda _: pipeline.forget([request]))
-        pipeline.submit(request)
-        return result
 
 
 def _tcp_endpoint(reactor: Any, address: str, timeout_seconds: float) -> IStreamClientEndpoint:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
-from raftkv.client.pipeline import Done, Errand, Pipeline
+from raftkv.client.pipeline import Done, Errand, Pipeline, Request
 from raftkv.client.results import Consistency, check_consistency
-from raftkv.client.rpc.gathering import Gathering
+from raftkv.client.rpc.gathering import Gathering, staleness_of
 from raftkv.errors import NotFound, RaftKVError
 from raftkv.kvstore.commands import Command
 from raftkv.protocols.rpc_client import RpcConnection
@@ -30,9 +30,33 @@ class Asking:
     _now: Callable[[], float]
 
     def _one(
-        self, item: Any, consistency: Consistency | None, read: Read[T], max_stale: float | None = None
+        self,
+        item: Any,
+        consistency: Consistency | None,
+        read: Read[T],
+        max_stale: float | None = None,
     ) -> Deferred[T]:
-        raise NotImplementedError
+        """Submit one command or key.
+
+        :param read: makes the result from the item, its part of the answer, and how old the state was that it is of.
+        """
+        pipeline = self._pipeline
+
+        def done(answer: Any) -> None:
+            if isinstance(answer, RaftKVError):
+                result.errback(answer)
+                return
+            try:
+                value = read(item, answer[0], None if type(answer) is tuple else staleness_of(answer))
+            except Exception:
+                result.errback(Failure())
+            else:
+                result.callback(value)
+
+        request = Request((item,), consistency=consistency, done=done, started=self._now(), max_stale=max_stale)
+        result: Deferred[T] = Deferred(lambda _: pipeline.forget([request]))
+        pipeline.submit(request)
+        return result
 
     def _write(self, make: Callable[[], Command], read: Read[T]) -> Deferred[T]:
         """Have a command carried out once.

@@ -61,18 +61,10 @@ def put(
     return fenced(made, lock)
 
 
-def put_of(key: str | bytes, value: str | bytes, lease: int) -> Command:
-    """Make a put of many, all with one lease or with none."""
-    made = commands.put(key_bytes(key), value_bytes(value), lease=lease)
-    check_size(len(made[2]) + len(made[3]))
-    return made
-
-
 def plain_put(key: str | bytes, value: str | bytes) -> Command:
     """Make a put without more, in few steps."""
     made = commands.plain_put(key_bytes(key), value_bytes(value))
-    if len(made[2]) + len(made[3]) > _MAX_COMMAND_BYTES:
-        check_size(len(made[2]) + len(made[3]))
+    check_size(len(made[2]) + len(made[3]))
     return made
 
 
