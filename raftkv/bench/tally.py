@@ -41,12 +41,16 @@ class Tally:
     def goes_on(self) -> bool:
         """Whether more is to be asked for."""
         now = time.perf_counter()
+        self._look_at_warmup(now)
+        return now < self._end
+
+    def _look_at_warmup(self, now: float) -> None:
+        """Measure from now on, where the warm-up is over."""
         if now >= self._begin and not self._is_measuring:
             self._is_measuring = True
             # It may be late: a client that is busy with itself asks seldom.
             self._begin, self._end = now, now + self._seconds
             self._overseer.begun()
-        return now < self._end
 
     def answered(self, sent: float, error: str = "") -> None:
         """Take an answer.
@@ -75,7 +79,7 @@ class Tally:
 
     def finish(self) -> Measured:
         """Return what nobody has been told yet, at the end of all."""
-        self.goes_on  # noqa: B018 - a load without a single request has begun, too
+        self._look_at_warmup(time.perf_counter())  # a load without a single request has begun, too
         end = self._last if self._end == inf else self._end
         self._measured.seconds = max(0.0, end - self._begin)
         self._measured.unsent = self.unsent

@@ -211,6 +211,9 @@ class EvenPaceTests(LoopTestCase):
 
     def test_mixed_errors(self) -> None:
         """Errors are counted, and are not sent again."""
-        refuse: Answer = lambda _, number, __: (21, number, "no_leader", "", "not_applied", {})  # noqa: E731
+
+        def refuse(_server: Server, number: int, _message: tuple[object, ...]) -> object:
+            return 21, number, "no_leader", "", "not_applied", {}
+
         measured = self.run_load(self.serve(refuse), rate=20_000.0)
         self.assertEqual((measured.latencies, measured.errors), ([], {"no_leader": 100}))
