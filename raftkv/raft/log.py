@@ -152,8 +152,9 @@ class Log:
 
     def restore(self, index: int, term: int) -> None:
         """Drop everything: a snapshot up to ``index`` stands in its place (section 7)."""
-        # What older writes bring to the disk is no longer part of the log.
-        self._clamp_stable(self.stable_index)
+        # What older writes bring to the disk is no longer part of the log, nor is what they have brought of a longer
+        # log that conflicts with the snapshot.
+        self._clamp_stable(min(self.stable_index, index))
         self._discard(len(self._entries))
         self._terms.begin_behind(index, term)
         self.cached_index = index + 1

@@ -237,6 +237,15 @@ MUTANTS = (
         hints=("tests.raft.test_log",),
     ),
     Mutant(
+        name="replaced-log-stays-stable",
+        rule="What comes behind a snapshot is not stable through the longer log that the snapshot replaced.",
+        reference="our design, B4",
+        edits=(
+            Edit(LOG, "self._clamp_stable(min(self.stable_index, index))", "self._clamp_stable(self.stable_index)"),
+        ),
+        hints=("tests.raft.test_log",),
+    ),
+    Mutant(
         name="pending-write-vouches-for-the-replaced",
         rule="A write under way does not make stable what replaced its entries meanwhile.",
         reference="our design, B4",

@@ -151,3 +151,20 @@ class StableTests(SynchronousTestCase):
         self.assertEqual(self.write(log, 2), [])
         log.write_done(2)
         self.assertEqual(log.stable_index, 10)
+
+    def test_restore_in_front_of_the_end(self) -> None:
+        """Where a snapshot replaces a longer log that conflicts with it, what comes behind it is not stable through
+        what it replaced, be that on the disk or on its way there."""
+        for written in (4, 2):
+            log = Log(entries=log_of(*[1] * written))
+            log.append([entry(index, 1) for index in range(written + 1, 5)])
+            self.write(log, 1)
+            log.restore(3, 2)
+            self.write(log, 2)
+            log.append([entry(4, 2), entry(5, 2)])
+            self.assertEqual(self.write(log, 3), [4, 5])
+            for done in (0, 1, 2):
+                log.write_done(done)
+                self.assertLessEqual(log.stable_index, 3)
+            log.write_done(3)
+            self.assertEqual(log.stable_index, 5)

@@ -330,6 +330,19 @@ class StateMachineTests(SynchronousTestCase):
         node.entries_read(ready.entries_wanted[0], [entry(51, 2), entry(52, 2)])
         self.assertEqual([one.index for one in node.take_ready().committed], [51, 52])
 
+    def test_snapshot_of_a_conflicting_log(self) -> None:
+        """What follows a snapshot that replaced a longer log is applied from memory until our disk has it."""
+        node = make_node("b", term=1, entries=log_of(*[1] * 9), log_cache_bytes=1)
+        meta = SnapshotMeta(index=3, term=2, configuration=configuration("a", "b", "c"), configuration_index=0)
+        node.step(InstallSnapshot(term=2, sender="a", to="b", snapshot=meta))
+        node.may_apply(False)
+        node.take_ready()
+        node.step(self.append(3, 2, entry(4, 2), entry(5, 2), commit=5))
+        node.take_ready()
+        node.may_apply(True)
+        ready = node.take_ready()
+        self.assertEqual(([one.index for one in ready.committed], ready.entries_wanted), ([4, 5], ()))
+
     def append(self, prev_log_index: int, prev_log_term: int, *added: Entry, commit: int) -> AppendEntries:
         """Make a message of the leader of a term in which its newest entries are."""
         return AppendEntries(
