@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.mutant import Edit, Mutant
 
+DURABILITY = "raftkv/raft/durability.py"
 ELECTION = "raftkv/raft/election.py"
 FRESHNESS = "raftkv/server/freshness.py"
 LEADERSHIP = "raftkv/raft/leadership.py"
@@ -157,6 +158,19 @@ MUTANTS = (
                 ELECTION,
                 "if state.now is None or not state.durability.hard_state_is_durable:",
                 "if state.now is None:",
+            ),
+        ),
+        hints=LEASE_TESTS,
+    ),
+    Mutant(
+        name="promise-while-the-term-is-written",
+        rule="A term that the disk was given is not on it until its write is done: no promise is given meanwhile.",
+        reference="thesis 6.4.1, our design",
+        edits=(
+            Edit(
+                DURABILITY,
+                "return written and self._done_write_id >= self._hard_state_write_id",
+                "return written",
             ),
         ),
         hints=LEASE_TESTS,

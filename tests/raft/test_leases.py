@@ -391,6 +391,8 @@ class FollowerTests(LeaseTestCase):
         beat = Heartbeat(term=3, sender="a", to="b", commit_index=0, lease=True, sent_at=99.0)
         cluster.do("b", lambda node: node.step(beat))
         self.assertEqual(of_kind(cluster.network, HeartbeatResponse)[-1].promised_seconds, 0.0)
+        cluster.do("b", lambda node: node.step(beat))  # while the term is on its way to the disk
+        self.assertEqual(of_kind(cluster.network, HeartbeatResponse)[-1].promised_seconds, 0.0)
         cluster.finish_writes("b")
         cluster.do("b", lambda node: node.step(beat))
         answer = of_kind(cluster.network, HeartbeatResponse)[-1]
