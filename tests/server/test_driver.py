@@ -508,6 +508,18 @@ class ClosedLeaderTests(DriverTestCase):
         self.driver.peer_closed("b")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_stopped_before_the_campaign(self) -> None:
+        """A driver that stops before it was to campaign does not, and leaves no timer."""
+        self.driver.peer_closed("b")
+        self.driver.stopService()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_failed_before_the_campaign(self) -> None:
+        """Nor does one that fails."""
+        self.driver.peer_closed("b")
+        self.driver.fail(InvariantViolation("two leaders"))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
 
 class FailureTests(DriverTestCase):
     """A silent node is safe and a wrong one is not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -25,7 +26,7 @@ class CompactionTests(ReplicaTestCase):
         super().setUp()
         self.run_for(3)
 
-    def write_much(self) -> list[int]:
+    def write_much(self, *, after_a_step: Callable[[], object] = lambda: None) -> list[int]:
         """Write until a snapshot has log in front of it to be dropped; return up to where each step dropped it."""
         node = self.replica.driver.node
         steps: list[int] = []
@@ -34,6 +35,7 @@ class CompactionTests(ReplicaTestCase):
         def noted(index: int) -> None:
             compact(index)
             steps.append(node.first_index)
+            after_a_step()
 
         self.patch(node, "compact", noted)
         while not steps:
@@ -51,11 +53,19 @@ class CompactionTests(ReplicaTestCase):
         self.assertEqual(steps[-1], self.replica.status()["first_index"])
 
     def test_stopped_in_between(self) -> None:
-        """A stop does not wait for the rest, and leaves no turn behind."""
+        """A stop leaves no turn behind."""
         self.write_much()
         self.successResultOf(self.stop())
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.fatal, [])
+
+
+    def test_given_up_in_between(self) -> None:
+        """A node that fails, or stops, leaves the rest where it is."""
+        steps = self.write_much(after_a_step=lambda: self.clock.callLater(0, self.replica.snapshotter.give_up))
+        self.run_for(0.1)
+        self.assertIn(len(steps), (1, 2))
+        self.assertLess(steps[-1] - 1, self.replica.snapshotter.log_follows)
 
 
 class TakingTests(ReplicaTestCase):
