@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.error import ConnectionFdescWentAway
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
@@ -69,6 +70,7 @@ class NodeReactorTests(SynchronousTestCase):
     def iterate(self) -> None:
         """Do what Twisted's main loop does once, without waiting for anything."""
         self.reactor.runUntilCurrent()
+        self.reactor.timeout()
         self.reactor.doIteration(0)
 
     def reader(self, read: Callable[[Reader], Any] = lambda reader: reader.near.recv(100) and None) -> Reader:
@@ -111,6 +113,53 @@ class NodeReactorTests(SynchronousTestCase):
         self.iterate()
         self.iterate()
         self.assertEqual(sorted(self.events), ["due", "thread"])
+
+    def test_timer_of_an_event(self) -> None:
+        """A timer without a delay that a handler sets is called in the next iteration, however much is to be called
+        soon: it does not wait until there is nothing of that any more."""
+        self.reader(
+            lambda reader: self.reactor.callLater(0, self.events.append, "timer") and reader.near.recv(100) and None
+        )
+        self.reactor.call_soon(self.soon_for_ever)
+        self.iterate()
+        self.assertEqual(self.events, [])
+        self.iterate()
+        self.assertEqual(self.events, ["timer"])
+
+    def soon_for_ever(self) -> None:
+        self.reactor.call_soon(self.soon_for_ever)
+
+    def test_timer_that_falls_due(self) -> None:
+        """A timer that was not due when it was set is called once it is, though nothing else happens."""
+        now = self.reactor.seconds()
+        self.patch(self.reactor, "seconds", lambda: now)
+        self.reactor.callLater(1, self.events.append, "timer")
+        self.iterate()
+        now += 0.9
+        self.iterate()
+        self.assertEqual(self.events, [])
+        now += 0.1
+        self.iterate()
+        self.assertEqual(self.events, ["timer"])
+
+    def test_stop(self) -> None:
+        """A reactor that is stopped fires its event at once, though it has nothing else to do."""
+        self.reactor.addSystemEventTrigger("during", "shutdown", self.events.append, "shutdown")
+        self.reactor.startRunning(installSignalHandlers=False)
+        self.iterate()
+        self.reactor.stop()
+        self.reactor.call_soon(lambda: self.events.append("soon"))
+        self.iterate()
+        self.assertEqual(self.events, ["soon", "shutdown"])
+        self.assertFalse(self.reactor.running)
+
+    def test_without_a_descriptor(self) -> None:
+        """Who has no descriptor any more is not asked to read, and is told that its connection is lost."""
+        reader = self.reader()
+        self.patch(reader, "fileno", lambda: -1)
+        self.iterate()
+        self.assertEqual(reader.reads, 0)
+        self.assertEqual([reason.type for reason in reader.lost], [ConnectionFdescWentAway])
 
     def test_read(self) -> None:
         """Who has something to read reads, and goes on."""
