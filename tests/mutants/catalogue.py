@@ -38,6 +38,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "protocols": ("tests.protocols",),
     "server": ("tests.server",),
     "web": ("tests.web",),
+    "daemon": ("tests.daemon",),
 }
 
 CHAPTERS: dict[str, tuple[Mutant, ...]] = {

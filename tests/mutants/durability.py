@@ -12,6 +12,7 @@ HARD_STATE = "raftkv/persistence/hardstate.py"
 LOG = "raftkv/persistence/log.py"
 META = "raftkv/persistence/meta.py"
 PACE = "raftkv/persistence/pace.py"
+REACTOR = "raftkv/daemon/reactor.py"
 RECORD = "raftkv/persistence/record.py"
 REPAIR = "raftkv/persistence/repair.py"
 SEGMENT = "raftkv/persistence/segment.py"
@@ -221,6 +222,73 @@ MUTANTS = (
             ),
         ),
         hints=("tests.server.test_driver",),
+    ),
+    Mutant(
+        name="quick-disk-overruns-the-applier",
+        rule="A disk that is done brings no entries to a state machine that is behind.",
+        reference="our design, B47",
+        edits=(
+            Edit(
+                DRIVER,
+                "            self.node.may_apply(not self._applier.is_behind)\n        except",
+                "            self.node.may_apply(True)\n        except",
+            ),
+        ),
+        hints=("tests.server.test_driver",),
+    ),
+    Mutant(
+        name="large-write-waited-for",
+        rule="However quick the disk is, what takes long to write is the thread's.",
+        reference="our design",
+        edits=(
+            Edit(
+                STORAGE,
+                "min(_WAITED_FOR_BYTES, self._settings.max_batch_bytes // 2)",
+                "self._settings.max_batch_bytes // 2",
+            ),
+        ),
+        hints=STORES,
+    ),
+    Mutant(
+        name="room-never-given-back",
+        rule="The room that a write was promised is its own until it is written, and counts once.",
+        reference="our design",
+        edits=(Edit(STORAGE, "                self._queued_bytes -= bytes_of(item.entries)\n", ""),),
+        hints=STORES,
+    ),
+    Mutant(
+        name="files-left-open",
+        rule="A storage that has stopped has no file open.",
+        reference="our design",
+        edits=(Edit(STORAGE, "stopped.addCallback(self._close_files)", "stopped.addCallback(lambda _: None)"),),
+        hints=STORES,
+    ),
+    Mutant(
+        name="other-errors-of-the-caller",
+        rule="Whatever the error is, nothing is written after it.",
+        reference="B43",
+        edits=(
+            Edit(
+                WORKER,
+                "        except BaseException as raised:  # reported, as the",
+                "        except OSError as raised:  # reported, as the",
+            ),
+        ),
+        hints=("tests.persistence.test_pace",),
+    ),
+    Mutant(
+        name="timer-falls-due-unseen",
+        rule="A timer is called when its time has come, though nothing else happens.",
+        reference="our design",
+        edits=(Edit(REACTOR, "            or (timers and timers[0].time <= self.seconds())\n", ""),),
+        hints=("tests.daemon.test_reactor",),
+    ),
+    Mutant(
+        name="stop-of-the-reactor-unseen",
+        rule="A reactor that is stopped begins at once to end.",
+        reference="our design",
+        edits=(Edit(REACTOR, "            or self._justStopped\n", ""),),
+        hints=("tests.daemon.test_reactor",),
     ),
     Mutant(
         name="one-slot-of-hard-state",

@@ -109,6 +109,13 @@ MUTANTS = (
         hints=READBACK,
     ),
     Mutant(
+        name="read-back-before-a-snapshot-came",
+        rule="What has been read back for the state machine is of no use behind a snapshot that came later.",
+        reference="our design, B39",
+        edits=(Edit(STATE, "        elif entries and entries[0].index != start:\n", "        elif False:\n"),),
+        hints=READBACK,
+    ),
+    Mutant(
         name="configurations-not-loaded",
         rule="The configurations of the whole log are known after a start, whatever of it was loaded.",
         reference="B21",

@@ -70,7 +70,7 @@ class HereTests(SynchronousTestCase):
         self.takes = QUICK  # each piece of work
         self.threads: list[threading.Thread] = []
         self.reported: list[tuple[Any, BaseException | None]] = []
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
         self.gate = threading.Event()
         self.gate.set()
         self.worker = self.make(proven_pace())
@@ -157,14 +157,19 @@ class HereTests(SynchronousTestCase):
         self.assertNotIn(threading.current_thread(), self.threads)
 
     def test_error(self) -> None:
-        """An error is reported as the thread's own are, and nothing is processed after it, here or there (B43)."""
-        self.error = OSError("broken")
-        self.worker.submit(1, here=True)
-        self.assertEqual(self.reported, [([1], self.error)])
-        self.worker.submit(2, here=True)
-        self.worker.submit(3)
-        self.stop(self.worker)
-        self.assertEqual((len(self.threads), len(self.reported)), (1, 1))
+        """An error of whatever kind is reported as the thread's own are, and nothing is processed after it, here or
+        there (B43)."""
+        for error in (OSError("broken"), ValueError("not what it was taken for"), SystemExit()):
+            self.error = error
+            self.worker = self.make(proven_pace())
+            self.threads.clear()
+            self.reported.clear()
+            self.worker.submit(1, here=True)
+            self.assertEqual(self.reported, [([1], error)])
+            self.worker.submit(2, here=True)
+            self.worker.submit(3)
+            self.stop(self.worker)
+            self.assertEqual((len(self.threads), len(self.reported)), (1, 1))
 
     def test_error_of_the_thread(self) -> None:
         """After an error in the thread nothing is processed here either (B43)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from random import Random
 
 from twisted.internet.task import Clock
@@ -16,7 +18,7 @@ from raftkv.persistence.storage import Storage
 from raftkv.raft.configuration import Configuration
 from raftkv.raft.messages import HardState, SnapshotMeta
 from raftkv.raft.ready import Write
-from raftkv.testing.disk import MemoryDisk
+from raftkv.testing.disk import MemoryDisk, MemoryFile
 from raftkv.testing.worker import ClockWorker
 from tests.persistence.test_damage import entries
 from tests.persistence.test_directory import prepare
@@ -109,6 +111,64 @@ class StorageTests(SynchronousTestCase):
         self.storage.write(Write(write_id=3, hard_state=HardState(term=1), entries=small), may_wait=True)
         self.storage.write(Write(write_id=4, entries=large), may_wait=True)
         self.assertEqual(offered, [True, False, False, False])
+
+    def test_too_much_to_be_waited_for(self) -> None:
+        """However large a segment is, no more than a part of a batch, and no more than 256 KiB, may be waited for."""
+        kib = 1024
+        for settings, most in (
+            (LogSettings(segment_bytes=4096 * kib), 256 * kib),
+            (LogSettings(segment_bytes=4096 * kib, max_batch_bytes=64 * kib), 32 * kib),
+        ):
+            self.patch(sys.modules[__name__], "SETTINGS", settings)
+            self.setUp()
+            self.patch(self.storage, "room_bytes", lambda: 4096 * kib)
+            offered: list[bool] = []
+            self.patch(self.worker, "submit", lambda item, *, here=False, offered=offered: offered.append(here))
+            for size in (most - kib, most):
+                self.storage.write(
+                    Write(write_id=1, entries=entries(len(offered) + 1, [bytes(size)], 1)), may_wait=True
+                )
+            self.assertEqual(offered, [True, False])
+
+    def test_room(self) -> None:
+        """The room of a segment is what nobody has been promised: what waits to be written counts until it is."""
+        room = self.storage.room_bytes()
+        self.storage.write(Write(write_id=1, entries=entries(1, [b"x" * 100], 1)))
+        promised = self.storage.room_bytes()
+        self.assertLess(promised, room - 100)
+        self.settle()
+        self.assertEqual(self.storage.room_bytes(), promised)
+
+    def test_files_are_closed(self) -> None:
+        """A stop leaves no file open, also where the disk has failed."""
+        for error in (False, True):
+            files: list[MemoryFile] = []
+            opened = MemoryDisk.open
+
+            def noted(
+                disk: MemoryDisk,
+                name: str,
+                create: bool = False,
+                *,
+                files: list[MemoryFile] = files,
+                opened: Callable[..., MemoryFile] = opened,
+            ) -> MemoryFile:
+                files.append(opened(disk, name, create))
+                return files[-1]
+
+            patch = self.patch(MemoryDisk, "open", noted)
+            self.setUp()
+            if error:
+                self.disk.fail_next("sync")
+            self.write(Write(write_id=1, hard_state=HardState(term=1), entries=entries(1, [b"x"], 1)))
+            self.assertEqual(len(self.failures), error)
+            stopped = self.storage.stop()
+            self.settle()
+            self.successResultOf(stopped)
+            patch.restore()
+            self.assertGreater(len(files), 2)
+            for file in files:
+                self.assertRaises(OSError, file.size)
 
     def test_waited_for(self) -> None:
         """A write that is done at once is reported before the call returns, and is there after a crash."""

@@ -235,6 +235,18 @@ class ThreadWorkerTests(WorkerContract, SynchronousTestCase):
         self.assertEqual(names, ["test"])
         self.assertEqual(threading.active_count(), before)
 
+    def test_error_of_any_kind(self) -> None:
+        """Whatever ends the work is reported, or those who wait for it would hang."""
+
+        def fail(_items: list[Any]) -> None:
+            raise SystemExit
+
+        self.start(fail)
+        self.worker.submit(1)
+        self.run_until(lambda: len(self.reported) == 1)
+        self.assertIsInstance(self.reported[0][1], SystemExit)
+        self.stop()
+
 
 class BlockingCallsTests(SynchronousTestCase):
     """Calls with Deferreds of their own."""

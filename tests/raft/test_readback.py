@@ -307,6 +307,10 @@ class StateMachineTests(SynchronousTestCase):
 
     def test_snapshot_meanwhile(self) -> None:
         """What was read for a state that a snapshot has replaced is not applied to the new one."""
+        for comes_late in (True, False):
+            self.snapshot_meanwhile(comes_late=comes_late)
+
+    def snapshot_meanwhile(self, *, comes_late: bool) -> None:
         terms = TermRuns()
         for _ in range(5):
             terms.append(1)
@@ -315,9 +319,13 @@ class StateMachineTests(SynchronousTestCase):
         (wanted,) = node.take_ready().entries_wanted
         self.assertEqual((wanted.start, wanted.stop), (1, 4))
         meta = SnapshotMeta(index=50, term=2, configuration=configuration("a", "b", "c"), configuration_index=0)
+        if not comes_late:
+            node.entries_read(wanted, log_of(1, 1, 1))
+            node.may_apply(False)
         node.step(InstallSnapshot(term=2, sender="a", to="b", snapshot=meta))
         node.take_ready()
-        node.entries_read(wanted, log_of(1, 1, 1))
+        if comes_late:
+            node.entries_read(wanted, log_of(1, 1, 1))
         node.may_apply(False)
         node.step(self.append(50, 2, entry(51, 2), entry(52, 2), commit=52))
         self.assertEqual(node.take_ready().committed, ())

@@ -452,6 +452,8 @@ class TurnTests(DriverTestCase):
         self.driver.wake()
         self.clock.advance(0)
         self.assertFalse(self.node.applying)
+        self.storage.durable(1)
+        self.assertFalse(self.node.applying)
         self.applier.is_behind = False
         self.driver.wake()
         self.clock.advance(0)
@@ -539,6 +541,16 @@ class FailureTests(DriverTestCase):
         self.clock.advance(10 * TICK_SECONDS)
         self.assertEqual(self.events, [])
         self.assertEqual(self.fatal, [error])
+
+    def test_news_of_a_turn_that_failed(self) -> None:
+        """A turn that fails leaves no timer, whatever there would have been to tell."""
+        self.applier.refusal = InvariantViolation("no")
+        self.node.commit_index = 1
+        self.node.ready = [Ready(committed=(ENTRY,))]
+        self.driver.wake()
+        self.clock.advance(0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.failed_with(self.applier.refusal)
 
     def test_core_refuses_a_message(self) -> None:
         """A core that raises has failed, whoever called it."""

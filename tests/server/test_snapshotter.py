@@ -59,7 +59,6 @@ class CompactionTests(ReplicaTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.fatal, [])
 
-
     def test_given_up_in_between(self) -> None:
         """A node that fails, or stops, leaves the rest where it is."""
         steps = self.write_much(after_a_step=lambda: self.clock.callLater(0, self.replica.snapshotter.give_up))
