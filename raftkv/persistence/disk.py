@@ -7,6 +7,7 @@ blocks, so only worker threads and the start of the process may call it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -247,9 +248,13 @@ class LocalDisk:
         while not path.exists():
             missing.append(path)
             path = path.parent
+        # Else a crash may forget a directory with all that is in it. The innermost that exists may be ours, too, of a
+        # start that was killed before it came to this; but if its parent is not for us to read, somebody else made it.
+        with contextlib.suppress(PermissionError):
+            _sync_directory(str(path.parent))
         for folder in reversed(missing):
             folder.mkdir(mode=0o700, exist_ok=True)
-            _sync_directory(str(folder.parent))  # else a crash may forget the directory with all that is in it
+            _sync_directory(str(folder.parent))
 
 
 def _sync_directory(path: str) -> None:

@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 
 from raftkv.errors import ConfigurationError
 from raftkv.interfaces import IDisk, IFile
+from raftkv.persistence import disk as disk_module
 from raftkv.persistence.disk import DirectoryLocked, LocalDisk
 from raftkv.testing.disk import MemoryDisk, PowerLoss
 
@@ -214,6 +215,35 @@ class LocalDiskTests(DiskContract, SynchronousTestCase):
         self.disk.release()
         other.prepare()
         other.release()
+
+    def test_new_directories_are_synced(self) -> None:
+        """Each directory is named by a parent that was synced behind that, also where an earlier start was killed
+        between the two."""
+        top = os.path.abspath(self.mktemp())
+        os.makedirs(os.path.join(top, "made"))
+        synced: list[str] = []
+        self.patch(disk_module, "_sync_directory", synced.append)
+        disk = LocalDisk(os.path.join(top, "made", "new", "data"))
+        self.addCleanup(disk.release)
+        disk.prepare()
+        self.assertEqual(synced, [top, os.path.join(top, "made"), os.path.join(top, "made", "new")])
+        synced.clear()
+        again = LocalDisk(disk.root)
+        self.assertRaises(DirectoryLocked, again.prepare)
+        self.assertEqual(synced, [os.path.join(top, "made", "new")])
+
+    def test_parent_that_cannot_be_read(self) -> None:
+        """A directory that somebody else made where this process may not look is used as it is."""
+
+        def refuse(path: str) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+
+        self.patch(disk_module, "_sync_directory", refuse)
+        root = self.mktemp()
+        os.makedirs(root)
+        disk = LocalDisk(root)
+        disk.prepare()
+        disk.release()
 
     def test_lock_survives_a_fork(self) -> None:
         """The lock stays with a daemon when the process that took it has exited."""
