@@ -311,7 +311,11 @@ class Driver(Service):
         if self._endings:
             endings, self._endings = self._endings, []
             for ending in endings:
-                ending()
+                try:
+                    ending()
+                except Exception:
+                    # Nothing that the cluster agreed on has gone wrong, and others wait for what they wrote to leave.
+                    self._log.failure("what was left for the end of a turn failed")
         if self._wanted_again or self.node.has_ready():
             self.wake()
         if self._news is None and self.node.has_untold_news:

@@ -405,6 +405,20 @@ class TurnTests(DriverTestCase):
         self.assertEqual(self.events[-2:], ["apply", "end"])
         self.assertEqual(len(self.fatal), 1)
 
+    def test_end_of_a_turn_that_raises(self) -> None:
+        """One that raises at the end is logged, and the others are called all the same."""
+
+        def gather() -> None:
+            self.driver.at_turn_end(lambda: self.events.remove("nothing like it"))
+            self.driver.at_turn_end(lambda: self.events.append("end"))
+
+        self.participant.on_gather = gather
+        self.driver.wake()
+        self.clock.advance(0)
+        self.assertEqual(self.events, ["gather", "end"])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(self.fatal, [])
+
     def test_wanted_within_a_turn(self) -> None:
         """What asks for a turn while one runs gets the next one, and does not have to wait for a tick."""
         wanted = [self.driver.wake]
