@@ -198,11 +198,11 @@ class Pipeline:
         """Let in what there is room for, in order: one write that must wait for numbers waits before all others."""
         waiting = self._waiting
         while waiting and not self._closed:
-            request = waiting[0]
+            # Taken out first: to refuse it, or to send it, may end it at once, and call back into here.
+            request = waiting.popleft()
             if not request.is_over and not self._admits(request):
+                waiting.appendleft(request)
                 return
-            # Only now: to send may end it at once, and call back into here.
-            waiting.popleft()
             if not request.is_over:
                 self._send(request)
 

@@ -334,6 +334,21 @@ class PackingTests(NativeTestCase):
         self.assertIsInstance(answers[0], errors.BadRequest)
         self.assertEqual(len(pipeline._session), 0)
 
+    def test_refusal_that_leads_to_another_call(self) -> None:
+        """Whoever writes again when the refusal is told takes nobody's place: all that wait are served."""
+        client = self.make(A, max_outstanding=1)
+        calls = [client.set("a", "1")]
+        wrong = Request(
+            ((0, 0, b"k", object()),),
+            consistency=None,
+            done=lambda _: calls.append(client.set("b", "2")),
+            started=self.clock.seconds(),
+        )
+        client._pipeline.submit(wrong)
+        calls += [client.set("c", "3"), client.set("d", "4")]
+        self.turns()
+        self.assertEqual([self.successResultOf(call).revision for call in calls], [1, 2, 3, 4])
+
 
 class BoundTests(NativeTestCase):
     """How much is under way."""
