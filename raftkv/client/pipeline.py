@@ -256,12 +256,17 @@ class Pipeline:
             request.call.attempted(address)
 
         answered = partial(self._answered, request, connection, address)
-        if request.consistency is None:
-            connection.write(request.commands, answered)
-        elif isinstance(request, Errand):
-            request.send(connection, answered)
-        else:
-            connection.get(request.items, request.consistency, answered, max_stale_seconds=request.max_stale)
+        try:
+            if request.consistency is None:
+                connection.write(request.commands, answered)
+            elif isinstance(request, Errand):
+                request.send(connection, answered)
+            else:
+                connection.get(request.items, request.consistency, answered, max_stale_seconds=request.max_stale)
+        except (TypeError, ValueError, OverflowError) as error:
+            # Nothing of it has left. Whoever sends several must get to the others, and its room be had again.
+            self._finish(request, BadRequest(f"the {request.describe()} cannot be packed: {error}"))
+            self._admit()
 
     def _ready(self, _: RpcConnection) -> None:
         self._not_reached = None

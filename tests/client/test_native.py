@@ -349,6 +349,18 @@ class PackingTests(NativeTestCase):
         self.turns()
         self.assertEqual([self.successResultOf(call).revision for call in calls], [1, 2, 3, 4])
 
+    def test_read_that_cannot_be_packed(self) -> None:
+        """It fails by itself, whether there is a connection yet or not, and others go on beside it."""
+        client = self.make(A, max_outstanding=3)
+        for _ in range(5):
+            first, last = client.set("a", "1"), client.set("b", "2")
+            wrong = client.page(prefix="", reverse=object())  # type: ignore[arg-type]
+            self.assertIn("cannot be packed", str(self.error_of(wrong, errors.BadRequest)))
+            self.successResultOf(first)
+            self.successResultOf(last)
+        self.assertEqual(len(self.network.wires), 1)
+        self.assertEqual(client._pipeline._outstanding, 0)
+
 
 class BoundTests(NativeTestCase):
     """How much is under way."""
