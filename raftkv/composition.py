@@ -47,7 +47,7 @@ from raftkv.protocols.framing import FrameLimits
 from raftkv.protocols.hello import Purpose, client_identity
 from raftkv.protocols.peer import PeerService, PeerSettings
 from raftkv.protocols.rpc import RpcService, RpcSettings, node_calls
-from raftkv.protocols.rpc_frames import RPC_LIMITS
+from raftkv.protocols.rpc_settings import frame_limits
 from raftkv.protocols.snapshots import ISnapshotSink, ISnapshotSource, TransferSettings
 from raftkv.protocols.warnings import RateLimitedLog
 from raftkv.server.archiving import ArchiveSurroundings
@@ -261,6 +261,7 @@ class _OtherNodes:
             connect=self._dial,
             clock=self._reactor,
             request_timeout_seconds=self._limits.request_timeout_seconds,
+            limits=_rpc_frame_limits(self._limits),
         )
         return self._forwarder
 
@@ -339,11 +340,15 @@ def _peer_settings(config: NodeConfig) -> PeerSettings:
 def _rpc_settings(config: NodeConfig) -> RpcSettings:
     limits = config.limits
     return RpcSettings(
-        limits=replace(RPC_LIMITS, hello_seconds=limits.header_timeout_seconds),
+        limits=replace(_rpc_frame_limits(limits), hello_seconds=limits.header_timeout_seconds),
         rules=CommandRules(command_limits(limits)),
         max_connections=limits.max_connections,
         drain_seconds=limits.request_timeout_seconds,
     )
+
+
+def _rpc_frame_limits(limits: Limits) -> FrameLimits:
+    return frame_limits(max_transaction_operations=limits.max_transaction_operations)
 
 
 def command_limits(limits: Limits) -> CommandLimits:

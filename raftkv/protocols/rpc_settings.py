@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from raftkv.protocols.command_rules import CommandRules
 from raftkv.protocols.framing import KIB, MIB, FrameLimits
 from raftkv.protocols.rpc_frames import RPC_LIMITS
+
+
+def frame_limits(*, max_transaction_operations: int) -> FrameLimits:
+    """Return the limits of frames that can carry every transaction that is let in, and its answer.
+
+    For both sides of what is said between nodes: an array that is too long ends the connection, and with it whatever
+    others have on their way.
+    """
+    return replace(RPC_LIMITS, max_array_length=max(RPC_LIMITS.max_array_length, max_transaction_operations))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,8 @@ from raftkv.protocols.hello import Hello, Purpose, client_identity, encode_hello
 from raftkv.protocols.rpc import RpcService, RpcSettings
 from raftkv.protocols.rpc_client import AgedRecords, RpcConnection
 from raftkv.protocols.rpc_errors import RemoteError, Unreachable, decode_error, encode_error
-from raftkv.protocols.rpc_frames import ERROR, GET, MAX_ITEMS, PING, RESULT, WRITE, pack_results
+from raftkv.protocols.rpc_frames import ERROR, GET, MAX_ITEMS, PING, RESULT, RPC_LIMITS, WRITE, pack_results
+from raftkv.protocols.rpc_settings import frame_limits
 
 from .support import Lines, Network, identity, warnings
 from .test_peer import RawDialer
@@ -915,3 +916,38 @@ class SmallFrameTests(RpcTestCase):
         self.assertTrue(self.raw((WRITE, 0, (put(b"k", b"v" * 3000),), 0)).lost)
         self.assertTrue(self.raw((WRITE, 0, tuple(put(b"k", b"") for _ in range(9)), 0)).lost)
         self.assertEqual(self.key_value.writes, [])
+
+
+class LongTransactionTests(RpcTestCase):
+    """A cluster that lets in transactions of more operations than a request has items."""
+
+    operations = 3 * MAX_ITEMS
+    limits = frame_limits(max_transaction_operations=operations)
+    settings = RpcSettings(limits=limits, rules=CommandRules(CommandLimits(max_transaction_operations=operations)))
+
+    def test_forwarded(self) -> None:
+        """The longest one is forwarded, and answered, beside others."""
+        done: list[Any] = []
+        forwarder = RpcForwarder(
+            identity=identity("f"),
+            connect=self.network.client,
+            clock=self.clock,
+            request_timeout_seconds=TIMEOUT,
+            limits=self.limits,
+        )
+        longest = transaction([], [put(b"k%d" % number, b"") for number in range(self.operations)], [])
+        forwarder.write("a:rpc", [longest], done.append)
+        self.network.flush()
+        (((arrived,), answered, _),) = self.key_value.writes
+        self.assertEqual(arrived, longest)
+        results = [(0, 1, True, tuple((1,) for _ in range(self.operations)))]
+        answered(results)
+        self.network.flush()
+        self.assertEqual(done, [tuple(results)])
+        stopped = forwarder.stop()
+        self.network.flush()
+        self.successResultOf(stopped)
+
+    def test_usual(self) -> None:
+        """Where transactions are shorter than requests, frames are as ever."""
+        self.assertEqual(frame_limits(max_transaction_operations=128), RPC_LIMITS)
