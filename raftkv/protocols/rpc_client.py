@@ -149,7 +149,14 @@ class RpcConnection(GreetingReceiver):
         if self._flush_call is None:
             self._now = self._clock.seconds()
         # Packed first: what cannot be packed is the caller's mistake, and leaves nothing behind. As queue_message does.
-        self._queue += (pack((kind, request_id, *rest)), TERMINATOR)
+        frame = pack((kind, request_id, *rest))
+        if len(frame) > self._limits.max_message_bytes:
+            # The other side would close the connection, and with it all that is on its way.
+            done(
+                TooLarge(f"the request takes {len(frame)} bytes, at most {self._limits.max_message_bytes} can be sent")
+            )
+            return
+        self._queue += (frame, TERMINATOR)
         if self._flush_call is None:
             self._flush_call = self._clock.callLater(0, self._flush_turn)
         self._next_id = request_id + 1

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from raftkv.errors import (
+    BadRequest,
     DiskFull,
     NoLeader,
     NotLeader,
@@ -357,12 +358,23 @@ class Proposals:
                 self._wait(submissions)
             elif isinstance(outcome, DiskFull):
                 self._forward_frugal(address, submissions, outcome)
+            elif isinstance(outcome, BadRequest | TooLarge) and outcome.outcome == "not_applied" and submissions[1:]:
+                self._forward_in_parts(address, submissions)
             elif isinstance(outcome, RaftKVError):
                 self._finish(submissions, outcome)
             else:
                 self._share_out(submissions, outcome)
 
         self._forwarder.write(address, commands, answered)
+
+    def _forward_in_parts(self, address: str, submissions: list[Submission]) -> None:
+        """No message or entry holds them together (see :meth:`_propose_in_parts`), or the leader does not take one.
+
+        What is taken differs where settings or versions do. Others are not to suffer from what came in with them.
+        """
+        middle = len(submissions) // 2
+        self._forward(address, submissions[:middle])
+        self._forward(address, submissions[middle:])
 
     def _forward_frugal(self, address: str, submissions: list[Submission], error: DiskFull) -> None:
         """The leader lacks room for a batch as a whole: what needs none is sent again by itself."""

@@ -918,6 +918,27 @@ class SmallFrameTests(RpcTestCase):
         self.assertEqual(self.key_value.writes, [])
 
 
+class SmallMessageTests(RpcTestCase):
+    """A port whose messages are smaller than a request may be."""
+
+    settings = RpcSettings(limits=FrameLimits(max_message_bytes=2000))
+
+    def test_request_beyond_the_limit(self) -> None:
+        """A request that the other side would take for hostile is refused here, and costs nobody the connection."""
+        connection = self.client()
+        connection._limits = self.settings.limits
+        answers: list[Any] = []
+        connection.write([put(b"k", b"v" * 1990)], answers.append)
+        connection.write([put(b"k", b"v" * 1980)], answers.append)
+        self.network.flush()
+        (error,) = answers
+        self.assertIsInstance(error, errors.TooLarge)
+        self.assertEqual(error.outcome, "not_applied")
+        self.key_value.commit()
+        self.network.flush()
+        self.assertEqual(answers[1], ((0, b"k"),))
+
+
 class LongTransactionTests(RpcTestCase):
     """A cluster that lets in transactions of more operations than a request has items."""
 

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import (
+    BadRequest,
     NoLeader,
     NotLeader,
     OutcomeUnknown,
@@ -444,6 +445,32 @@ class FollowerTests(ProposalsTestCase):
             self.submit(name, *[put(b"", b"")] * 500)
         self.proposals.gather()
         self.assertEqual([len(commands) for _, commands, _ in self.forwarder.sent], [1000, 500])
+
+    def test_one_that_the_leader_does_not_take(self) -> None:
+        """Where the leader refuses a request for what is in it, only the write at fault is refused; others are sent."""
+        for refusal in (TooLarge("too large"), BadRequest("unknown")):
+            self.answers.clear()
+            self.forwarder.sent.clear()
+            for name in ("a", "b", "wrong", "c"):
+                self.submit(name)
+            self.proposals.gather()
+            for _, commands, done in self.forwarder.sent:  # which grows
+                keys = [command[2] for command in commands]
+                done(refusal if b"wrong" in keys else [(0, key) for key in keys])
+            expected = {"a": [(0, b"a")], "b": [(0, b"b")], "wrong": refusal, "c": [(0, b"c")]}
+            self.assertEqual(self.answers, expected)
+            self.assertEqual(self.proposals.pending_commands, 0)
+
+    def test_refusal_of_what_may_have_begun(self) -> None:
+        """A request of which a part may have been carried out is not sent again, whatever it was refused for."""
+        self.submit("x")
+        self.submit("y")
+        self.proposals.gather()
+        error = TooLarge("too large")
+        error.outcome = "unknown"
+        self.forwarder.sent[0][2](error)
+        self.assertEqual(self.answers, {"x": error, "y": error})
+        self.assertEqual(len(self.forwarder.sent), 1)
 
     def test_no_leader(self) -> None:
         """Without a leader a write waits for one, for a bounded time, and then certainly did not take effect."""
