@@ -89,13 +89,16 @@ class GetConnection(AnsweringConnection):
         self, gets: list[tuple[int, tuple[bytes, ...]]], error: RaftKVError | None, *, tells_age: bool
     ) -> None:
         if error is not None:
-            encoded = encode_error(error)
-            for request_id, keys in gets:
-                self._answer((ERROR, request_id, *encoded))
-                self._settled(len(keys))
+            self._refuse_gets(gets, error)
         elif not self.closing:
             self._ready_gets.extend((request_id, keys, tells_age) for request_id, keys in gets)
             self._serve_gets()
+
+    def _refuse_gets(self, gets: list[tuple[int, tuple[bytes, ...]]], error: RaftKVError) -> None:
+        encoded = encode_error(error)
+        for request_id, keys in gets:
+            self._answer((ERROR, request_id, *encoded))
+            self._settled(len(keys))
 
     def _serve_gets(self) -> None:
         """Read and answer, as long as the other side takes the answers.
@@ -138,4 +141,15 @@ class GetConnection(AnsweringConnection):
 
     def _serve(self) -> None:
         super()._serve()
-        self._serve_gets()
+        if self._ready_gets:
+            # They may have waited for long, and what a barrier promises ends with the state: one that was found to be
+            # wrong is replaced by an older one, which for a while lacks what was acknowledged.
+            self._key_value.barrier("stale", self._serve_waiting_gets)
+
+    def _serve_waiting_gets(self, error: RaftKVError | None) -> None:
+        if error is None:
+            self._serve_gets()
+        else:
+            waiting = [(request_id, keys) for request_id, keys, _ in self._ready_gets]
+            self._ready_gets.clear()
+            self._refuse_gets(waiting, error)

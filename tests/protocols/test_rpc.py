@@ -604,9 +604,31 @@ class LimitTests(RpcTestCase):
         self.network.flush()
         self.assertEqual(done, [])
         server.resumeProducing()
+        self.key_value.confirm()
         self.network.flush()
         self.assertEqual(len(done), 90)
         self.assertFalse(server.reading_paused)
+
+    def test_state_that_was_given_up_meanwhile(self) -> None:
+        """A read that waits until others' answers are taken is not served from a state that serves nothing any more,
+        whatever its barrier said when it fell."""
+        self.key_value.records[b"a"] = (b"v", 1, 2, 3, 0)
+        client = self.client()
+        done: list[Any] = []
+        client.get([b"a", b"b"], "linearizable", done.append)
+        client.get([b"a"], "linearizable", done.append)
+        self.network.flush()
+        server = self.server_connection()
+        server.pauseProducing()  # as a full transport does
+        self.key_value.confirm()
+        server.resumeProducing()
+        self.network.flush()
+        self.assertEqual(done, [])
+        self.assertEqual([consistency for consistency, _ in self.key_value.barriers], ["stale"])
+        self.key_value.confirm(errors.Fenced())
+        self.network.flush()
+        self.assertEqual([type(answer) for answer in done], [errors.Fenced] * 2)
+        self.assertEqual(server._outstanding, 0)
 
     def test_large_answers(self) -> None:
         """A GET whose values exceed the limit of an answer is refused."""
