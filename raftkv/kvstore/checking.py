@@ -133,6 +133,8 @@ class CommandChecker:
         return 0
 
     def _lock(self, command: Command) -> int:
+        if len(command) == 7:
+            raise BadRequest("lock: a key that is to be set has a value, too")
         _, _, name, lease, ttl_ms, wait_ms, key, value = _filled(command, 6, (b"", b""))
         size = self.check_key(name, "name") + self._check_value(value)
         check_number(lease, "lease", lowest=commands.NO_LEASE)
