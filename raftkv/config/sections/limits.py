@@ -133,7 +133,8 @@ LIMITS: Final[tuple[Setting, ...]] = (
         field="session_ttl_seconds",
         kind=Seconds(1, 86_400 * 365),
         unit="seconds",
-        doc="Time for which a session is kept after its last write.",
+        doc="Time for which a session is kept after its last write. Well above the longest time for which a client "
+        "repeats a write (10 seconds by default, at most 600): a repeat that comes later is applied a second time.",
     ),
     Setting(
         key="limits.maxTransactionOperations",
