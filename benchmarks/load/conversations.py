@@ -19,6 +19,8 @@ from raftkv.bench.specification import Load
 class RespConversation:
     """Redis' protocol; answers come in order."""
 
+    ends = False  # it has no such word
+
     def __init__(self, load: Load) -> None:
         self.codes: Counter[str] = Counter()
         self._is_put = load.operation == "put"

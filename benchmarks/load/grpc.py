@@ -82,6 +82,8 @@ LATER_HEADERS: Final = b"\x83\x86\xc1\xc0\xbf\xbe"
 class GrpcConversation:
     """One connection to etcd."""
 
+    ends = False  # etcd is not stopped while it is measured
+
     def __init__(self, load: Load) -> None:
         self.codes: Counter[str] = Counter()
         self._operation = load.operation

@@ -180,7 +180,11 @@ class Loop:
         link.heard = now
         if bad:
             self._refused(link, bad)
-        if good and not link.is_leaving:
+        if link.talk.ends:
+            if not link.is_leaving:
+                self._idle[link.place] += len(good)
+            self._lost(link, CONNECTION_LOST)
+        elif good and not link.is_leaving:
             self._freed(link, len(good))
 
     def _freed(self, link: Link, count: int) -> None:
@@ -254,7 +258,8 @@ class Loop:
         if not self._load.reconnects:
             raise ConnectionError(f"{link.address}: {code}")
         self._drop(link)
-        self._measured.errors[code] += len(link.sent)
+        if link.sent:  # else nobody has missed it
+            self._measured.errors[code] += len(link.sent)
         if not link.is_leaving:
             self._idle[link.place] += len(link.sent)
             self._places[link.place] = None

@@ -25,9 +25,11 @@ class Conversation(Protocol):
     """One connection, without the connection.
 
     :ivar codes: how many requests have failed, by the code of the error; who reads it may clear it.
+    :ivar ends: whether the other side has said that it answers nothing more on this connection.
     """
 
     codes: Counter[str]
+    ends: bool
 
     def greeting(self) -> bytes:
         """Return what is sent first."""
@@ -50,6 +52,8 @@ KEY_NOT_FOUND = "key_not_found"  #: the code of a read that finds nothing: every
 
 class RpcConversation:
     """raftkv's own protocol: line-delimited msgpack."""
+
+    ends = False  # it has no such word
 
     def __init__(self, load: Load) -> None:
         self.codes: Counter[str] = Counter()

@@ -12,6 +12,7 @@ from raftkv.bench.conversations import NotUnderstood
 from raftkv.bench.specification import Load
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
+_CLOSE: Final = b"\r\nconnection: close"
 
 
 class HttpAnswers:
@@ -19,6 +20,7 @@ class HttpAnswers:
 
     def __init__(self) -> None:
         self.codes: Counter[str] = Counter()
+        self.ends = False
         self._oldest = 0
         self._buffer = b""
 
@@ -47,6 +49,9 @@ class HttpAnswers:
                 self.codes[error_code(head, buffer[begin:after])] += 1
             self._oldest += 1
             buffer = buffer[after:]
+            if _CLOSE in head:  # a node that is stopped says so; what was sent behind is not read any more
+                self.ends = True
+                break
         if end < 0 and len(buffer) > _MAX_HEAD_BYTES:
             raise NotUnderstood("what listens there does not speak HTTP")
         self._buffer = buffer

@@ -76,6 +76,25 @@ class Server:
         self._listener.close()
 
 
+class ParsimoniousServer(Server):
+    """A web server that says with every tenth answer of a connection that it is the last one, and then closes."""
+
+    def _serve(self, made: socket.socket) -> None:
+        count, data = 0, b""
+        try:
+            while count < 10 and (read := made.recv(65536)):
+                *heads, data = (data + read).split(b"\r\n\r\n")
+                for head in heads:
+                    self.requests.append((head,))
+                    count += 1
+                    last = b"Connection: close\r\n" if count == 10 else b""
+                    made.sendall(b"HTTP/1.1 200 OK\r\n" + last + b"Content-Length: 2\r\n\r\n{}")
+        except OSError:
+            return  # the load has ended
+        finally:
+            made.close()
+
+
 class LoopTestCase(SynchronousTestCase):
     """Loads of counted requests."""
 
@@ -159,6 +178,14 @@ class ClosedTests(LoopTestCase):
         measured = self.run_load(first, others=(other.address,))
         self.assertEqual(len(measured.latencies) + sum(measured.errors.values()), 100)
         self.assertGreaterEqual(len(other.requests), 92)
+
+    def test_a_last_answer(self) -> None:
+        """Where a web server says that an answer is its last one there, the next request goes on another connection."""
+        server = ParsimoniousServer()
+        self.addCleanup(server.close)
+        measured = self.run_load(server, protocol="http", operation="get", connections=8)
+        self.assertEqual((len(measured.latencies), len(server.requests), measured.errors), (100, 100, {}))
+        self.assertGreaterEqual(len(server.connections), 10)
 
     def test_a_comparison_ends(self) -> None:
         """A load that does not reconnect ends with the connection, so that no figure hides it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 from tests.functional.processes import RAFTKV, FunctionalTestCase, Node, environment, free_port
@@ -131,22 +132,46 @@ class BenchTests(FunctionalTestCase):
         self.assertRegex(self.said(), r"[\d,]+ keys deleted")
         self.assertEqual(self.keys(node), 0)
 
-    def test_leader_dies(self) -> None:
-        """The load goes on with the next leader; what was lost is an error of its own kind, and the change is told."""
+    def load_over_a_change(self, end: Callable[[Node], object], *options: str) -> dict[str, Any]:
+        """Load a cluster, end its leader, let the next one serve for a while, interrupt; return the figures.
+
+        :param end: what ends the leader.
+        """
         nodes = self.make_cluster()
         leader = self.leader(nodes)
         rest = [node for node in nodes if node is not leader]
-        command = self.begin(leader, "--seconds", "600", "--warmup", "0", "--json")
+        command = self.begin(leader, "--seconds", "600", "--warmup", "0", "--json", *options)
         self.wait_until(lambda: self.keys(rest[0]) > 100, "the load to write")
-        leader.kill()
+        end(leader)
         next_leader = self.leader(rest)
         self.wait_until(lambda: f"{next_leader.name} leads in term" in self.said(), "the change to be told")
         before = next_leader.status()["revision"]
         self.wait_until(lambda: next_leader.status()["revision"] > before + 100, "the load to go on")
         command.send_signal(signal.SIGINT)
         self.assertEqual(command.wait(60), 128 + signal.SIGINT)
-        told = json.loads(self.said()[self.said().index("\n{") :])
-        self.assertEqual([change["leader"] for change in told["leader_changes"]], [next_leader.name])
-        self.assertIn("connection_lost", told["errors"])
+        self.assertNotIn("Traceback", self.said())
+        told: dict[str, Any] = json.loads(self.said()[self.said().index("\n{") :])
+        self.assertEqual(told["leader_changes"][-1]["leader"], next_leader.name)
         self.assertGreater(told["requests"], 100)
         self.assertEqual(self.keys(next_leader), 0)
+        return told
+
+    def test_leader_dies(self) -> None:
+        """The load goes on with the next leader; what was lost is an error of its own kind, and the change is told."""
+        self.assertIn("connection_lost", self.load_over_a_change(Node.kill)["errors"])
+
+    def test_leader_dies_over_http(self) -> None:
+        """So it does over HTTP, where each request has a connection, and no more is lost than was under way."""
+        told = self.load_over_a_change(Node.kill, "--via", "http", "--outstanding", "16")
+        self.assertIn(told["errors"]["connection_lost"], range(1, 17))
+
+    def test_leader_dies_over_http_at_a_rate(self) -> None:
+        """At a rate, too: what was due while nobody led is late, and not lost."""
+        told = self.load_over_a_change(Node.kill, "--via", "http", "--outstanding", "16", "--rate", "400")
+        self.assertLessEqual(told["errors"].get("connection_lost", 0), 16)
+        self.assertNotIn(0, told["errors"].values())
+
+    def test_leader_stops_over_http(self) -> None:
+        """A leader that is stopped answers what it has, and says that it answers no more: no request is lost."""
+        told = self.load_over_a_change(Node.stop, "--via", "http", "--outstanding", "16")
+        self.assertNotIn("connection_lost", told["errors"])
