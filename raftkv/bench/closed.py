@@ -113,7 +113,7 @@ class Loop:
         return bool(self._under_way()) or any(self._idle)
 
     def _finish(self) -> Measured:
-        """Count what is still under way as nothing, or as it comes; what never comes is an error."""
+        """Count what is still under way as nothing, or as it comes; what fails, or never comes, is an error."""
         measured = self._measured
         measured.seconds = time.perf_counter() - self._began
         measured.unsent = self._unsent()
@@ -126,7 +126,7 @@ class Loop:
             pass
         if self._counts_late_answers:
             told.latencies += self._measured.latencies
-            told.errors.update(self._measured.errors)
+        told.errors.update(self._measured.errors)  # asked for in time: an outage at the end is one, too
         if missing := self._under_way():
             told.errors[NO_ANSWER] += missing
         for link in self._links:

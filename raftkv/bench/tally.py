@@ -59,22 +59,26 @@ class Tally:
         :param error: the code, of an error.
         """
         now = time.perf_counter()
-        # At a rate what was due in time counts, however late it comes: a stall at the end is one, too.
-        if self._is_measuring and (now < self._end or (self._is_paced and sent < self._end)):
+        if not self._is_measuring:
+            return
+        if now < self._end:
             self._last = now
-            if not error:
-                self._measured.latencies.append(now - sent)
-            else:
-                self._measured.errors[error] += 1
+        if error:
+            self._measured.errors[error] += 1  # also after the end: an outage there is one, too
+        elif now < self._end or (self._is_paced and sent < self._end):
+            # At a rate what was due in time counts, however late it comes: so is a stall.
+            self._measured.latencies.append(now - sent)
 
     def stop(self) -> None:
-        """Ask for nothing more, and count nothing that comes later."""
+        """Ask for nothing more; of what comes later only errors count."""
         self._end = min(self._end, time.perf_counter())
 
     def report(self) -> None:
-        """Tell the overseer how it goes."""
+        """Tell the overseer how it goes; begin to measure, where it is time for that and every request is stuck."""
+        now = time.perf_counter()
+        self._look_at_warmup(now)
         if self._is_measuring:
-            self._measured.seconds = max(0.0, min(time.perf_counter(), self._end) - self._begin)
+            self._measured.seconds = max(0.0, min(now, self._end) - self._begin)
             self._overseer.report(self._measured)
 
     def finish(self) -> Measured:

@@ -187,6 +187,18 @@ class ClosedTests(LoopTestCase):
         self.assertEqual((len(measured.latencies), len(server.requests), measured.errors), (100, 100, {}))
         self.assertGreaterEqual(len(server.connections), 10)
 
+    def test_an_outage_at_the_end(self) -> None:
+        """What was asked for in time and fails after the end is an error; what succeeds then is nothing."""
+
+        def late(server: Server, number: int, message: tuple[object, ...]) -> object:
+            if number == 0:
+                time.sleep(0.5)
+            return (21, number, "no_leader", "", "not_applied", {}) if number < 3 else good(server, number, message)
+
+        server = self.serve(late)
+        measured = self.run_load(server, requests=0, seconds=0.1, warmup_seconds=0.0, outstanding=4)
+        self.assertEqual((len(measured.latencies), measured.errors), (0, {"no_leader": 3}))
+
     def test_a_comparison_ends(self) -> None:
         """A load that does not reconnect ends with the connection, so that no figure hides it."""
         server = self.serve(lambda *_: None)
