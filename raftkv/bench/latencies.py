@@ -74,22 +74,26 @@ class Latencies:
         """Return a histogram of few bars with round ends, none empty at its ends."""
         if not self.count:
             return []
-        low, high = _middle(min(self._counts)), max(self.largest, _middle(max(self._counts)))
+        high = max(self.largest, _SHORTEST)
+        low = min(_middle(min(self._counts)), high)
         ends: list[float] = []
         for steps in _STEPS:
             ends = _ends(low, high, steps)
             if len(ends) - 1 <= _MAX_BARS:
                 break
-        counts = self._between(ends)
+        counts = self._between(ends, high)
         return [Bar(low=a, high=b, count=n) for (a, b), n in zip(pairwise(ends), counts, strict=True)]
 
-    def _between(self, ends: Sequence[float]) -> list[int]:
+    def _between(self, ends: Sequence[float], largest: float) -> list[int]:
         counts = [0] * (len(ends) - 1)
         which = 0
         for interval in sorted(self._counts):
-            while which < len(counts) - 1 and _middle(interval) >= ends[which + 1]:
+            while which < len(counts) - 1 and min(_middle(interval), largest) >= ends[which + 1]:
                 which += 1
             counts[which] += self._counts[interval]
+        if which < len(counts) - 1:  # an end lies within the last interval; of what is there only the largest is known
+            counts[which] -= 1
+            counts[-1] += 1
         return counts
 
 

@@ -79,6 +79,7 @@ class LatenciesTests(SynchronousTestCase):
         """What a coarse clock makes of a fast answer counts, and breaks nothing."""
         made = self.latencies([0.0, -1e-9, 1e-6, 0.002])
         self.assertEqual(sum(bar.count for bar in made.bars()), 4)
+        self.assertEqual(sum(bar.count for bar in self.latencies([0.0]).bars()), 1)
 
 
 class BarsTests(SynchronousTestCase):
@@ -93,6 +94,16 @@ class BarsTests(SynchronousTestCase):
         self.assertEqual((bars[-1].low, bars[-1].high, bars[-1].count), (0.006, 0.008, 1))
         self.assertEqual({bar.low: bar.count for bar in bars if bar.count}, {0.001: 3, 0.004: 5, 0.006: 1})
         self.assertTrue(all(a.high == b.low for a, b in pairwise(bars)))
+
+    def test_an_end_within_an_interval(self) -> None:
+        """The last bar holds the largest, also where a round end lies between it and the others that count like it."""
+        for values in ([0.002, 0.01501], [0.002, 0.0149, 0.01501], [0.002, 0.01499], [0.002, 0.01499, 0.015]):
+            made = Latencies()
+            made.add(values)
+            bars = made.bars()
+            self.assertTrue(bars[-1].low <= made.largest < bars[-1].high, bars)
+            self.assertGreater(bars[-1].count, 0, values)
+            self.assertEqual(sum(bar.count for bar in bars), len(values))
 
     def test_few_bars(self) -> None:
         """However far the values lie apart there are not more bars than a screen can show, and none is missed."""
