@@ -30,12 +30,14 @@ class LeaderChange:
 class Results:
     """The results of one run.
 
+    :ivar recent: the latencies of the end alone; who reads them begins anew with :meth:`forget_recent`.
     :ivar seconds: how long was measured.
     :ivar errors: how many requests failed, by code.
     :ivar unsent: requests at a rate that were due and not sent before the end.
     """
 
     latencies: Latencies = field(default_factory=Latencies)
+    recent: Latencies = field(default_factory=Latencies)
     errors: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     unsent: int = 0
@@ -44,9 +46,14 @@ class Results:
     def add(self, measured: Measured) -> None:
         """Take what was measured since the last report."""
         self.latencies.add(measured.latencies)
+        self.recent.add(measured.latencies)
         self.errors.update(measured.errors)
         self.seconds = max(self.seconds, measured.seconds)
         self.unsent = measured.unsent
+
+    def forget_recent(self) -> None:
+        """Begin anew with what is recent."""
+        self.recent = Latencies()
 
     @property
     def requests(self) -> int:

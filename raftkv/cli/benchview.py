@@ -35,7 +35,7 @@ class View:
         # Before the figures, JSON has standard output for itself.
         self._before = self._err if plan.as_json else self._out
         self._told_seconds = 0
-        self._told_requests = 0
+        self._told_errors = 0
         self._told_at = 0.0
         self._told_changes = 0
 
@@ -55,7 +55,7 @@ class View:
             self._err.print(f"written in {seconds:.1f} s", style="dim")
 
     def progress(self, results: Results) -> None:
-        """Say how it goes, once a second, on a terminal."""
+        """Say once a second, on a terminal, how that second was."""
         if not self._err.is_terminal:
             return
         for change in results.changes[self._told_changes :]:
@@ -63,11 +63,13 @@ class View:
             self._told_changes += 1
         if int(results.seconds) <= self._told_seconds:
             return
-        rate = (results.requests - self._told_requests) / (results.seconds - self._told_at)
+        rate = results.recent.count / (results.seconds - self._told_at)
+        p99 = _ms(1000 * results.recent.percentile(0.99))
+        errors = results.error_count - self._told_errors
+        results.forget_recent()
         self._told_seconds = int(results.seconds)
-        self._told_requests, self._told_at = results.requests, results.seconds
-        errors = results.error_count
-        line = Text(f"{self._told_seconds:>5} s  {rate:>9,.0f}/s   p99 {_ms(results.percentiles()['p99_ms']):>9}   ")
+        self._told_errors, self._told_at = results.error_count, results.seconds
+        line = Text(f"{self._told_seconds:>5} s  {rate:>9,.0f}/s   p99 {p99:>9}   ")
         line.append(_count(errors, "error"), style="red" if errors else "dim")
         self._err.print(line)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from unittest import mock
 
 from click.testing import CliRunner, Result
@@ -217,6 +218,24 @@ class ViewTests(SynchronousTestCase):
         _, err = self.said(self.results(), is_terminal=True)
         self.assertIn("n2 leads in term 4", err)
         self.assertRegex(err, r"2 s +500/s +p99 +2\.01 ms +5 errors")
+
+    def test_progress_of_a_second(self) -> None:
+        """Each line is about its second alone: what went wrong or was slow in an earlier one is not told again."""
+        err = io.StringIO()
+        console = Console(file=err, force_terminal=True, color_system=None, width=80)
+        with mock.patch.object(benchview, "Console", return_value=console):
+            view = benchview.View(self.plan())
+        results = Results()
+        results.add(Measured(latencies=[0.5] * 100, errors=Counter(no_leader=7), seconds=1.0))
+        view.progress(results)
+        results.add(Measured(latencies=[0.002] * 300, errors=Counter(), seconds=2.0))
+        view.progress(results)
+        results.add(Measured(latencies=[], errors=Counter(timeout=1), seconds=3.0))
+        view.progress(results)
+        lines = err.getvalue().splitlines()
+        self.assertRegex(lines[0], r"1 s +100/s +p99 +500 ms +7 errors")
+        self.assertRegex(lines[1], r"2 s +300/s +p99 +2\.00 ms +no errors")
+        self.assertRegex(lines[2], r"3 s +0/s +p99 +- +1 error$")
 
     def test_nothing(self) -> None:
         """Without a single answer there is no percentile and no histogram, and no error of ours."""
