@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -55,6 +56,13 @@ class Plan:
             ("length", self.length()),
             ("keys", f"{load.keys:,} under {load.prefix!r}, {first}{'kept' if self.keeps else 'deleted afterwards'}"),
         ]
+
+    def cleaning_command(self) -> str:
+        """Return what a person types to have what is left deleted, as a shell takes it."""
+        words = ["raftkv", "bench", "--clean", "--prefix", self.load.prefix]
+        for address in self.addresses:
+            words += ["-a", address]
+        return shlex.join(words)
 
     def work(self) -> str:
         """Say what is asked for."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
@@ -32,6 +32,7 @@ _FILL_OUTSTANDING: Final = 64
 _FILL_BYTES: Final = 4 * 1024 * 1024  # of all values under way while the keys are written
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _UNAUTHORISED: Final = (401, 403)
+_NOT_FOUND: Final = 404
 
 
 class _Abandoned(Exception):
@@ -73,8 +74,7 @@ class Bench:
         """Only delete what a run has left; return the exit status."""
         with self._asking() as (client, _), self._signals_noted():
             swept = self._sweep(client)
-        if swept is not None:
-            self._view.swept(swept)
+        self._view.cleaned(swept)
         if self._signals:
             return 128 + self._signals[0]
         return 0 if swept is not None else 1
@@ -94,7 +94,7 @@ class Bench:
         except NoAddress as error:
             raise click.ClickException(f"{error}; another --via may do") from None
         except RaftKVError as error:
-            _complain(error)
+            _complain(error, plan.addresses)
 
     def _refuse_what_exists(self, client: KVClient) -> None:
         plan = self._plan
@@ -150,7 +150,9 @@ class Bench:
         try:
             client.set(load.key(0), load.value)
         except TooLarge as error:
-            raise click.ClickException(f"--value-bytes {load.value_bytes}: {error}") from None
+            # Which of the two it is, the cluster says.
+            options = f"--value-bytes {load.value_bytes}, --prefix of {len(load.prefix.encode())} bytes"
+            raise click.ClickException(f"{options}: {error}") from None
 
     def _fill(self, target: Target) -> None:
         """Write every key once, so that it can be read."""
@@ -233,24 +235,33 @@ class Bench:
                 raise _Abandoned
 
         prefix = self._plan.load.prefix
+        self._view.sweeping()
         try:
             return sweep(client, prefix, deleted)
         except _Abandoned:
             reason = "the clean-up was given up"
         except RaftKVError as error:
             reason = f"the clean-up failed: {error} ({error.code})"
-        self._view.complain(f"{reason}; raftkv bench --clean --prefix {prefix!r} deletes what is left")
+        self._view.complain(f"{reason}; {self._plan.cleaning_command()} deletes what is left")
         return None
 
 
-def _complain(error: RaftKVError) -> NoReturn:
-    """Say what is wrong with the cluster, or with reaching it."""
+def _complain(error: RaftKVError, addresses: Sequence[str]) -> NoReturn:
+    """Say what is wrong with the cluster, or with reaching it.
+
+    :param addresses: where it was asked.
+    """
+    where = " or ".join(addresses)
     if isinstance(error, NoLeader):
         raise click.ClickException(
             f"the cluster has no leader: an election may be under way, or too many of its nodes are down ({error.code})"
         ) from None
     if isinstance(error.__cause__, NotReached):
-        raise click.ClickException(f"no cluster is reached: {error.__cause__}") from None
+        raise click.ClickException(
+            f"no cluster is reached at {where}: {error.__cause__}; -a takes the HTTP addresses of its nodes"
+        ) from None
+    if isinstance(error, UnexpectedAnswer) and error.status == _NOT_FOUND:
+        raise click.ClickException(f"what answers at {where} is no raftkv: {error}") from None
     if isinstance(error, Forbidden) or (isinstance(error, UnexpectedAnswer) and error.status in _UNAUTHORISED):
         raise click.ClickException(f"the cluster does not let us: {error} ({error.code})") from None
     raise click.ClickException(f"{error} ({error.code}, outcome {error.outcome})") from None

@@ -106,6 +106,21 @@ class View:
             out.print()
             self.swept(deleted)
 
+    def sweeping(self) -> None:
+        """Say that the keys are being deleted: where nodes are gone that may take a while."""
+        if self._err.is_terminal:
+            self._err.print("deleting the keys …", style="dim")
+
+    def cleaned(self, deleted: int | None) -> None:
+        """Tell the result of a run that only deletes.
+
+        :param deleted: how many keys were deleted; ``None`` where that failed.
+        """
+        if self._plan.as_json:
+            click.echo(json.dumps({"deleted_keys": deleted}, indent=2))
+        elif deleted is not None:
+            self.swept(deleted)
+
     def swept(self, deleted: int) -> None:
         """Say how many keys were deleted."""
         self._out.print(f"{_count(deleted, 'key')} deleted", style="dim")

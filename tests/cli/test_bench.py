@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
+import threading
 from collections import Counter
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest import mock
 
 from click.testing import CliRunner, Result
@@ -58,6 +62,17 @@ def status(leader: str | None, term: int) -> Status:
         alarms=(),
         raw={},
     )
+
+
+class _Stranger(BaseHTTPRequestHandler):
+    """A web server that knows nothing."""
+
+    def do_GET(self) -> None:
+        """Say so."""
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing on standard error."""
 
 
 class OptionsTests(SynchronousTestCase):
@@ -264,6 +279,28 @@ class ViewTests(SynchronousTestCase):
         """The cluster is asked where the user said, and where its members say, each once."""
         plan = self.plan()
         self.assertEqual(plan.urls(target_of(cluster()))[:2], ("http://n9:1", "http://n1:1"))
+
+    def test_cleaning_command(self) -> None:
+        """What deletes the rest can be given to a shell as it is said, and asks the same cluster."""
+        said = replace(self.plan(), load=replace(self.plan().load, prefix="it's $HOME/")).cleaning_command()
+        self.assertEqual(shlex.split(said), [
+            *("raftkv", "bench", "--clean", "--prefix", "it's $HOME/", "-a", "http://n9:1"),
+        ])  # fmt: skip
+
+    def test_strangers(self) -> None:
+        """Something else that listens at the address is told, with the address."""
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _Stranger)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            done = CliRunner().invoke(main, ["bench", "-a", url])
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+        self.assertEqual(done.exit_code, 1, done.output)
+        self.assertIn(f"what answers at {url} is no raftkv", done.stderr)
 
     def test_sizes(self) -> None:
         """Sizes are said in the largest unit in which they are short."""

@@ -102,6 +102,8 @@ class BenchTests(FunctionalTestCase):
         self.assertEqual(self.bench(node, *quick, "--overwrite", "--keep").returncode, 0)
         cleaned = self.bench(node, "--clean")
         self.assertEqual((cleaned.returncode, cleaned.stdout), (0, "10 keys deleted\n"))
+        cleaned = self.bench(node, "--clean", "--json")
+        self.assertEqual((cleaned.returncode, json.loads(cleaned.stdout)), (0, {"deleted_keys": 0}))
         self.assertEqual((self.keys(node), node.get("raftkv-bench/notes")), (1, "mine"))
 
     def test_refused_by_the_cluster(self) -> None:
@@ -112,12 +114,16 @@ class BenchTests(FunctionalTestCase):
         done = self.bench(node, "--value-bytes", "1001")
         self.assertEqual(done.returncode, 1)
         self.assertIn("limits.maxValueBytes", done.stderr)
+        done = self.bench(node, "--prefix", "p" * 4090)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("--prefix of 4090 bytes: key", done.stderr)
+        self.assertIn("limits.maxKeyBytes", done.stderr)
         self.assertEqual(self.keys(node), 0)
         nobody = self.make_node("n2")
         nobody.http_port = free_port()
         done = self.bench(nobody, "--timeout", "0.5")
         self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done)
-        self.assertIn("no cluster is reached", done.stderr)
+        self.assertIn(f"no cluster is reached at {nobody.url}: ", done.stderr)
 
     def test_interrupted(self) -> None:
         """Ctrl-C ends the load, gives the figures up to then, and cleans up."""
