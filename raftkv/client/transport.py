@@ -290,4 +290,6 @@ def _reason_of(error: BaseException | None) -> str:
     inner = getattr(error, "reasons", None)
     if inner:
         return "; ".join(_reason_of(reason.value) for reason in inner)
+    if isinstance(error, ConnectingCancelledError):  # whose own words are the address, as Python writes it
+        return "no connection in time"
     return str(error) or type(error).__name__

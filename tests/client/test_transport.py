@@ -200,6 +200,18 @@ class BytesTests(WireTestCase):
         self.assertEqual(self.failureResultOf(call, errors.RequestTimeout).value.outcome, "unknown")
 
 
+class ReasonTests(WireTestCase):
+    """What is told of a failure."""
+
+    def test_no_connection_in_time(self) -> None:
+        """A connection that is given up because the time is over is told in words, and nothing was sent."""
+        transport = HTTPTransport(self.reactor, requester=None, max_connections=1, connect_timeout_seconds=1.0)
+        exchange: Deferred[Any] = transport.exchange("GET", "http://127.0.0.1:8080/", {}, None)
+        exchange.cancel()
+        failed = self.failureResultOf(exchange, ExchangeFailed).value
+        self.assertEqual((str(failed), failed.maybe_received), ("no connection in time", False))
+
+
 class LimitTests(WireTestCase):
     """What an answer may cost."""
 
