@@ -377,9 +377,8 @@ class Pipeline:
             late.append(request)
         for request in late:
             if not request.is_over:
-                error = self._call_of(request).timed_out(under_way=is_under_way(request))
-                if error.__cause__ is None:
-                    error.__cause__ = self._not_reached
+                call = self._call_of(request)
+                error = call.timed_out(under_way=is_under_way(request), unconnected=self._not_reached)
                 self._finish(request, error)
         self._watch_deadlines()
         self._admit()

@@ -212,10 +212,11 @@ class Call:
             return GiveUp(self.timed_out())
         return Again(max(0.0, resume - now))
 
-    def timed_out(self, *, under_way: bool = False) -> RequestTimeout:
+    def timed_out(self, *, under_way: bool = False, unconnected: NotReached | None = None) -> RequestTimeout:
         """Make the error for a call whose time is over.
 
         :param under_way: whether an attempt is being made just now, so that it may have been received.
+        :param unconnected: why there is no connection, where that is known apart from the attempts; with its address.
         """
         self._maybe_received |= under_way and self._is_write
         message = f"{self._description}: no success within {self._timeout_seconds:g} s"
@@ -225,8 +226,10 @@ class Call:
             message += f" and {self._attempts} attempt{'s' if self._attempts > 1 else ''}"
         if self._last_error is not None:
             message += f"; the last one, at {self._address}: {self._last_error}"
+        elif unconnected is not None:
+            message += f"; no connection to {unconnected}"
         timeout = RequestTimeout(message, "unknown" if self._maybe_received else "not_applied")
-        timeout.__cause__ = self._last_error
+        timeout.__cause__ = self._last_error or unconnected
         return timeout
 
     def abandoned(self, *, under_way: bool, otherwise: RaftKVError) -> RaftKVError:

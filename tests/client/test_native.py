@@ -229,6 +229,8 @@ class FaultTests(NativeTestCase):
         error = self.error_of(call, errors.RequestTimeout)
         self.assertEqual(error.outcome, "not_applied")
         self.assertIsInstance(error.__cause__, NotReached)
+        self.assertIn(f"it was never sent; no connection to {error.__cause__}", str(error))
+        self.assertTrue(any(f"{address}: " in str(error) for address in (A, B)), error)
 
     def test_silent_node(self) -> None:
         """A node that accepts and says nothing is passed over within the connect time-out."""
