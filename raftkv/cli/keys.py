@@ -11,7 +11,7 @@ from raftkv.client import Consistency, KVClient
 from raftkv.client.results import Deleted, Written
 
 
-@click.command()
+@click.command(short_help="Write the value of KEY to standard output, or exit with 1.")
 @click.argument("key")
 @click.option(
     "--consistency",

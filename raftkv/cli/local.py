@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.25
 _STOP_LIMIT_SECONDS = 75.0
 
 
-@click.command()
+@click.command(short_help="Start several nodes in the foreground; Ctrl-C stops them all.")
 @click.argument("configs", nargs=-1, type=click.Path(dir_okay=False))
 def cluster(configs: tuple[str, ...]) -> None:
     """Start a node for each of CONFIGS in the foreground; Ctrl-C stops them all.

@@ -30,7 +30,7 @@ def list_(addresses: tuple[str, ...], timeout: float) -> None:
     _show(run_with_client(addresses, timeout, work))
 
 
-@member.command()
+@member.command(short_help="Add NODE_ID, whose Raft port is at RAFT_ADDRESS.")
 @click.argument("node_id")
 @click.argument("raft_address")
 @click.option("--learner", is_flag=True, help="Only replicate to it; it does not vote.")
@@ -48,7 +48,7 @@ def add(
     _change({"id": node_id, "raft_addr": raft_address, "role": role, "force": force}, addresses, timeout)
 
 
-@member.command()
+@member.command(short_help="Remove NODE_IDS, all in one change.")
 @click.argument("node_ids", nargs=-1, required=True)
 @click.option("--force", is_flag=True, help="Also where the quorum would be lost.")
 @address_option
@@ -58,7 +58,7 @@ def remove(node_ids: tuple[str, ...], force: bool, addresses: tuple[str, ...], t
     _change({"remove": list(node_ids), "force": force}, addresses, timeout)
 
 
-@member.command()
+@member.command(short_help="Make voters of the learners NODE_IDS.")
 @click.argument("node_ids", nargs=-1, required=True)
 @click.option("--force", is_flag=True, help="At once, and also where the quorum would be lost.")
 @address_option
@@ -78,7 +78,7 @@ def demote(node_ids: tuple[str, ...], force: bool, addresses: tuple[str, ...], t
     _change({"demote": list(node_ids), "force": force}, addresses, timeout)
 
 
-@member.command()
+@member.command(short_help="Hand leadership to NODE_ID, or to whoever is the furthest.")
 @click.argument("node_id", required=False)
 @address_option
 @timeout_option

@@ -15,7 +15,7 @@ from raftkv.persistence.log import LogSettings
 from raftkv.server.recovery import Survivor, found_cluster, survey
 
 
-@click.command()
+@click.command(short_help="Make a cluster of one, when the majority is gone for good.")
 @click.argument("data_dir", type=click.Path(file_okay=False))
 @click.option(
     "--force-new-cluster", is_flag=True, required=True, help="Make a cluster of one; there is no other recovery."

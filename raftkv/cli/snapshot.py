@@ -81,7 +81,7 @@ def save(file: str, consistency: str, timeout: float, as_json: bool, addresses: 
         )
 
 
-@snapshot.command()
+@snapshot.command(short_help="Check the backup in FILE, and say what it is.")
 @click.argument("file", type=click.Path(dir_okay=False))
 @_json
 def status(file: str, as_json: bool) -> None:
@@ -100,7 +100,7 @@ def status(file: str, as_json: bool) -> None:
     click.echo("everything checks out")
 
 
-@snapshot.command("restore")
+@snapshot.command("restore", short_help="Make the data directory of one node of a NEW cluster.")
 @click.argument("file", type=click.Path(dir_okay=False), required=False)
 @click.option(
     "--config",

@@ -19,7 +19,7 @@ from raftkv.errors import RaftKVError
 _NODE_TIMEOUT_SECONDS = 1.5
 
 
-@click.command()
+@click.command(short_help="Show who is in the cluster, who leads, and how far each is.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
 @address_option
 @timeout_option

@@ -23,7 +23,7 @@ def wal() -> None:
     """Look into the log (write-ahead log) of a node that is stopped. Nothing is changed."""
 
 
-@wal.command()
+@wal.command(short_help="Check the log under DATA_DIR.")
 @_directory
 @_json
 def check(data_dir: str, as_json: bool) -> None:
@@ -38,7 +38,7 @@ def check(data_dir: str, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-@wal.command()
+@wal.command(short_help="Print the records of the log under DATA_DIR.")
 @_directory
 @_json
 @click.option("--from", "first", type=click.IntRange(1), default=1, help="Index of the first entry to print.")

@@ -65,10 +65,13 @@ class CommandTests(SynchronousTestCase):
         )
 
     def test_help(self) -> None:
-        """Every subcommand is listed with what it does."""
-        result = CliRunner().invoke(main, ["--help"])
+        """Every subcommand is listed with what it does, in a whole sentence."""
+        told = CliRunner().invoke(main, ["--help"]).output
         for name in ("cluster", "status", "get", "set", "delete"):
-            self.assertIn(f"\n  {name} ", result.output)
+            self.assertIn(f"\n  {name} ", told)
+        for group in ("member", "snapshot", "wal"):
+            told += CliRunner().invoke(main, [group, "--help"]).output
+        self.assertNotIn("...\n", told.replace("[OPTIONS] COMMAND [ARGS]...\n", ""))
 
     def test_command_line_of_a_node(self) -> None:
         """A node that died is told with what would start it again."""
