@@ -63,8 +63,10 @@ def spelled(whole: Transaction, spelling: Spelling[T]) -> T:
     """Write a transaction.
 
     :raises BadRequest: a part of it makes no sense.
-    :raises TypeError: a part is none.
+    :raises TypeError: that is none, or a part is none.
     """
+    if not isinstance(whole, Transaction):
+        raise TypeError(f"transaction: expected a Transaction, not {type(whole).__name__}")
     return spelling.transaction(
         [_compare(compare, spelling) for compare in whole.compare],
         [_operation(operation, spelling) for operation in whole.success],
