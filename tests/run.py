@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONAL = "tests.functional"
 SEEDS = "tests.seeds"
 
-SIMULATION_LIMIT_SECONDS = 240.0
+SIMULATION_LIMIT_SECONDS = 200.0
 #: What the simulated seeds are told, by the environment: how many there are, when to stop (of ``time.monotonic``, which
 #: all processes of a machine share), and the file in which to note what was done.
 SIMULATION_SEEDS = "RAFTKV_SIMULATION_SEEDS"
