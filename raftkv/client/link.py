@@ -81,7 +81,7 @@ class Link:
 
     def want(self) -> None:
         """See to it that there will be a connection."""
-        if not self._stopped and self._is_idle():
+        if not (self._stopped or self._is_dialing or self.connection is not None or self._timer is not None):
             self._dial()
 
     def leave(self, connection: RpcConnection) -> None:
@@ -106,8 +106,9 @@ class Link:
 
     # -- dialing -------------------------------------------------------------------------------------------------
 
-    def _is_idle(self) -> bool:
-        return self.connection is None and self._making is None and self._attempt is None and self._timer is None
+    @property
+    def _is_dialing(self) -> bool:
+        return self._making is not None or self._attempt is not None
 
     def _dial(self) -> None:
         self._timer = None
@@ -145,10 +146,11 @@ class Link:
         """Try the next address: at once while there is one that has not failed, else after a pause."""
         if self._stopped:
             return
-        now = self._now()
-        self._route.failed(address, now)
-        self._failures += 1
+        self._route.failed(address, self._now())
         self._hops = 0
+        if self.connection is not None:
+            return  # it was to be replaced by a better one, and goes on serving
+        self._failures += 1
         rounds, left = divmod(self._failures, len(self._route.addresses))
         if left:
             self._dial()
@@ -169,14 +171,14 @@ class Link:
             return
         elsewhere = self._learn(address, answer)
         if elsewhere and self._hops < _MAX_HOPS:
-            self._hops += 1
-            if connection is self.connection:
-                self._retire()
-            else:
+            if connection is not self.connection:
                 self._making = None
                 connection.close()
-            self.want()
+            if not self._is_dialing:
+                self._hops += 1
+                self._dial()  # a connection in use serves until the better one is proven
         elif connection is not self.connection:
+            self._retire()
             self._hops = 0
             self._failures = 0
             self._making = None
@@ -197,10 +199,17 @@ class Link:
     def _lost(self, connection: RpcConnection, address: str) -> None:
         gone = self._alive.pop(connection)
         self._retired.discard(connection)
-        if connection is self.connection or connection is self._making:
-            self.connection = self._making = None
+        reason = connection.refusal or "the connection was lost"
+        if connection is self._making:
+            self._making = None
+            self._failed(address, reason)
+        elif connection is self.connection:
+            self.connection = None
             # A connection that was good says nothing against its address but that it should not be the first again.
-            self._failed(address, connection.refusal or "the connection was lost")
+            if self._is_dialing:
+                self._route.failed(address, self._now())
+            else:
+                self._failed(address, reason)
         gone.callback(None)
 
     def _retire(self) -> None:

@@ -46,10 +46,6 @@ class Side:
         else:
             self.other.protocol.dataReceived(data)
 
-    def deliver_held(self, data: bytes) -> None:
-        """Deliver what was held back."""
-        self.other.protocol.dataReceived(data)
-
     def loseConnection(self) -> None:
         self._clock.callLater(0, self._wire.cut, ConnectionDone())
 
@@ -88,6 +84,13 @@ class Wire:
         for side, protocol in ((self.client, client), (self.server, server)):
             side.protocol = protocol
             protocol.makeConnection(side)
+
+    def release(self) -> None:
+        """Let what was held back arrive, and all that comes."""
+        self.stalled = False
+        held, self.held = self.held, []
+        for side, data in held:
+            side.other.protocol.dataReceived(data)
 
     def cut(self, reason: Exception | None = None) -> None:
         """End it at both ends."""

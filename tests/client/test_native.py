@@ -279,6 +279,59 @@ class FaultTests(NativeTestCase):
         self.run_call(self.client.set("k", "v"))
         self.assertEqual((len(self.network.open_to(A)), len(self.network.open_to(B))), (1, 0))
 
+    def test_leader_out_of_reach(self) -> None:
+        """A connection that works is used until the leader's is proven: no call waits for a leader that is cut off."""
+        self.run_call(self.client.set("k", "v"))
+        self.network.stalled.add(B)
+        self.node.leader_rpc_addr = B
+        for _ in range(150):
+            self.clock.pump([0.1])
+            self.run_call(self.client.set("k", "v"))
+        self.assertEqual(len(self.network.open_to(A)), 1)
+        dialed = [wire.address for wire in self.network.wires]
+        self.assertEqual((dialed.count(A), 3 <= dialed.count(B) <= 5), (1, True), dialed)
+        self.network.stalled.clear()
+        self.clock.pump([0.1] * 45)
+        self.run_call(self.client.set("k", "v"))
+        self.assertEqual((len(self.network.open_to(A)), len(self.network.open_to(B))), (0, 1))
+
+    def move_to_silent_leader(self) -> None:
+        """Have the client that uses A dial B, which accepts and says nothing."""
+        self.run_call(self.client.set("k", "v"))
+        self.network.stalled.add(B)
+        self.node.leader_rpc_addr = B
+        self.clock.pump([0.1] * 11)
+        self.assertEqual([wire.address for wire in self.network.wires], [A, B])
+
+    def test_lost_while_moving(self) -> None:
+        """A connection that is lost while the leader is dialed is replaced by the leader's alone."""
+        self.move_to_silent_leader()
+        self.network.cut(A)
+        call = self.client.set("k", "w")
+        self.turns()
+        self.assertNoResult(call)
+        self.network.wires[1].release()
+        self.turns()
+        self.successResultOf(call)
+        self.assertEqual([wire.address for wire in self.network.wires], [A, B])
+
+    def test_both_lost_while_moving(self) -> None:
+        """Where the leader's fails, too, the next that works is taken, at once."""
+        self.move_to_silent_leader()
+        self.network.cut(A)
+        call = self.client.set("k", "w")
+        self.network.cut(B)
+        self.run_call(call)
+        self.assertEqual([wire.address for wire in self.network.wires], [A, B, A])
+
+    def test_stopped_while_moving(self) -> None:
+        """A client that is closed meanwhile closes both connections."""
+        self.move_to_silent_leader()
+        closed = self.client.close()
+        self.turns()
+        self.successResultOf(closed)
+        self.assertEqual(self.network.open_to(A) + self.network.open_to(B), [])
+
     def test_leader_by_another_name(self) -> None:
         """A node that says it leads is not dialed again under the name that it has for itself."""
         self.node.leads = True
