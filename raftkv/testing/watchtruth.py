@@ -7,11 +7,12 @@ behind everything that anybody was told before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from raftkv.errors import Compacted, FutureRevision, Overflow, RaftKVError
 from raftkv.interfaces import Record
 from raftkv.kvstore import Store
+from raftkv.kvstore.commands import Command, Result
 from raftkv.kvstore.views import Change
 from raftkv.raft.messages import Entry, EntryKind
 from raftkv.testing.checkers import Violation
@@ -20,6 +21,21 @@ from raftkv.watches import WatchRequest
 
 _ALL = 2**40
 _STRAY = b"stray "  # how keys begin that are put into a state on purpose
+
+
+class _ForgetfulStore(Store):
+    """A store that tells before it forgets: one entry may hold writes and a compaction of what they made.
+
+    :param forgetting: called before each compaction.
+    """
+
+    def __init__(self, forgetting: Callable[[], None]) -> None:
+        super().__init__()
+        self._forgetting = forgetting
+
+    def _compact(self, command: Command) -> Result:
+        self._forgetting()
+        return super()._compact(command)
 
 
 class WatchTruth:
@@ -32,7 +48,7 @@ class WatchTruth:
     def __init__(self) -> None:
         self.revision = 0
         self.compact_revision = 0
-        self._store = Store()
+        self._store = _ForgetfulStore(self._take_in)
         self._changes: list[list[Change]] = [[]]
         self._live: dict[bytes, Record] = {}
 
@@ -47,12 +63,18 @@ class WatchTruth:
             store.skip(entry.index)
             return
         store.apply(entry.index, entry.payload)
+        self._take_in()
+        self.compact_revision = store.compact_revision
+
+    def _take_in(self) -> None:
+        """Take note of the revisions that are new."""
+        store = self._store
         for revision in range(self.revision + 1, store.revision + 1):
             changes = store.changes_of(revision, 0, _ALL)
             for change in changes:
                 self._note(revision, change)
             self._changes.append(changes)
-        self.revision, self.compact_revision = store.revision, store.compact_revision
+        self.revision = store.revision
 
     def _note(self, revision: int, change: Change) -> None:
         """Hold what the store says that a key held before against what it said then."""

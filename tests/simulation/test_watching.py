@@ -57,6 +57,13 @@ class TranscriptTests(SynchronousTestCase):
         for revision in revisions:
             self.assertEqual(self.transcript.changed(self.changes(revision), is_whole=True), revision)
 
+    def test_compacted_in_one_entry(self) -> None:
+        """What an entry writes and a command behind that compacts is part of the true history all the same."""
+        self.apply(put(b"a", b"7"), put(b"b", b"8"), compact(8), put(b"a", b"9"))
+        self.assertEqual((self.truth.revision, self.truth.compact_revision), (9, 8))
+        self.begin(7)
+        self.hear(7, 8, 9)
+
     def test_all_is_well(self) -> None:
         """What is true passes, over several streams, in parts, with progress in between."""
         self.begin()
