@@ -223,7 +223,7 @@ class Backups(DrawnTrouble):
             # One command may take several revisions; and what is left of the archives may begin with a later snapshot.
             self._count("revisions that cannot be had")
             return
-        self._compare(past.store, self._state_of(past.store), f"the archives up to revision {revision}")
+        self._compare(past.store, self._state_of(past), f"the archives up to revision {revision}")
         if past.store.revision != revision:
             raise Violation("archive", f"revision {past.store.revision} in place of {revision}")
         self._count("states made of archives")
@@ -284,10 +284,12 @@ class Backups(DrawnTrouble):
                 store.skip(number)
         return store
 
-    def _state_of(self, found: Store) -> Store:
-        """Return the state that has the revision of another, with as many commands of its last entry as that takes."""
+    def _state_of(self, rebuilt: Rebuilt) -> Store:
+        """Return the state that has the revision of another, with as many commands of its last entry as that takes;
+        a snapshot alone is of whole entries."""
+        found = rebuilt.store
         last = self.entries[found.applied_index]
-        if last.kind is not EntryKind.COMMANDS:
+        if last.kind is not EntryKind.COMMANDS or not rebuilt.replayed:
             return self._state_at(last.index)
         cluster_ms, commands = unpack_batch(last.payload)
         for count in range(len(commands) + 1):

@@ -25,7 +25,8 @@ class StoriesTests(SynchronousTestCase):
     def test_nothing_fails(self) -> None:
         """Backups, archives and restored clusters hold what was acknowledged, and do come about."""
         counts: Counter[str] = Counter()
-        for seed in range(4):
+        # In the last one the state of a revision is a snapshot's alone, whose last entry changed a session and no key.
+        for seed in (*range(4), 572):
             outcome = run_backup_seed(seed)
             self.assertEqual(outcome.failure, "", outcome.details)
             counts.update(outcome.faults)
