@@ -41,6 +41,9 @@ MAX_ENTRY_BYTES: Final = FrameLimits().max_message_bytes - 64 * KIB
 _FRUGAL: Final = frozenset(
     {GET, RANGE, DELETE, DELETE_RANGE, COMPACT, KEEPALIVE, REVOKE, EXPIRE, EXPIRE_SESSIONS, UNLOCK}
 )
+#: What one command takes besides its keys and values, and likewise each operation and compare of a transaction: an
+#: array with its elements as Python keeps them, the place in a batch, the answer.
+COMMAND_BYTES: Final = 256
 #: Keys and values of one write: with what a command adds to them it must fit into an entry, and into one request.
 MAX_WRITE_BYTES: Final = 7 * MIB
 
@@ -51,6 +54,7 @@ class Submission:
 
     :ivar forwarded: another node sent it here.
     :ivar size_bytes: of its keys and values.
+    :ivar weight_bytes: what it takes while it waits: those, and :data:`COMMAND_BYTES` for each of its parts.
     :ivar arrived: when, on the monotonic clock.
     """
 
@@ -58,6 +62,7 @@ class Submission:
     done: Done
     forwarded: bool
     size_bytes: int
+    weight_bytes: int
     arrived: float
 
 
@@ -81,16 +86,23 @@ def commands_of(batch: Sequence[Submission]) -> list[Command]:
     return [command for submission in batch for command in submission.commands]
 
 
-def size_of(commands: Sequence[Command]) -> int:
-    """Return the bytes of all keys and values."""
-    size = 0
+def measure(commands: Sequence[Command]) -> tuple[int, int]:
+    """Return the bytes of all keys and values, and those with what each command and each part of one takes besides."""
+    size, parts = 0, len(commands)
     for command in commands:
         inner = command[4] if command[0] == SESSION else command
         if inner[0] == PUT:
             size += len(inner[2]) + len(inner[3])
         else:
             size += size_of_command(inner)
-    return size
+            parts += _arrays_in(inner)
+    return size, size + COMMAND_BYTES * parts
+
+
+def _arrays_in(command: Command) -> int:
+    """Return how many arrays there are in a command, at any depth: of a transaction, the operations and compares."""
+    arrays = [part for part in command if type(part) is tuple]
+    return len(arrays) + sum(map(_arrays_in, arrays))
 
 
 def makes_lease(command: Command) -> bool:

@@ -43,8 +43,8 @@ from raftkv.server.batching import (
     makes_lease,
     makes_ticket,
     may_answer_much,
+    measure,
     needs_room,
-    size_of,
 )
 from raftkv.server.clustertime import ClusterClock
 
@@ -58,7 +58,8 @@ class WriteLimits:
     :ivar max_batch_bytes: bytes of keys and values that are put into one entry.
     :ivar max_batch_commands: commands that are put into one entry.
     :ivar max_pending_writes: commands that may wait on this node.
-    :ivar max_pending_bytes: bytes of keys and values that may wait on this node.
+    :ivar max_pending_bytes: bytes that writes may take which wait on this node: their keys and values, and a fixed cost
+        of each command and each operation.
     :ivar max_sessions: clients whose answers are kept; a new one is refused past it.
     :ivar max_leases: leases that there may be; likewise.
     :ivar max_lock_waiters: how many may hold locks or wait for them; likewise.
@@ -134,21 +135,26 @@ class Proposals:
 
     def submit(self, commands: Sequence[Command], done: Done, *, forwarded: bool = False) -> None:
         """Take a write; see :meth:`raftkv.interfaces.IKeyValue.write`."""
-        size_bytes = size_of(commands)
-        refusal = self._refusal(len(commands), size_bytes)
+        size_bytes, weight_bytes = measure(commands)
+        refusal = self._refusal(len(commands), size_bytes, weight_bytes)
         if refusal is not None:
             done(refusal)
             return
         self._pending_commands += len(commands)
-        self._pending_bytes += size_bytes
+        self._pending_bytes += weight_bytes
         self._gathered.append(
             Submission(
-                commands=commands, done=done, forwarded=forwarded, size_bytes=size_bytes, arrived=self._seconds()
+                commands=commands,
+                done=done,
+                forwarded=forwarded,
+                size_bytes=size_bytes,
+                weight_bytes=weight_bytes,
+                arrived=self._seconds(),
             )
         )
         self._wake()
 
-    def _refusal(self, commands: int, size_bytes: int) -> RaftKVError | None:
+    def _refusal(self, commands: int, size_bytes: int, weight_bytes: int) -> RaftKVError | None:
         limits = self._limits
         if self._refusal_class is not None:
             return self._refusal_class()
@@ -156,9 +162,10 @@ class Proposals:
             return TooLarge(f"the keys and values of a write are {size_bytes} bytes, at most {MAX_WRITE_BYTES} fit")
         if self._pending_commands + commands > limits.max_pending_writes:
             return Overloaded(f"{self._pending_commands} writes wait already; the limit is {limits.max_pending_writes}")
-        if self._pending_bytes + size_bytes > limits.max_pending_bytes:
+        if self._pending_bytes + weight_bytes > limits.max_pending_bytes:
             return Overloaded(
-                f"{self._pending_bytes} bytes of writes wait already; the limit is {limits.max_pending_bytes}"
+                f"{self._pending_bytes} bytes of writes wait already, and this one takes {weight_bytes}; the limit is "
+                f"{limits.max_pending_bytes} (limits.maxPendingBytes)"
             )
         return None
 
@@ -425,7 +432,7 @@ class Proposals:
 
     def _answer(self, submission: Submission, outcome: Sequence[Result] | RaftKVError) -> None:
         self._pending_commands -= len(submission.commands)
-        self._pending_bytes -= submission.size_bytes
+        self._pending_bytes -= submission.weight_bytes
         try:
             submission.done(outcome)
         except Exception:

@@ -39,6 +39,7 @@ from raftkv.protocols.codec import encode
 from raftkv.protocols.framing import KIB, MIB, FrameLimits, pack
 from raftkv.raft.messages import AppendEntries, Entry, EntryKind
 from raftkv.raft.ready import Role, SoftState
+from raftkv.server.batching import COMMAND_BYTES
 from raftkv.server.clustertime import ClusterClock
 from raftkv.server.proposals import Proposals, WriteLimits
 from tests.server.fakes import FakeForwarder, FakeNode
@@ -53,7 +54,7 @@ class ProposalsTestCase(SynchronousTestCase):
         max_batch_bytes=100,
         max_batch_commands=4,
         max_pending_writes=10,
-        max_pending_bytes=1000,
+        max_pending_bytes=4000,
         max_sessions=1,
         max_leases=2,
         max_lock_waiters=2,
@@ -261,9 +262,26 @@ class BoundsTests(ProposalsTestCase):
 
     def test_too_many_bytes(self) -> None:
         """Past the bound on waiting bytes a write is refused, also inside a session."""
-        self.submit("x", in_session(b"c", 1, put(b"k", b"v" * 900)))
+        self.submit("x", in_session(b"c", 1, put(b"k", b"v" * 3600)))
         self.submit("y", put(b"k", b"v" * 200))
         self.assertIsInstance(self.answers["y"], Overloaded)
+
+    def test_many_small_parts(self) -> None:
+        """What a command and each operation of a transaction takes counts besides keys and values, be they empty; and
+        no longer than the write waits."""
+        self.submit("x", *[put(b"", b"")] * (4000 // COMMAND_BYTES + 1 - 6))
+        self.submit("y", *[put(b"", b"")] * 6)
+        self.assertIsInstance(self.answers["y"], Overloaded)
+        operations = [put(b"", b"")] * (4000 // COMMAND_BYTES)
+        for name, success, failure in (("a", operations, []), ("b", [], [transaction([], operations, [])])):
+            self.submit(name, transaction([], success, failure))
+            self.assertIsInstance(self.answers[name], Overloaded)
+            self.submit(f"{name} in a session", in_session(b"c", 1, transaction([], success, failure)))
+            self.assertIsInstance(self.answers[f"{name} in a session"], Overloaded)
+        self.proposals.gather()
+        for entry in self.node.log:
+            self.proposals.applied(entry, [(0, 1)] * len(msgpack.unpackb(entry.payload)[3]))
+        self.assertEqual(self.proposals._pending_bytes, 0)
 
     def test_no_room_for_a_session(self) -> None:
         """A new client is refused where the sessions are all taken; one that has a session goes on."""
@@ -358,6 +376,8 @@ class RoomTests(ProposalsTestCase):
 
 class FollowerTests(ProposalsTestCase):
     """What a follower does with writes."""
+
+    limits = dataclasses.replace(ProposalsTestCase.limits, max_pending_bytes=MIB)
 
     def setUp(self) -> None:
         super().setUp()

@@ -120,7 +120,9 @@ LIMITS: Final[tuple[Setting, ...]] = (
         field="max_pending_bytes",
         kind=Whole(KIB, 2**40),
         unit="bytes",
-        doc="How many bytes of writes may wait for their commitment; past it they are `429 overloaded`.",
+        doc="How many bytes of writes may wait for their commitment on one node; past it they are `429 overloaded`. "
+        "Besides its keys and values, each command counts as 256 bytes, as does each operation and compare of a "
+        "transaction.",
     ),
     Setting(
         key="limits.maxSessions",
