@@ -17,12 +17,12 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from raftkv.errors import NotFound, Outcome, RaftKVError, TooLarge
+from raftkv.errors import Forbidden, NotFound, Outcome, RaftKVError, TooLarge
 from raftkv.interfaces import Identity, IKeyValue, Result
 from raftkv.protocols.framing import pack
 from raftkv.protocols.hello import GreetingReceiver, Purpose
 from raftkv.protocols.rpc_arguments import check_weight
-from raftkv.protocols.rpc_calls import Call
+from raftkv.protocols.rpc_calls import CLIENT_CALLS, Call
 from raftkv.protocols.rpc_errors import RemoteError, encode_error
 from raftkv.protocols.rpc_frames import ERROR, RESULT, pack_result
 from raftkv.protocols.rpc_settings import RpcSettings
@@ -47,7 +47,8 @@ class AnsweringConnection(GreetingReceiver):
     ) -> None:
         """Take what is needed.
 
-        :param calls: what CALL can ask for, by name, which takes little to answer.
+        :param calls: what CALL can ask for, by name, which takes little to answer; clients only what is among
+            :data:`raftkv.protocols.rpc_calls.CLIENT_CALLS`.
         :param reads: likewise, what takes time and room: see :class:`raftkv.protocols.rpc_calls.StoreCalls`.
         """
         super().__init__(
@@ -64,6 +65,7 @@ class AnsweringConnection(GreetingReceiver):
         self._settings = settings
         self._max_message_bytes = settings.limits.max_message_bytes
         self._max_group_bytes = settings.max_group_bytes
+        self._from_node = False
         self._leaving = False
         self._outstanding = 0
         # Results whose answers the other side must take first: request id, results.
@@ -96,12 +98,15 @@ class AnsweringConnection(GreetingReceiver):
     def _take_call(self, request_id: int, name: str, arguments: dict[str, Any]) -> None:
         call = self._calls.get(name)
         if call is not None:
+            if not self._from_node and name not in CLIENT_CALLS:
+                raise Forbidden(f"the call {name!r} is not for clients")
+            check_weight(arguments, nested=True)
             self._outstanding += 1
             answer: Deferred[None] = maybeDeferred(call, arguments).addCallback(self._called, request_id)
             answer.addErrback(self._call_failed, request_id, name)
             answer.addCallback(lambda _: self._settled(1))
         elif name in self._reads:
-            check_weight(arguments)  # now, since it may have to wait
+            check_weight(arguments, nested=False)  # now, since it may have to wait
             self._outstanding += 1
             self._waiting_reads.append((request_id, name, arguments))
             self._begin_reads()

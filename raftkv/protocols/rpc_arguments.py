@@ -17,22 +17,35 @@ from raftkv.protocols.rpc_frames import CONSISTENCIES, MAX_STALE_MS
 #: Those that every read may have: the number of a consistency and, for stale reads, how many milliseconds at the most.
 READ_ARGUMENTS: Final = frozenset({"consistency", "max_stale_ms"})
 
-MAX_ARGUMENT_BYTES: Final = 256 * 1024  #: of all of a read: two keys and a token, however long keys may be
+MAX_ARGUMENT_BYTES: Final = 256 * 1024  #: of all of a call: two keys and a token, however long keys may be
+_PART_BYTES: Final = 8  # what anything else than a text or bytes counts as, and an array or a map besides its parts
 
 
-def check_weight(found: Mapping[str, Any]) -> None:
+def check_weight(found: Mapping[str, Any], *, nested: bool) -> int:
     """Refuse arguments that would cost more to keep than any that make sense, before anything else is known of them.
 
-    :raises BadRequest: one holds others.
+    :param nested: whether an argument may hold others, as those of calls about members do.
+    :return: how many bytes they are together.
+    :raises BadRequest: one holds others and must not.
     :raises TooLarge: they are more than ``MAX_ARGUMENT_BYTES`` together.
     """
     size_bytes = 0
+    parts: list[Any] = []  # still to be weighed; not by recursion, which ends before msgpack's nesting does
     for name, value in found.items():
-        if isinstance(value, (tuple, dict)):
+        if not nested and isinstance(value, (tuple, dict)):
             raise BadRequest(f"{str(name)[:80]}: expected a single value, found several")
-        size_bytes += len(name) + (len(value) if isinstance(value, (bytes, str)) else 8)
+        parts += (name, value)
+    while parts:
+        part = parts.pop()
+        size_bytes += len(part) if isinstance(part, (bytes, str)) else _PART_BYTES
+        if isinstance(part, tuple):
+            parts += part
+        elif isinstance(part, dict):
+            parts += part.keys()
+            parts += part.values()
     if size_bytes > MAX_ARGUMENT_BYTES:
         raise TooLarge(f"the arguments have {size_bytes} bytes, at most {MAX_ARGUMENT_BYTES} are allowed")
+    return size_bytes
 
 
 class Arguments:

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 Call = Callable[[Mapping[str, Any]], object]
 T = TypeVar("T")
 
+#: The calls that anybody may make, beside the reads of the store: a node that is to join is a client as yet. All others
+#: are among nodes, those of later versions too, unless they are added here.
+CLIENT_CALLS: Final = frozenset({"leader", "cluster", "status", "join"})
+
 MAX_LISTED_AT_ONCE: Final = 1_000  #: of records and folders, leases, or keys of a lease in one answer
 MAX_RANGE_ANSWER_BYTES: Final = 1024 * 1024  #: of keys and values in one answer, which is then ended by the next record
 

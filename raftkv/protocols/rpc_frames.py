@@ -18,7 +18,8 @@ leases too, but for ``EXPIRE`` and ``EXPIRE_SESSIONS``; it reads keys with GET, 
 All of them take ``consistency`` and ``max_stale_ms`` as GET does. Whatever is absent or nil has no bound, or is that of
 now; an argument that the node does not know is refused. A node of an older version answers ``not_found`` to a CALL that
 it does not know. The tokens of ``continue`` are those of the HTTP API. Locks, elections and watches are not to be had
-here.
+here. There are the calls ``leader``, ``cluster``, ``status`` and, for a node that is to become a member, ``join``, too;
+whatever else nodes ask of each other is ``forbidden`` to a client. The arguments of a CALL are 256 KiB at most.
 """
 
 from __future__ import annotations

@@ -43,7 +43,6 @@ class RpcServerProtocol(GetConnection):
         """Take what is needed; see :class:`raftkv.protocols.rpc_answers.AnsweringConnection`."""
         super().__init__(**parts)
         self._check_commands = self._settings.rules.check
-        self._from_node = False
         self._stopping = False
         # Of the read that is being taken apart:
         self._write_ids: list[tuple[int, int]] = []  # (request_id, number of commands)

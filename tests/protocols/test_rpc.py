@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -33,9 +34,10 @@ from raftkv.protocols.forwarding import RpcForwarder
 from raftkv.protocols.framing import MIB, FrameLimits, make_unpacker, pack
 from raftkv.protocols.hello import Hello, Purpose, client_identity, encode_hello
 from raftkv.protocols.rpc import RpcService, RpcSettings
+from raftkv.protocols.rpc_arguments import MAX_ARGUMENT_BYTES
 from raftkv.protocols.rpc_client import AgedRecords, RpcConnection
 from raftkv.protocols.rpc_errors import RemoteError, Unreachable, decode_error, encode_error
-from raftkv.protocols.rpc_frames import ERROR, GET, MAX_ITEMS, PING, RESULT, RPC_LIMITS, WRITE, pack_results
+from raftkv.protocols.rpc_frames import CALL, ERROR, GET, MAX_ITEMS, PING, RESULT, RPC_LIMITS, WRITE, pack_results
 from raftkv.protocols.rpc_settings import frame_limits
 
 from .support import Lines, Network, identity, warnings
@@ -401,7 +403,7 @@ class RequestTests(RpcTestCase):
             unpackable=lambda _: object(),
         )
         done: list[Any] = []
-        client = self.client()
+        client = self.client(Purpose.NODE)
         for name in ("now", "later", "conflict", "bug", "unpackable", "missing"):
             client.call(name, {"x": [1]}, lambda outcome, name=name: done.append((name, outcome)))
         client.ping(lambda outcome: done.append(("ping", outcome)))
@@ -561,6 +563,45 @@ class DoorTests(RpcTestCase):
         dialer = self.raw((WRITE, 0, (put(b"k", b""),), 1))
         self.assertEqual(dialer.messages[1][2], "bad_request")
         self.assertEqual(len(self.key_value.writes), 1)
+
+    def test_only_nodes_call(self) -> None:
+        """What nodes ask of each other is refused to a client, before it is looked at; what is for everybody is not."""
+        asked: list[tuple[str, Any]] = []
+        for name in ("compare_state", "lend_state", "log_entries", "change_members", "leader", "join"):
+            self.calls[name] = lambda found, name=name: asked.append((name, found))
+        for purpose, allowed in ((Purpose.CLIENT, {"leader", "join"}), (Purpose.NODE, set(self.calls))):
+            done: dict[str, Any] = {}
+            asked.clear()
+            client = self.client(purpose)
+            for name in self.calls:
+                client.call(name, {}, partial(done.__setitem__, name))
+            self.network.flush()
+            self.assertEqual({name for name, _ in asked}, allowed)
+            self.assertEqual({name for name, answer in done.items() if answer is None}, allowed)
+            refused = [answer for name, answer in done.items() if name not in allowed]
+            self.assertEqual(
+                {(type(answer), answer.outcome) for answer in refused} - {(errors.Forbidden, "not_applied")}, set()
+            )
+
+    def test_weight_of_arguments(self) -> None:
+        """Arguments that are too large, in whatever they are nested, are refused before the call hears of them."""
+        asked: list[Any] = []
+        self.calls["leader"] = asked.append
+        deep: Any = b"x" * MAX_ARGUMENT_BYTES
+        for _ in range(1000):
+            deep = (deep,)
+        heavy = (
+            {"x": b"x" * MAX_ARGUMENT_BYTES},
+            {"x": ({"y": "x" * MAX_ARGUMENT_BYTES},)},
+            {"x": {"k" * MAX_ARGUMENT_BYTES: 0}},
+            {"x": ((0,) * 500,) * 100},
+            {"x": deep},
+        )
+        dialer = self.raw(
+            *[(CALL, number, "leader", found) for number, found in enumerate(heavy)], (CALL, 9, "leader", {"x": ((),)})
+        )
+        self.assertEqual([answer[2] for answer in dialer.messages[1:-1]], ["too_large"] * len(heavy))
+        self.assertEqual((dialer.messages[-1], asked), ((RESULT, 9, None), [{"x": ((),)}]))
 
     def test_foreign_cluster(self) -> None:
         """A client that names another cluster is refused; one that names none is let in."""
