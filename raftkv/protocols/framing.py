@@ -4,7 +4,8 @@ A message is one msgpack value followed by a newline. A newline byte read as msg
 unpacker, in C, finds value, 10, value, 10, … by itself; each 10 is checked, which tells at once when the two sides
 have lost step. Knows bytes, limits and time-outs; what a message means is left to its subclasses.
 
-What a stranger can make us hold is bounded: the bytes of one unfinished message, the room that array and map headers
+What a stranger can make us hold is bounded: the bytes of one unfinished message (which subclasses can count together
+with those of other connections), the room that array and map headers
 reserve before their elements arrive, and the time that a half-sent message may wait (a declared length of 4 GiB would
 otherwise just wait). Every error ends the connection, for none can be recovered from.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 import msgpack
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -31,6 +32,8 @@ MIB: Final = 1024 * KIB
 
 TRANSPORT_BUFFER_BYTES: Final = 256 * KIB  #: read at once, and kept unsent before a producer is paused
 _UNPACKER_BUFFER_BYTES: Final = 16 * KIB  # at first; msgpack would take 1 MiB for each connection
+UNCOUNTED_BYTES: Final = _UNPACKER_BUFFER_BYTES  #: of an unfinished message, which takes no more than any connection
+_HEAD_BYTES: Final = 24  # of an unfinished message: an array's header and two numbers of the largest kind
 
 TERMINATOR: Final = b"\n"
 _NEWLINE: Final = 10
@@ -99,12 +102,16 @@ class MessageLineReceiver(Protocol):
     Subclasses override :meth:`message_received`, and where it helps :meth:`read_finished`. As a producer for its own
     transport it learns when more waits to be sent than the transport likes to hold (``output_paused``).
 
+    :cvar gives_room_back: whether the room that large messages have taken is given back with each, as is right where
+        there are many connections; on a few busy ones it is soon needed again.
     :ivar closing: nothing more is read or written: the connection is gone or on its way.
     :ivar ended_by_peer: the connection is gone, and it was not we who closed it, nor a time-out of ours.
     :ivar reading_paused: we read nothing for the time being.
     :ivar output_paused: the transport holds more than ``TRANSPORT_BUFFER_BYTES`` that the other side does not take.
+    :ivar unfinished_head: the first bytes of the latest message that was not complete at the end of a read.
     """
 
+    gives_room_back: ClassVar[bool] = False
     transport: Any  # of TCP, TLS or a test; which interfaces it has differs, and is asked where it matters
 
     def __init__(self, *, clock: IReactorTime, limits: FrameLimits, warnings: RateLimitedLog) -> None:
@@ -118,13 +125,16 @@ class MessageLineReceiver(Protocol):
         self.ended_by_peer = False
         self.output_paused = False
         self.reading_paused = False
+        self.unfinished_head = b""
         self._lost = False
         self._cut = False  # aborted or lost: the transport is not to be touched
         self._clock = clock
         self._limits = limits
         self._warnings = warnings
         self._unpacker = make_unpacker(limits)
-        self._received_bytes = 0  # of the whole stream
+        self._is_swollen = False  # the unpacker has room for more than it began with, and keeps that
+        self._is_deaf = False  # what arrives is of no interest
+        self._received_bytes = 0  # of the whole stream, or since the unpacker was replaced
         self._complete_bytes = 0  # of those, up to the end of the last whole message
         self._unterminated: Any = _NOTHING  # a value whose newline has not arrived
         self._partial_since = _NEVER  # when the unfinished message began
@@ -152,6 +162,13 @@ class MessageLineReceiver(Protocol):
 
     def read_finished(self) -> None:
         """All whole messages of one read have been given to :meth:`message_received`."""
+
+    def unfinished_changed(self, size_bytes: int) -> None:
+        """A read has ended with so many bytes of a message that is not complete; told where they are more than
+        ``UNCOUNTED_BYTES``, and once, with 0, when they are no longer."""
+
+    def output_waits(self, size_bytes: int) -> None:
+        """So many bytes were written while ``output_paused`` is true, or have made it so."""
 
     def output_drained(self) -> None:
         """Everything that waited to be sent is on its way: ``output_paused`` has become false."""
@@ -216,7 +233,10 @@ class MessageLineReceiver(Protocol):
 
     def _write_queue(self) -> None:
         if self._queue and not self.closing and self.transport is not None:
-            send_at_once(self.transport, b"".join(self._queue))
+            data = b"".join(self._queue)
+            send_at_once(self.transport, data)
+            if self.output_paused:
+                self.output_waits(len(data))
         self._queue.clear()
 
     # -- closing -------------------------------------------------------------------------------------------------
@@ -233,6 +253,8 @@ class MessageLineReceiver(Protocol):
         if self.closing or self.transport is None:
             return
         self.flush()
+        if self.closing:
+            return  # what was to be sent was one thing too many
         self._stop()
         self._linger_timer = self._clock.callLater(self._limits.linger_seconds, self._linger_ended)
         self.transport.loseConnection()
@@ -259,6 +281,7 @@ class MessageLineReceiver(Protocol):
         if self.transport is not None:
             self.transport.unregisterProducer()
         self._queue.clear()
+        self._shrink(b"")
         self._cancel_timers()
 
     def _cancel_timers(self) -> None:
@@ -302,7 +325,7 @@ class MessageLineReceiver(Protocol):
             self._take(view[start : start + TRANSPORT_BUFFER_BYTES])
 
     def _take(self, data: bytes | memoryview) -> None:
-        if self.closing:
+        if self.closing or self._is_deaf:
             return
         messages: list[Any] = []
         broken = self._unpack(data, messages)
@@ -310,24 +333,30 @@ class MessageLineReceiver(Protocol):
         if broken is not None:
             self.violation(broken)
         elif not self.closing:
-            self._watch_partial(completed=bool(messages))
+            self._watch_partial(data, completed=bool(messages))
 
     def _unpack(self, data: bytes | memoryview, messages: list[Any]) -> str | None:
         """Append each whole message; return what is wrong with the stream, or ``None``."""
         unpacker = self._unpacker
-        self._received_bytes += len(data)
         value = self._unterminated
         try:
-            unpacker.feed(data)
-            for found in unpacker:
-                if value is _NOTHING:
-                    value = found
-                elif type(found) is int and found == _NEWLINE:
-                    messages.append(value)
-                    value = _NOTHING
-                    self._complete_bytes = unpacker.tell()
-                else:
-                    return f"{_brief(found)} in place of the newline that ends a message"
+            # In pieces, for the unpacker keeps as much room as it has ever needed, on every connection.
+            size_bytes = len(data)
+            for start in range(0, size_bytes, _UNPACKER_BUFFER_BYTES):
+                piece = data if size_bytes <= _UNPACKER_BUFFER_BYTES else data[start : start + _UNPACKER_BUFFER_BYTES]
+                self._received_bytes += len(piece)
+                unpacker.feed(piece)
+                for found in unpacker:
+                    if value is _NOTHING:
+                        value = found
+                    elif type(found) is int and found == _NEWLINE:
+                        messages.append(value)
+                        value = _NOTHING
+                        self._complete_bytes = unpacker.tell()
+                    else:
+                        return f"{_brief(found)} in place of the newline that ends a message"
+                if self._received_bytes - self._complete_bytes > UNCOUNTED_BYTES:
+                    self._is_swollen = True
         # Whatever msgpack raises, from ValueError to RuntimeError, the stream cannot be read any further.
         except Exception as unreadable:
             return f"unreadable msgpack: {type(unreadable).__name__}: {unreadable}"
@@ -346,18 +375,36 @@ class MessageLineReceiver(Protocol):
 
     # -- the time limit of a half-sent message -----------------------------------------------------------------------
 
-    def _watch_partial(self, *, completed: bool) -> None:
-        """Start to count the time of an unfinished message.
+    def _watch_partial(self, data: bytes | memoryview, *, completed: bool) -> None:
+        """Start to count the time of an unfinished message, and tell how large it is.
 
         One timer looks back at when the present one began: scheduling and cancelling one with each read would cost
         more than the reading.
         """
-        if self._received_bytes == self._complete_bytes:
+        unfinished_bytes = self._received_bytes - self._complete_bytes
+        beginning = len(data) - unfinished_bytes
+        if not unfinished_bytes:
             self._partial_since = _NEVER
         elif completed or self._partial_since == _NEVER:
             self._partial_since = self._clock.seconds()
+            head = data[beginning : beginning + _HEAD_BYTES]
+            self.unfinished_head = head if type(head) is bytes else bytes(head)
             if self._partial_timer is None:
                 self._check_partial()
+        elif len(self.unfinished_head) < _HEAD_BYTES:
+            self.unfinished_head += bytes(data[: _HEAD_BYTES - len(self.unfinished_head)])
+        if self._is_swollen:
+            if completed and self.gives_room_back:
+                self._shrink(data[beginning:])
+            self._is_swollen = unfinished_bytes > UNCOUNTED_BYTES
+            self.unfinished_changed(unfinished_bytes if self._is_swollen else 0)
+
+    def _shrink(self, unfinished: bytes | memoryview) -> None:
+        """Give back the room that a large message has taken; what has come of the one behind it is read again."""
+        self._unpacker = make_unpacker(self._limits)
+        self._unpacker.feed(unfinished)
+        self._received_bytes, self._complete_bytes = len(unfinished), 0
+        self._unterminated = _NOTHING
 
     def _check_partial(self) -> None:
         self._partial_timer = None
@@ -368,6 +415,16 @@ class MessageLineReceiver(Protocol):
             self._partial_timer = self._clock.callLater(remaining, self._check_partial)
         else:
             self.violation(f"a message was still unfinished after {self._limits.partial_message_seconds} s")
+
+    def ignore_input(self) -> None:
+        """Forget what has come of a message, and take no further one; what is to be sent leaves all the same.
+
+        What still comes is read all the same: to close with unread bytes would reset the connection.
+        """
+        self._is_deaf = True
+        self._is_swollen = False
+        self._partial_since = _NEVER
+        self._shrink(b"")
 
     def pause_reading(self) -> None:
         """Leave what the other side sends where it is, for the time being."""

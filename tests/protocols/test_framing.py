@@ -24,6 +24,8 @@ LIMITS = FrameLimits(max_message_bytes=100_000, max_array_length=64, max_map_len
 class Recorder(MessageLineReceiver):
     """Keeps what arrives; the text "bad" is a violation."""
 
+    gives_room_back = True
+
     def __init__(self, **needed: Any) -> None:
         super().__init__(**needed)
         self.messages: list[Any] = []
@@ -80,6 +82,36 @@ class MessageTests(FramingTestCase):
             for start in range(0, len(stream), size):
                 receiver.dataReceived(stream[start : start + size])
             self.assertEqual(receiver.messages, messages)
+
+    def test_any_cut_of_large_messages(self) -> None:
+        """Large messages among small ones arrive the same, however the stream is cut and room given back."""
+        messages = [
+            (number, b"x" * size) for number, size in enumerate((3, 50_000, 4, 90_000, 17_000, 16_384, 5, 30_000))
+        ]
+        stream = b"".join(pack(message) + b"\n" for message in messages)
+        for size in (999, 16_384, 20_001, 67_000, len(stream)):
+            receiver = Recorder(clock=self.clock, limits=LIMITS, warnings=self.warnings)
+            receiver.makeConnection(StringTransport())
+            for start in range(0, len(stream), size):
+                receiver.dataReceived(stream[start : start + size])
+            self.assertEqual(receiver.messages, messages)
+            self.assertEqual(self.lines.events, [])
+
+    def test_room_is_given_back(self) -> None:
+        """A connection that was sent much keeps little room for it: of a large message, or of many in one read."""
+        for stream in (pack(b"x" * 99_000) + b"\n", (pack(b"x" * 90) + b"\n") * 2700):
+            receivers = [Recorder(clock=self.clock, limits=LIMITS, warnings=self.warnings) for _ in range(10)]
+            tracemalloc.start()
+            self.addCleanup(tracemalloc.stop)
+            for receiver in receivers:
+                receiver.makeConnection(StringTransport())
+                for start in range(0, len(stream), 262_144):
+                    receiver.dataReceived(stream[start : start + 262_144])
+                self.assertTrue(receiver.messages)
+                receiver.messages.clear()
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            self.assertLess(kept_bytes, 10 * 80_000)
 
     def test_one_read(self) -> None:
         """The end of each read is told once, behind its messages."""
