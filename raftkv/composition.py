@@ -343,6 +343,9 @@ def _rpc_settings(config: NodeConfig) -> RpcSettings:
         limits=replace(_rpc_frame_limits(limits), hello_seconds=limits.header_timeout_seconds),
         rules=CommandRules(command_limits(limits)),
         max_connections=limits.max_connections,
+        max_unfinished_bytes=limits.max_buffered_body_bytes,
+        max_unread_bytes=limits.max_unread_bytes,
+        unread_seconds=limits.idle_timeout_seconds,
         drain_seconds=limits.request_timeout_seconds,
     )
 

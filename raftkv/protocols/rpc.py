@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from raftkv.interfaces import Identity, IKeyValue
 from raftkv.protocols.connecting import ListeningPort
 from raftkv.protocols.framing import MessageLineReceiver
+from raftkv.protocols.rpc_bounds import PortBounds
 from raftkv.protocols.rpc_calls import Call, StoreCalls, node_calls
 from raftkv.protocols.rpc_server import RpcServerProtocol
 from raftkv.protocols.rpc_settings import RpcSettings
@@ -55,6 +56,7 @@ class RpcService(Service):
         self._settings = settings
         self._reads = StoreCalls(key_value, cluster_id=identity.cluster_id, rules=settings.rules, clock=clock).table()
         self._warnings = RateLimitedLog(self._log, clock=clock)
+        self._bounds = PortBounds(settings)
         self._port = ListeningPort(
             endpoint=endpoint,
             build=self._build,
@@ -98,6 +100,7 @@ class RpcService(Service):
             identity=self._identity,
             clock=self._clock,
             warnings=self._warnings,
+            bounds=self._bounds,
         )
 
     def _farewell_said(self) -> None:

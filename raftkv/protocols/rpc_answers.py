@@ -17,11 +17,13 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from raftkv.errors import Forbidden, NotFound, Outcome, RaftKVError, TooLarge
+from raftkv.errors import Forbidden, NotFound, Outcome, Overloaded, RaftKVError, TooLarge
 from raftkv.interfaces import Identity, IKeyValue, Result
+from raftkv.kvstore.checking import size_of
 from raftkv.protocols.framing import pack
-from raftkv.protocols.hello import GreetingReceiver, Purpose
+from raftkv.protocols.hello import Purpose
 from raftkv.protocols.rpc_arguments import check_weight
+from raftkv.protocols.rpc_bounds import BoundedConnection, PortBounds
 from raftkv.protocols.rpc_calls import CLIENT_CALLS, Call
 from raftkv.protocols.rpc_errors import RemoteError, encode_error
 from raftkv.protocols.rpc_frames import ERROR, RESULT, pack_result
@@ -29,7 +31,7 @@ from raftkv.protocols.rpc_settings import RpcSettings
 from raftkv.protocols.warnings import RateLimitedLog
 
 
-class AnsweringConnection(GreetingReceiver):
+class AnsweringConnection(BoundedConnection):
     """A connection that answers calls, and sends results of writes."""
 
     _log = Logger()
@@ -44,32 +46,34 @@ class AnsweringConnection(GreetingReceiver):
         clock: IReactorTime,
         warnings: RateLimitedLog,
         reads: Mapping[str, Call] | None = None,
+        bounds: PortBounds | None = None,
     ) -> None:
         """Take what is needed.
 
         :param calls: what CALL can ask for, by name, which takes little to answer; clients only what is among
             :data:`raftkv.protocols.rpc_calls.CLIENT_CALLS`.
         :param reads: likewise, what takes time and room: see :class:`raftkv.protocols.rpc_calls.StoreCalls`.
+        :param bounds: what it may hold together with others; ``None`` where there are no others.
         """
         super().__init__(
             identity=identity,
             dials_for=None,
             accepts=(Purpose.CLIENT, Purpose.NODE),
             clock=clock,
-            limits=settings.limits,
+            settings=settings,
             warnings=warnings,
+            bounds=bounds or PortBounds(settings),
         )
         self._key_value = key_value
         self._calls = calls
         self._reads = reads or {}
-        self._settings = settings
         self._max_message_bytes = settings.limits.max_message_bytes
         self._max_group_bytes = settings.max_group_bytes
         self._from_node = False
         self._leaving = False
         self._outstanding = 0
-        # Results whose answers the other side must take first: request id, results.
-        self._ready_results: deque[tuple[int, Sequence[Result]]] = deque()
+        # Results whose answers the other side must take first: request id, results, their bytes once they are counted.
+        self._ready_results: deque[tuple[int, Sequence[Result], int]] = deque()
         self._waiting_reads: deque[tuple[int, str, Mapping[str, Any]]] = deque()
         self._reads_under_way: dict[Deferred[None], None] = {}
         self._is_beginning = False
@@ -82,7 +86,7 @@ class AnsweringConnection(GreetingReceiver):
         frames: list[bytes] = []
         served = size_bytes = 0
         while ready and not self.output_paused and not self.closing:
-            request_id, results = ready.popleft()
+            request_id, results, _ = ready.popleft()
             served += len(results)
             frames.append(pack_result(request_id, results, limit))
             size_bytes += len(frames[-1])
@@ -91,7 +95,19 @@ class AnsweringConnection(GreetingReceiver):
                 frames, size_bytes = [], 0
         if frames and not self.closing:
             self.queue_packed(frames, self._key_value.at_turn_end)
+        self._count_results()
         self._settled(served)
+
+    def _count_results(self) -> None:
+        """Have the results that could not be sent counted: the state may hold the records in them no longer."""
+        ready = self._ready_results
+        if self.closing:
+            ready.clear()  # nobody will ever have them
+        if ready or self._kept_bytes:
+            sized = [(each[0], each[1], each[2] or size_of(tuple(each[1]))) for each in ready]
+            ready.clear()
+            ready.extend(sized)
+            self.keep_answers(sum([each[2] for each in sized]))
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -174,10 +190,12 @@ class AnsweringConnection(GreetingReceiver):
 
     def output_stuck(self) -> None:
         """Read nothing more from who does not take our answers."""
+        super().output_stuck()
         self._update_reading()
 
     def output_drained(self) -> None:
         """Go on."""
+        super().output_drained()
         self._serve()
         self._update_reading()
 
@@ -198,6 +216,18 @@ class AnsweringConnection(GreetingReceiver):
             self.resume_reading()
 
     # -- the end -----------------------------------------------------------------------------------------------------
+
+    def input_given_up(self, request_id: int | None, error: Overloaded) -> None:
+        """See :class:`raftkv.protocols.rpc_bounds.BoundedConnection`."""
+        if request_id is not None:
+            self._answer_error(request_id, error)
+        self.finish()
+
+    def finish(self) -> None:
+        """Close, once what is in flight has been answered."""
+        self._leaving = True
+        if self._outstanding == 0:
+            self.close()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Read nothing more for who has gone; called by Twisted."""

@@ -168,7 +168,7 @@ class RpcServerProtocol(GetConnection):
         else:
             start = 0
             for request_id, count in ids:
-                self._ready_results.append((request_id, outcome[start : start + count]))
+                self._ready_results.append((request_id, outcome[start : start + count], 0))
                 start += count
             self._serve_results()
             return
@@ -180,10 +180,4 @@ class RpcServerProtocol(GetConnection):
         """Refuse what is new, and answer what is in flight; close where nobody has said hello yet."""
         self._stopping = True
         if self.theirs is None:
-            self.close()
-
-    def finish(self) -> None:
-        """Close, once what is in flight has been answered."""
-        self._leaving = True
-        if self._outstanding == 0:
             self.close()

@@ -25,6 +25,11 @@ class RpcSettings:
     :ivar limits: of each connection's frames.
     :ivar rules: which commands are let in.
     :ivar max_connections: one more is closed at once.
+    :ivar max_unfinished_bytes: of messages that are not complete, over all connections; see
+        :mod:`raftkv.protocols.rpc_bounds`. A connection holds 16 KiB of one without being counted.
+    :ivar max_unread_bytes: of answers that are not read, over all connections. A connection holds 256 KiB of them
+        without being counted, as long as it is let have more.
+    :ivar unread_seconds: how long a connection may take to read the answers it has, once they are more than that.
     :ivar max_outstanding: commands and keys of one connection that wait for their answer before nothing more is read
         from it; one read may exceed it.
     :ivar max_group_bytes: keys and values of separate writes that are joined into one call of the store.
@@ -39,6 +44,9 @@ class RpcSettings:
     limits: FrameLimits = RPC_LIMITS
     rules: CommandRules = field(default_factory=CommandRules)
     max_connections: int = 1024
+    max_unfinished_bytes: int = 64 * MIB
+    max_unread_bytes: int = 256 * MIB
+    unread_seconds: float = 75.0
     max_outstanding: int = 8192
     max_group_bytes: int = 256 * KIB
     max_answer_bytes: int = 4 * MIB

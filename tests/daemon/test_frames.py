@@ -23,3 +23,12 @@ class FrameTests(SynchronousTestCase):
         limits = composition._rpc_settings(config).limits
         self.assertEqual((limits.max_array_length, forwarder._limits.max_array_length), (5000, 5000))
         self.assertEqual(limits.hello_seconds, config.limits.header_timeout_seconds)
+
+    def test_totals(self) -> None:
+        """What all connections may hold together, and how long answers may wait, is what is set for HTTP."""
+        limits = "limits:\n  maxBufferedBodyBytes: 2000000\n  maxUnreadBytes: 3000000\n  idleTimeout: 7\n"
+        config = parse_config(f"raft:\n  nodeID: n\n  dataDir: d\n{limits}", "f")
+        rpc, web = composition._rpc_settings(config), composition._web_settings(config)
+        found = (rpc.max_unfinished_bytes, rpc.max_unread_bytes, rpc.unread_seconds)
+        self.assertEqual(found, (2_000_000, 3_000_000, 7))
+        self.assertEqual(found, (web.max_buffered_body_bytes, web.max_unread_bytes, web.idle_timeout_seconds))

@@ -36,7 +36,9 @@ LIMITS: Final[tuple[Setting, ...]] = (
         field="max_buffered_body_bytes",
         kind=Whole(KIB, 2**40),
         unit="bytes",
-        doc="Memory that all HTTP requests still arriving may take together; past it they are `429 overloaded`.",
+        doc="Memory that all HTTP requests still arriving may take together; past it they are `429 overloaded`. As "
+        "much again for the RPC port, where the connection whose message has been under way for the longest time is "
+        "told `overloaded` and closed; 16 KiB of each connection do not count there.",
     ),
     Setting(
         key="limits.maxUnreadBytes",
@@ -44,7 +46,8 @@ LIMITS: Final[tuple[Setting, ...]] = (
         kind=Whole(MIB, 2**40),
         unit="bytes",
         doc="Memory that HTTP answers whose clients do not read them may take together; past it the connection that "
-        "has not read for the longest time is closed.",
+        "has not read for the longest time is closed. As much again for the RPC port, where up to 256 KiB of each "
+        "connection do not count.",
     ),
     Setting(
         key="limits.maxHeaderBytes",
@@ -87,7 +90,8 @@ LIMITS: Final[tuple[Setting, ...]] = (
         field="idle_timeout_seconds",
         kind=Seconds(0.05, 86_400),
         unit="seconds",
-        doc="Time after which an HTTP connection without a request is closed.",
+        doc="Time after which an HTTP connection without a request is closed, and one of HTTP or of the RPC port whose "
+        "answers wait to be read.",
     ),
     Setting(
         key="limits.maxConnections",
