@@ -74,7 +74,9 @@ class AnsweringConnection(BoundedConnection):
         self._outstanding = 0
         # Results whose answers the other side must take first: request id, results, their bytes once they are counted.
         self._ready_results: deque[tuple[int, Sequence[Result], int]] = deque()
-        self._waiting_reads: deque[tuple[int, str, Mapping[str, Any]]] = deque()
+        self._result_bytes = 0
+        self._waiting_reads: deque[tuple[int, str, Mapping[str, Any], int]] = deque()  # the last are their bytes
+        self._waiting_read_bytes = 0
         self._reads_under_way: dict[Deferred[None], None] = {}
         self._is_beginning = False
 
@@ -103,11 +105,20 @@ class AnsweringConnection(BoundedConnection):
         ready = self._ready_results
         if self.closing:
             ready.clear()  # nobody will ever have them
-        if ready or self._kept_bytes:
+        if ready or self._result_bytes:
             sized = [(each[0], each[1], each[2] or size_of(tuple(each[1]))) for each in ready]
             ready.clear()
             ready.extend(sized)
-            self.keep_answers(sum([each[2] for each in sized]))
+            self._result_bytes = sum([each[2] for each in sized])
+            self._count_kept()
+
+    def _count_kept(self) -> None:
+        if not self.closing:
+            self.keep_answers(self._kept())
+
+    def _kept(self) -> int:
+        """Return the bytes of what waits for other answers to be taken."""
+        return self._result_bytes + self._waiting_read_bytes
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -122,10 +133,13 @@ class AnsweringConnection(BoundedConnection):
             answer.addErrback(self._call_failed, request_id, name)
             answer.addCallback(lambda _: self._settled(1))
         elif name in self._reads:
-            check_weight(arguments, nested=False)  # now, since it may have to wait
+            size_bytes = check_weight(arguments, nested=False)  # now, since it may have to wait
             self._outstanding += 1
-            self._waiting_reads.append((request_id, name, arguments))
+            self._waiting_reads.append((request_id, name, arguments, size_bytes))
+            self._waiting_read_bytes += size_bytes
             self._begin_reads()
+            if self._waiting_reads:
+                self._count_kept()
         else:
             raise NotFound(f"there is no call {name[:64]!r}")
 
@@ -136,7 +150,8 @@ class AnsweringConnection(BoundedConnection):
         self._is_beginning = True
         waiting, under_way = self._waiting_reads, self._reads_under_way
         while waiting and len(under_way) < self._settings.max_reads and not self.output_paused and not self.closing:
-            request_id, name, arguments = waiting.popleft()
+            request_id, name, arguments, size_bytes = waiting.popleft()
+            self._waiting_read_bytes -= size_bytes
             reading: Deferred[None] = maybeDeferred(self._reads[name], arguments).addCallback(self._read, request_id)
             reading.addErrback(self._call_failed, request_id, name, outcome="not_applied")
             under_way[reading] = None
@@ -154,6 +169,9 @@ class AnsweringConnection(BoundedConnection):
         del self._reads_under_way[reading]
         self._settled(1)
         self._begin_reads()
+        if self._kept_bytes and not self.output_paused and not self.closing:
+            self._count_kept()
+            self.got_on()
 
     def _called(self, value: object, request_id: int) -> None:
         self._answer((RESULT, request_id, value))

@@ -63,6 +63,7 @@ class PortBounds:
 
     :ivar unfinished: the connections with messages that are not complete.
     :ivar unread: those whose answers wait to be read.
+    :ivar waiting_bytes: keys of reads that wait until they are allowed, which they all are, or not, before long.
     """
 
     def __init__(self, settings: RpcSettings) -> None:
@@ -70,6 +71,17 @@ class PortBounds:
             settings.max_unfinished_bytes, BoundedConnection.give_up_unfinished
         )
         self.unread: Holding[BoundedConnection] = Holding(settings.max_unread_bytes, BoundedConnection.give_up_unread)
+        self.waiting_bytes = 0
+
+    def begin_waiting(self, size_bytes: int) -> None:
+        """Count keys of reads, until ``waiting_bytes`` is made smaller by as much.
+
+        :raises Overloaded: there are too many.
+        """
+        limit = self.unfinished.limit_bytes
+        if self.waiting_bytes + size_bytes > limit:
+            raise Overloaded(f"reads that wait take more than {limit} bytes together ({_UNFINISHED_SETTING})")
+        self.waiting_bytes += size_bytes
 
 
 class BoundedConnection(GreetingReceiver):
@@ -104,8 +116,13 @@ class BoundedConnection(GreetingReceiver):
         raise NotImplementedError
 
     def keep_answers(self, size_bytes: int) -> None:
-        """Count what is kept of answers that are made, or whose parts are, until others are read; 0 for nothing."""
+        """Count what is kept of answers, and of requests for them, until others have been read; 0 for nothing."""
         self._kept_bytes = size_bytes
+        self._count_unread()
+
+    def got_on(self) -> None:
+        """Begin anew with what is held: others have not been getting on for longer."""
+        self._bounds.unread.hold(self, 0)
         self._count_unread()
 
     # -- messages that are not complete --------------------------------------------------------------------------
@@ -144,9 +161,7 @@ class BoundedConnection(GreetingReceiver):
         """The other side has read everything."""
         self._stop_unread_timer()
         self._stuck_bytes = 0
-        # It begins anew with what is kept: it has read, so others were waiting for longer.
-        self._bounds.unread.hold(self, 0)
-        self._count_unread()
+        self.got_on()
 
     def give_up_unread(self) -> None:
         """All unread answers take too much, and nobody has read nothing for longer."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from raftkv.errors import BadRequest, RaftKVError, TooLarge
+from raftkv.errors import BadRequest, Overloaded, RaftKVError, TooLarge
 from raftkv.interfaces import Consistency
 from raftkv.protocols.framing import pack
 from raftkv.protocols.rpc_answers import AnsweringConnection
@@ -35,6 +35,7 @@ class GetConnection(AnsweringConnection):
         self._stale_gets: dict[int | None, list[tuple[int, tuple[bytes, ...]]]] = {}  # by milliseconds; told the age
         # Reads that may be served, but whose answers the other side must take first; and whether they are told the age.
         self._ready_gets: deque[tuple[int, tuple[bytes, ...], bool]] = deque()
+        self._ready_get_bytes = 0
 
     def _take_get(self, request_id: int, keys: tuple[Any, ...], consistency: int) -> None:
         if not 0 <= consistency < len(CONSISTENCIES):
@@ -78,12 +79,20 @@ class GetConnection(AnsweringConnection):
         max_stale_seconds: float | None = None,
         tells_age: bool = False,
     ) -> None:
-        """Wait once for all of them."""
-        self._key_value.barrier(
-            consistency,
-            lambda error: self._may_read(gets, error, tells_age=tells_age),
-            max_stale_seconds=max_stale_seconds,
-        )
+        """Wait once for all of them, unless they are too much beside all others that wait."""
+        bounds = self._bounds
+        size_bytes = sum([len(key) for _, keys in gets for key in keys])
+        try:
+            bounds.begin_waiting(size_bytes)
+        except Overloaded as error:
+            self._refuse_gets(gets, error)
+            return
+
+        def allowed(error: RaftKVError | None) -> None:
+            bounds.waiting_bytes -= size_bytes
+            self._may_read(gets, error, tells_age=tells_age)
+
+        self._key_value.barrier(consistency, allowed, max_stale_seconds=max_stale_seconds)
 
     def _may_read(
         self, gets: list[tuple[int, tuple[bytes, ...]]], error: RaftKVError | None, *, tells_age: bool
@@ -123,7 +132,13 @@ class GetConnection(AnsweringConnection):
                 frames, size_bytes = [], 0
         if frames and not self.closing:
             self.queue_packed(frames, self._key_value.at_turn_end)
+        if ready or self._ready_get_bytes:
+            self._ready_get_bytes = sum([len(key) for _, keys, _ in ready for key in keys])
+            self._count_kept()
         self._settled(served)
+
+    def _kept(self) -> int:
+        return super()._kept() + self._ready_get_bytes
 
     def _get_many(self, request_id: int, keys: tuple[bytes, ...], age: tuple[int | None, ...]) -> bytes:
         get, limit = self._key_value.get, self._settings.max_answer_bytes
@@ -152,4 +167,6 @@ class GetConnection(AnsweringConnection):
         else:
             waiting = [(request_id, keys) for request_id, keys, _ in self._ready_gets]
             self._ready_gets.clear()
+            self._ready_get_bytes = 0
+            self._count_kept()
             self._refuse_gets(waiting, error)

@@ -12,7 +12,7 @@ from raftkv.protocols.framing import KIB, UNCOUNTED_BYTES, pack
 from raftkv.protocols.hello import REFUSAL, Purpose
 from raftkv.protocols.rpc import RpcSettings
 from raftkv.protocols.rpc_bounds import Holding
-from raftkv.protocols.rpc_frames import CALL, ERROR, RESULT, WRITE
+from raftkv.protocols.rpc_frames import CALL, ERROR, GET, RESULT, WRITE
 
 from .test_peer import RawDialer
 from .test_rpc import RpcTestCase
@@ -260,6 +260,55 @@ class UnreadTests(BoundsTestCase):
         self.assertTrue(server.closing)
         self.assertEqual(self.held(), (0, 0))
         self.assertIsInstance(done[-1], errors.OutcomeUnknown)
+
+    def test_reads_that_wait(self) -> None:
+        """Keys of reads that may be served, and the arguments of others, count while answers before them are not read,
+        and no longer."""
+        self.raw(*[(GET, number, (b"k" * 1000,), 2) for number in range(3)])
+        server = self.newest()
+        server.pauseProducing()
+        self.key_value.confirm()
+        self.assertEqual(self.held(), (0, 3000))
+        server.resumeProducing()
+        self.key_value.confirm()
+        self.assertEqual(self.held(), (0, 0))
+        self.raw(*[(CALL, number, "record", {"key": b"k" * 1000}) for number in range(7)])
+        server = self.newest()
+        self.assertEqual(self.held(), (0, 3 * 1003))
+        self.key_value.confirm()
+        self.network.advance(1)
+        self.assertEqual(self.held(), (0, 0))
+        self.key_value.confirm()
+        self.network.advance(1)
+        self.assertEqual(server._outstanding, 0)
+        dialer = self.raw(*[(CALL, number, "record", {"key": b"k" * 1000}) for number in range(20)])
+        self.assertTrue(dialer.lost)
+        self.assertEqual(self.held(), (0, 0))
+
+    def test_who_is_served_begins_anew(self) -> None:
+        """Who has a read served waits behind others that have none."""
+        self.raw(*[(CALL, number, "record", {"key": b"k" * 1000}) for number in range(10)])
+        busy = self.newest()
+        idle = self.stuck()
+        self.answer(2000)
+        self.key_value.barriers.pop(0)[1](None)
+        self.network.advance(0.1)
+        self.raw(*[(CALL, number, "record", {"key": b"k" * 1000}) for number in range(8)])
+        self.assertEqual((busy.closing, idle.closing, self.newest().closing), (False, True, False))
+        self.answers.clear()
+
+    def test_reads_that_wait_to_be_allowed(self) -> None:
+        """Reads that wait to be allowed have a bound over all connections too: past it they are refused, and nobody is
+        closed; whether they are allowed, or their connection has gone, they count no longer afterwards."""
+        dialers = [self.raw(*[(GET, n, (b"k" * 4000,) * 8, 0) for n in range(size)]) for size in (2, 1, 1)]
+        self.assertEqual(self.service._bounds.waiting_bytes, 96_000)
+        self.assertEqual([message[2] for message in dialers[2].messages[1:]], ["overloaded"])
+        dialers[0].transport.loseConnection()
+        self.network.flush()
+        self.key_value.confirm()
+        self.network.flush()
+        self.assertEqual(self.service._bounds.waiting_bytes, 0)
+        self.assertEqual((len(dialers[1].messages), dialers[2].lost), (2, False))
 
     def test_answers_for_nobody(self) -> None:
         """What becomes ready for a connection that has gone is not counted."""
