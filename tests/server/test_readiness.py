@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -116,6 +117,7 @@ class RestartTests(SynchronousTestCase):
     def test_far_behind(self) -> None:
         """A follower that was away is not ready before it has applied all that the leader had committed when it came
         back, however much of it is its own log, whether it gets the rest in entries or in a snapshot."""
+        self.values = count()
         for trailing_entries in (10_000, 0):
             self.cluster = SimulatedCluster(
                 settings=ClusterSettings(
@@ -158,15 +160,15 @@ class RestartTests(SynchronousTestCase):
     def wait(self, condition: Any) -> None:
         self.assertTrue(self.cluster.clock.run_while(lambda: not condition(), limit_seconds=60))
 
-    def write(self, count: int) -> None:
+    def write(self, writes: int) -> None:
         answers: list[Any] = []
         name = self.cluster.leader()
         assert name is not None
         replica = self.replica(name)
-        for number in range(count):
-            value = b"%d %d" % (id(answers), number)
+        for number in range(writes):
+            value = b"%d" % next(self.values)  # none comes twice: the cluster looks for writes that do
             command = put(b"k%d" % (number % 7), value)
             self.cluster.nodes[name].life.clock.run(lambda c=command: replica.write([c], answers.append))  # type: ignore[union-attr, misc]
             if number % 3 == 0:
                 self.cluster.clock.advance(0.001)
-        self.wait(lambda: len(answers) == count)
+        self.wait(lambda: len(answers) == writes)
