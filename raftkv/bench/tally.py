@@ -41,7 +41,8 @@ class Tally:
     def goes_on(self) -> bool:
         """Whether more is to be asked for."""
         now = time.perf_counter()
-        self._look_at_warmup(now)
+        if not self._is_measuring:
+            self._look_at_warmup(now)
         return now < self._end
 
     def _look_at_warmup(self, now: float) -> None:

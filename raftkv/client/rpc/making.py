@@ -64,7 +64,9 @@ def put(
 def plain_put(key: str | bytes, value: str | bytes) -> Command:
     """Make a put without more, in few steps."""
     made = commands.plain_put(key_bytes(key), value_bytes(value))
-    check_size(len(made[2]) + len(made[3]))
+    size_bytes = len(made[2]) + len(made[3])
+    if size_bytes > _MAX_COMMAND_BYTES:  # asked here as well: a call is a part of these few steps
+        check_size(size_bytes)
     return made
 
 
