@@ -85,10 +85,7 @@ class PortBounds:
 
 
 class BoundedConnection(GreetingReceiver):
-    """A connection that is counted with the others of its port, and closed where it reads nothing for too long.
-
-    Subclasses override :meth:`input_given_up`.
-    """
+    """A connection that is counted with the others of its port, and closed where it reads nothing for too long."""
 
     gives_room_back: ClassVar[bool] = True
 
@@ -107,13 +104,13 @@ class BoundedConnection(GreetingReceiver):
     # -- for subclasses ------------------------------------------------------------------------------------------
 
     def input_given_up(self, request_id: int | None, error: Overloaded) -> None:
-        """Nothing more is read: answer what is under way, and close.
+        """Nothing more is read: close. Who has answers to give overrides this, and gives those under way before.
 
         :param request_id: of the request that was not complete, so that it certainly had no effect; ``None`` where
             that is not known.
         :param error: what to answer it.
         """
-        raise NotImplementedError
+        self.close()
 
     def keep_answers(self, size_bytes: int) -> None:
         """Count what is kept of answers, and of requests for them, until others have been read; 0 for nothing."""

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgpack
 from twisted.trial.unittest import SynchronousTestCase
@@ -106,7 +107,7 @@ class LoopTestCase(SynchronousTestCase):
 
     def run_load(self, server: Server, **more: object) -> Measured:
         """Run a load to its end."""
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "generator": "closed",
             "protocol": "rpc",
             "addresses": (server.address,),
@@ -117,7 +118,7 @@ class LoopTestCase(SynchronousTestCase):
             "reconnects": True,
             **more,
         }
-        load = Load(**values)  # type: ignore[arg-type]
+        load = Load(**values)
         begun: list[bool] = []
         run = evenpace.run if load.rate else closed.run
         measured = run(load, Silent(lambda: begun.append(True)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -62,7 +63,7 @@ class OrdersTests(SynchronousTestCase):
 
     def load(self, server: Server, **more: object) -> Load:
         """Return a load."""
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "generator": "closed",
             "protocol": "rpc",
             "addresses": (server.address,),
@@ -71,7 +72,7 @@ class OrdersTests(SynchronousTestCase):
             "reconnects": True,
             **more,
         }
-        return Load(**values)  # type: ignore[arg-type]
+        return Load(**values)
 
     def test_move(self) -> None:
         """After a move only the new one is asked, and what the old one still answers counts."""
@@ -100,7 +101,7 @@ class GeneratorTests(SynchronousTestCase):
 
     def load(self, address: str, **more: object) -> Load:
         """Return a load."""
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "generator": "closed",
             "protocol": "rpc",
             "addresses": (address,),
@@ -109,7 +110,7 @@ class GeneratorTests(SynchronousTestCase):
             "reconnects": True,
             **more,
         }
-        return Load(**values)  # type: ignore[arg-type]
+        return Load(**values)
 
     def run_generator(self, load: Load) -> Generator:
         """Start one that ends with the test."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 from twisted.internet.task import Clock
@@ -22,7 +23,7 @@ class TallyTests(SynchronousTestCase):
 
     def make(self, **more: object) -> tally.Tally:
         """Return one that begins now."""
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "generator": "native",
             "protocol": "rpc",
             "addresses": ("127.0.0.1:1",),
@@ -30,7 +31,7 @@ class TallyTests(SynchronousTestCase):
             "seconds": 2.0,
             **more,
         }
-        load = Load(**values)  # type: ignore[arg-type]
+        load = Load(**values)
         return tally.Tally(load, Silent(lambda: self.begun.append(self.clock.seconds())))
 
     def test_measured(self) -> None:

@@ -409,7 +409,7 @@ class PackingTests(NativeTestCase):
         client = self.make(A, max_outstanding=3)
         for _ in range(5):
             first, last = client.set("a", "1"), client.set("b", "2")
-            wrong = client.page(prefix="", reverse=object())  # type: ignore[arg-type]
+            wrong = client.page(prefix="", reverse=object())  # type: ignore[arg-type]  # unchecked callers do
             self.assertIn("cannot be packed", str(self.error_of(wrong, errors.BadRequest)))
             self.successResultOf(first)
             self.successResultOf(last)

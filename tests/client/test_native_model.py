@@ -357,7 +357,7 @@ class ModelTests(NativeTestCase):
         self.assertLess(self.node.applied - entries, 12)
         self.assertEqual(self.run_call(self.client.transact_many([])), [])
         self.error_of(self.client.transact_many([Transaction(success=[Put("", "")])]), errors.BadRequest)
-        none = self.client.transact_many([[Put("a", "1")]])  # type: ignore[list-item]
+        none = self.client.transact_many([[Put("a", "1")]])  # type: ignore[list-item]  # unchecked callers do
         self.assertIn("expected a Transaction, not list", str(self.failureResultOf(none, TypeError).value))
         fenced = self.client.transact_many(made, lock=Fence(name="l", token=1))
         self.turns(300)

@@ -48,7 +48,7 @@ class Asking:
                 return
             try:
                 value = read(item, answer[0], None if type(answer) is tuple else staleness_of(answer))
-            except Exception:
+            except Exception:  # told to whoever called, and to nobody else
                 result.errback(Failure())
             else:
                 result.callback(value)
@@ -118,7 +118,7 @@ class Asking:
                 return
             try:
                 value = read(answer)
-            except Exception:
+            except Exception:  # told to whoever called, and to nobody else
                 result.errback(Failure())
             else:
                 result.callback(value)
