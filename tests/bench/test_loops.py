@@ -193,7 +193,7 @@ class ClosedTests(LoopTestCase):
 
         def late(server: Server, number: int, message: tuple[object, ...]) -> object:
             if number == 0:
-                time.sleep(0.5)
+                time.sleep(0.5)  # the server is a thread of its own, and late for a load of 0.1 s
             return (21, number, "no_leader", "", "not_applied", {}) if number < 3 else good(server, number, message)
 
         server = self.serve(late)
@@ -242,7 +242,7 @@ class EvenPaceTests(LoopTestCase):
 
         def stall(server: Server, number: int, message: tuple[object, ...]) -> object:
             if number == 20:
-                time.sleep(0.5)
+                time.sleep(0.5)  # likewise, for one of 0.4 s that has had 0.1
             return good(server, number, message)
 
         load = {"requests": 0, "seconds": 0.4, "warmup_seconds": 0.0, "rate": 200.0, "outstanding": 1000}

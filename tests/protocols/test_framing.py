@@ -72,16 +72,20 @@ class FramingTestCase(SynchronousTestCase):
 class MessageTests(FramingTestCase):
     """Whole messages, however the stream is cut."""
 
+    def received(self, stream: bytes, size: int) -> list[Any]:
+        """Return the messages of a stream that comes in pieces of a size."""
+        receiver = Recorder(clock=self.clock, limits=LIMITS, warnings=self.warnings)
+        receiver.makeConnection(StringTransport())
+        for start in range(0, len(stream), size):
+            receiver.dataReceived(stream[start : start + size])
+        return receiver.messages
+
     def test_any_cut(self) -> None:
         """Messages arrive the same whether the stream comes byte by byte or at once, newlines inside included."""
         messages = [(1, b"\n\n", "x\n", {"k": 10}), 10, None, b"\n" * 300, (), (10, (10,))]
         stream = b"".join(pack(message) + b"\n" for message in messages)
         for size in (1, 2, 3, 7, len(stream)):
-            receiver = Recorder(clock=self.clock, limits=LIMITS, warnings=self.warnings)
-            receiver.makeConnection(StringTransport())
-            for start in range(0, len(stream), size):
-                receiver.dataReceived(stream[start : start + size])
-            self.assertEqual(receiver.messages, messages)
+            self.assertEqual(self.received(stream, size), messages)
 
     def test_any_cut_of_large_messages(self) -> None:
         """Large messages among small ones arrive the same, however the stream is cut and room given back."""
@@ -90,11 +94,7 @@ class MessageTests(FramingTestCase):
         ]
         stream = b"".join(pack(message) + b"\n" for message in messages)
         for size in (999, 16_384, 20_001, 67_000, len(stream)):
-            receiver = Recorder(clock=self.clock, limits=LIMITS, warnings=self.warnings)
-            receiver.makeConnection(StringTransport())
-            for start in range(0, len(stream), size):
-                receiver.dataReceived(stream[start : start + size])
-            self.assertEqual(receiver.messages, messages)
+            self.assertEqual(self.received(stream, size), messages)
             self.assertEqual(self.lines.events, [])
 
     def test_room_is_given_back(self) -> None:
