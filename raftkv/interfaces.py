@@ -275,7 +275,10 @@ class IStorage(Interface):
         """Return the bytes of log behind the newest snapshot, as queued (not as synced), or a little more."""
 
     def room_bytes() -> int:
-        """Return how much the log can take without more of the disk than it has. May be called by any thread."""
+        """Return how much the log can take without more of the disk than it has.
+
+        Less than nothing where what is queued needs more than that. May be called by any thread.
+        """
 
     def log_bytes_behind(index: int) -> int:
         """Return the bytes of log behind an entry, likewise; of what the log still holds."""

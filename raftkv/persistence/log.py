@@ -113,8 +113,8 @@ class SegmentedLog:
     :param disk: the data directory.
     :param identity: whose log it is; a segment of another's is refused.
     :param settings: see there.
-    :param make_room: called where there is no room for another segment; gives some of the disk back that was kept for
-        this, and returns whether there was any.
+    :param make_room: called with the size of another segment where there is no room for it; gives so much of the disk
+        back that was kept for this, and returns whether there was any.
     :ivar terms: of the entries that the segments hold, staged ones included.
     :ivar reader: reads entries back, in whatever thread.
     :ivar last_batch: number of the last batch that is on the medium.
@@ -127,7 +127,7 @@ class SegmentedLog:
         identity: bytes,
         settings: LogSettings,
         *,
-        make_room: Callable[[], bool] = lambda: False,
+        make_room: Callable[[int], bool] = lambda log_bytes: False,
     ) -> None:
         self._disk = disk
         self._make_room = make_room
@@ -361,7 +361,7 @@ class SegmentedLog:
         batch: list[_Staged] = []
         size = 0
         for record in staged:
-            bound = _size_bound(record)
+            bound = size_bound(len(record.payload))
             if batch and size + bound > self._settings.max_batch_bytes:
                 self._write_batch(batch, size)
                 batch, size = [], 0
@@ -464,14 +464,15 @@ class SegmentedLog:
     def _create(self, header: SegmentHeader) -> IFile:
         """Make a segment, if need be with what was kept in reserve.
 
-        That is no repetition of a write that failed: of the first attempt nothing is left, not even its file.
+        That is no repetition of a write that failed: of the first attempt nothing is left, not even its file. Somebody
+        else may be quicker to take what was given back.
         """
-        try:
-            return _create_segment(self._disk, header)
-        except NoRoomForFile:
-            if not self._make_room():
-                raise
-        return _create_segment(self._disk, header)
+        while True:
+            try:
+                return _create_segment(self._disk, header)
+            except NoRoomForFile:
+                if not self._make_room(header.capacity):
+                    raise
 
     # -- compaction --------------------------------------------------------------------------------------------------
 
@@ -514,9 +515,9 @@ class SegmentedLog:
         return self._file
 
 
-def _size_bound(record: _Staged) -> int:
-    length = len(record.payload)
-    return aligned(RECORD_HEADER_BYTES + map_bytes(length) + length)
+def size_bound(payload_bytes: int) -> int:
+    """Return what the record of a payload takes at most; one that takes more than a batch has a segment of its own."""
+    return aligned(RECORD_HEADER_BYTES + map_bytes(payload_bytes) + payload_bytes)
 
 
 def _create_segment(disk: IDisk, header: SegmentHeader) -> IFile:

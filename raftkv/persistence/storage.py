@@ -22,7 +22,7 @@ from raftkv.errors import CorruptData, DamagedLog, InvariantViolation
 from raftkv.interfaces import IBatchWorker, IDisk, IStorage, Recovered
 from raftkv.persistence.hardstate import HARD_STATE_FILE, HardStateFile
 from raftkv.persistence.loading import LoadedLog, LogSizes, bytes_of
-from raftkv.persistence.log import LOG_FOLDER, LogSettings, Progress, SegmentedLog
+from raftkv.persistence.log import LOG_FOLDER, LogSettings, Progress, SegmentedLog, size_bound
 from raftkv.persistence.meta import Meta
 from raftkv.persistence.segment import log_identity
 from raftkv.raft.messages import Entry, HardState, SnapshotMeta
@@ -80,7 +80,7 @@ class Storage:
         newest_snapshot: Callable[[], SnapshotMeta | None],
         settings: LogSettings,
         progress: Progress,
-        make_room: Callable[[], bool] = lambda: False,
+        make_room: Callable[[int], bool] = lambda log_bytes: False,
     ) -> None:
         self._disk = disk
         self._make_room = make_room
@@ -196,7 +196,7 @@ class Storage:
             if write.snapshot.index > self._sizes.last_index:
                 self._sizes.begin_behind(write.snapshot.index)
         if write.entries:
-            self._queued_bytes += self._sizes.append(write.entries)
+            self._queued_bytes += self._with_segments(write.entries, self._sizes.append(write.entries))
         self._submit(write, here=here)
 
     def read(self, start: int, stop: int, max_bytes: int, done: Callable[[Sequence[Entry]], None]) -> None:
@@ -225,7 +225,7 @@ class Storage:
     def room_bytes(self) -> int:
         """See :meth:`raftkv.interfaces.IStorage.room_bytes`."""
         log = self._log
-        return 0 if log is None else max(0, log.room_bytes - self._queued_bytes)
+        return 0 if log is None else log.room_bytes - self._queued_bytes
 
     def stop(self) -> Deferred[None]:
         """See :meth:`raftkv.interfaces.IStorage.stop`."""
@@ -243,6 +243,18 @@ class Storage:
         most_bytes = min(_WAITED_FOR_BYTES, self._settings.max_batch_bytes // 2)
         return size_bytes <= most_bytes and 2 * size_bytes < self.room_bytes()
 
+    def _with_segments(self, entries: Sequence[Entry], size_bytes: int) -> int:
+        """Return what entries take, and for each that gets a segment of its own what that and the one before it are
+        larger by.
+
+        :param size_bytes: of all of them.
+        """
+        most_bytes = self._settings.max_batch_bytes
+        if size_bytes <= most_bytes // 2:  # as nearly always
+            return size_bytes
+        large = sum(size_bound(len(entry.payload)) > most_bytes for entry in entries)
+        return size_bytes + large * 2 * self._settings.segment_bytes
+
     def _submit(self, item: Any, *, here: bool = False) -> None:
         if not self._running:
             raise InvariantViolation("storage got something to do while it was not running")
@@ -256,7 +268,7 @@ class Storage:
         for item in items:
             if type(item) is Write:
                 write_id = item.write_id
-                self._queued_bytes -= bytes_of(item.entries)
+                self._queued_bytes -= self._with_segments(item.entries, bytes_of(item.entries))
         if write_id is not None:
             self._durable(write_id)
 

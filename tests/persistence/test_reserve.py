@@ -97,6 +97,41 @@ class ReserveTests(SynchronousTestCase):
         self.assertRaises(NoRoom, self.reserve.make_room_for, lambda: write_whole(self.disk, "note", b"new"))
         self.assertTrue(self.reserve.is_whole)
 
+    def test_the_part_of_the_log(self) -> None:
+        """B50: half of it, in whole segments, stays set aside until the log asks for it; the rest goes at once, and a
+        short file gets something of the log's part when there is nothing else."""
+        for size, share in ((4000, 2000), (4999, 2000), (6000, 3000), (2000, 1000)):
+            self.disk = MemoryDisk()
+            self.reserve = Reserve(self.disk, size_bytes=size, segment_bytes=1000)
+            self.reserve.fill()
+            self.assertEqual((self.size(), self.reserve.log_bytes), (size, share))
+            self.assertTrue(self.reserve.release())
+            self.assertEqual((self.size(), self.reserve.log_bytes, self.reserve.is_whole), (share, share, False))
+            self.assertFalse(self.reserve.release())
+            self.assertTrue(self.reserve.release(1000))
+            self.assertEqual((self.size(), self.reserve.log_bytes), (share - 1000, share - 1000))
+        self.assertFalse(self.reserve.release(1000))
+        self.disk.capacity_bytes = 3000
+        self.disk.replace("other", bytes(1000))
+        self.reserve.fill(spare_bytes=500)
+        self.assertEqual((self.size(), self.reserve.log_bytes), (1000, 1000))
+        self.disk.capacity_bytes = self.disk.used_bytes()
+        self.reserve.make_room_for(lambda: write_whole(self.disk, "note", b"whole"))
+        self.assertEqual((self.disk.read("note"), self.size()), (b"whole", 0))
+
+    def test_set_aside_for_the_log(self) -> None:
+        """B50: as long as not all of it fits segments are set aside for the log, where the others have their part; what
+        others take meanwhile is not taken from them."""
+        self.reserve = Reserve(self.disk, size_bytes=4000, segment_bytes=1000)
+        for capacity, size in ((2999, 0), (3000, 1000), (3999, 1000), (4400, 2000)):
+            self.disk.capacity_bytes = capacity
+            self.assertFalse(self.reserve.fill(spare_bytes=500))
+            self.assertEqual((self.size(), self.reserve.log_bytes), (size, size), f"{capacity}")
+        self.reserve.release(1000)
+        self.disk.fail_next("allocate", code=errno.ENOSPC)
+        self.assertFalse(self.reserve.fill(spare_bytes=500))
+        self.assertEqual((self.size(), self.reserve.log_bytes), (1000, 1000))
+
     def test_real_file(self) -> None:
         """On a real file system it takes blocks, not merely a length."""
         folder = Path(self.mktemp())
@@ -137,6 +172,41 @@ class LogOnFullDiskTests(SynchronousTestCase):
         self.assertEqual(self.log.room_bytes, 2048 - 512 - 672)
         again = SegmentedLog(self.disk.copy(), IDENTITY, SETTINGS)
         self.assertEqual(len(again.recover(lambda done, all_of_it: None).entries), 3)
+
+    def test_others_use_the_disk(self) -> None:
+        """B50: somebody else, a snapshot say, takes all that the first draw gives back; the log has its next segment
+        all the same, and only then there is none."""
+        self.reserve = Reserve(self.disk, size_bytes=8192, segment_bytes=2048)
+        self.disk.capacity_bytes = self.disk.used_bytes() + 4096
+        self.reserve.fill()
+        self.log = SegmentedLog(self.disk, IDENTITY, SETTINGS, make_room=self.reserve.release)
+        self.log.recover(lambda done, all_of_it: None)
+        for _ in range(3):
+            self.append()
+        self.assertEqual(self.reserve.log_bytes, 2048)
+        self.disk.replace("other", bytes(self.disk.free_bytes()))
+        for _ in range(3):
+            self.append()
+        self.assertEqual((self.reserve.log_bytes, self.disk.free_bytes()), (0, 0))
+        self.assertRaises(NoRoom, self.append)
+
+    def test_somebody_is_quicker(self) -> None:
+        """B50: what was given back is gone before the log has it: the log draws again, while there is something."""
+        self.reserve = Reserve(self.disk, size_bytes=8192, segment_bytes=2048)
+        self.disk.capacity_bytes = self.disk.used_bytes() + 4096
+        self.reserve.fill()
+
+        def make_room(log_bytes: int) -> bool:
+            made = self.reserve.release(log_bytes)
+            if not self.disk.exists("other"):
+                self.disk.replace("other", bytes(self.disk.free_bytes()))
+            return made
+
+        self.log = SegmentedLog(self.disk, IDENTITY, SETTINGS, make_room=make_room)
+        self.log.recover(lambda done, all_of_it: None)
+        for _ in range(4):
+            self.append()
+        self.assertEqual((self.reserve.log_bytes, self.log.last_index), (0, 4))
 
     def test_nothing_left(self) -> None:
         """When all of it is used up the log fails as for want of room, and leaves nothing half made."""

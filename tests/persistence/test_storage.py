@@ -139,6 +139,24 @@ class StorageTests(SynchronousTestCase):
         self.settle()
         self.assertEqual(self.storage.room_bytes(), promised)
 
+    def test_room_for_what_waits(self) -> None:
+        """B50: where more waits to be written than fits, the room is less than none; an entry that is larger than a
+        batch counts for the segment that it gets to itself and for what it leaves of the one before it."""
+        settings = LogSettings(segment_bytes=4096, max_batch_bytes=1024, zero_ahead_bytes=0)
+        self.patch(sys.modules[__name__], "SETTINGS", settings)
+        self.setUp()
+        room = self.storage.room_bytes()
+        most = settings.max_batch_bytes
+        count = room // most + 2
+        self.storage.write(Write(write_id=1, entries=entries(1, [b"x" * (most - 200)] * count, 1)))
+        self.assertLess(self.storage.room_bytes(), 0)
+        self.settle()
+        room = self.storage.room_bytes()
+        self.storage.write(Write(write_id=2, entries=entries(count + 1, [b"x" * most], 1)))
+        self.assertLess(self.storage.room_bytes(), room - most - 2 * settings.segment_bytes)
+        self.settle()
+        self.assertGreater(self.storage.room_bytes(), 0)
+
     def test_files_are_closed(self) -> None:
         """A stop leaves no file open, also where the disk has failed."""
         for error in (False, True):

@@ -58,7 +58,7 @@ def recover_ground(config: NodeConfig, world: Surroundings) -> Ground:
         meta = finish_founding(world.disk, meta, world.log_settings)
     snapshots = open_snapshots(world, meta)
     snapshots.clean()
-    reserve = Reserve(world.disk, size_bytes=config.disk_reserve_bytes)
+    reserve = Reserve(world.disk, size_bytes=config.disk_reserve_bytes, segment_bytes=world.log_settings.segment_bytes)
     reserve.fill()
     storage = _open_storage(config, world, meta, snapshots, reserve)
     recovered = storage.recover()
