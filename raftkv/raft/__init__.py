@@ -17,7 +17,7 @@
 ``log``               the entries in memory, and how far our disk has them
 ``durability``        what must be on disk before what may be said
 ``diskwatch``         whether our disk keeps up
-``room``              how much room it has, and what may still be appended where it is none
+``room``              how much room it has, and what may still be appended
 ``succession``        who should lead after this leader
 ``recovery``          from the disk to a state to begin with
 ``settings``          bounds and patience
@@ -29,7 +29,7 @@ from raftkv.raft.messages import Entry, EntryKind, HardState, SnapshotMeta
 from raftkv.raft.node import RaftNode
 from raftkv.raft.progress import ProgressState, ProgressView
 from raftkv.raft.ready import ReadState, Ready, Role, SoftState, Write
-from raftkv.raft.room import Room
+from raftkv.raft.room import LogRoom, Room
 from raftkv.raft.settings import RaftSettings
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Entry",
     "EntryKind",
     "HardState",
+    "LogRoom",
     "Member",
     "ProgressState",
     "ProgressView",

@@ -123,12 +123,14 @@ class Log:
 
     # -- changes ---------------------------------------------------------------------------------------------------
 
-    def append(self, entries: Sequence[Entry]) -> None:
+    def append(self, entries: Sequence[Entry]) -> int:
         """Add entries that follow the last one.
 
+        :return: their bytes.
         :raises InvariantViolation: they do not follow it.
         """
         expected = self.last_index + 1
+        before = self._cached_bytes
         for entry in entries:
             if entry.index != expected:
                 raise InvariantViolation(f"entry {entry.index} cannot follow entry {expected - 1}")
@@ -138,6 +140,7 @@ class Log:
         self._entries.extend(entries)
         if self._replaced:
             del self._replaced[-_REAPED_AT_ONCE:]
+        return self._cached_bytes - before
 
     def truncate_from(self, index: int) -> None:
         """Drop the entry at ``index`` and all that follow."""
@@ -205,9 +208,13 @@ class Log:
         """Whether there are entries that the disk was not yet given."""
         return self._written_index < self.last_index
 
+    def unwritten(self) -> tuple[Entry, ...]:
+        """Return the entries that the disk was not yet given."""
+        return tuple(self._entries[self._written_index + 1 - self.cached_index :])
+
     def take_unwritten(self) -> tuple[Entry, ...]:
         """Return the entries that the disk was not yet given, and take them as given."""
-        entries = tuple(self._entries[self._written_index + 1 - self.cached_index :])
+        entries = self.unwritten()
         self._written_index = self.last_index
         return entries
 

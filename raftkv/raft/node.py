@@ -36,7 +36,7 @@ from raftkv.raft.quorum import VoteResult
 from raftkv.raft.reads import ForwardedReads
 from raftkv.raft.ready import EntriesWanted, ReadState, Ready, Role, SoftState
 from raftkv.raft.recovery import recovered_state
-from raftkv.raft.room import Room
+from raftkv.raft.room import LogRoom, Room
 from raftkv.raft.settings import RaftSettings
 from raftkv.raft.terms import OnDisk
 from raftkv.raft.view import NodeView
@@ -365,7 +365,7 @@ class RaftNode(NodeView):
         :raises NotLeader: this server does not lead.
         :raises ProposalDropped: leadership is being transferred.
         :raises Overloaded: ``max_uncommitted_bytes`` wait already.
-        :raises DiskFull: there is no room for it (B50).
+        :raises DiskFull: there is no room for it, or not before the next look at the disk (B50).
         """
         return self._leading().propose(payload, needs_room=needs_room)
 
@@ -384,12 +384,20 @@ class RaftNode(NodeView):
         """
         return self._leading().propose_configuration(configuration)
 
-    def note_room(self, room: Room, *, budget_bytes: int = 0) -> None:
+    def begin_look(self) -> None:
+        """Take note that a look at our disk begins: what it finds, :meth:`note_room` tells.
+
+        What is appended from now on, or was not yet handed out to be written, is taken off that.
+        """
+        self._state.room.begin_look(self._state.log.unwritten())
+
+    def note_room(self, room: Room, budget: LogRoom | None = None) -> None:
         """Take note of how much room there is on our disk: where it is scarce, others come first as leaders.
 
-        :param budget_bytes: where there is none, what the log may still take of what was kept in reserve.
+        :param budget: what the log can take, as the look has found it; entries with commands that do not fit are not
+            appended. ``None`` for whatever comes.
         """
-        if self._state.room.note(room, budget_bytes):
+        if self._state.room.note(room, budget):
             self._state.events.append(f"room on the disk: {room.name.lower()}")
 
     def resign(self) -> tuple[Message, ...]:

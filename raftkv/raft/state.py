@@ -139,8 +139,7 @@ class State:
 
         :raises InvariantViolation: a configuration cannot be read: to skip it would split the cluster.
         """
-        self.log.append(entries)
-        self.room.spend(entries)
+        self.room.spend(entries, self.log.append(entries))
         for entry in entries:
             if entry.kind is EntryKind.CONFIGURATION:
                 self.configurations.append(entry.index, decoded_configuration(entry))

@@ -8,7 +8,7 @@ from raftkv.raft.configuration import Configuration
 from raftkv.raft.leadership import Leadership
 from raftkv.raft.progress import ProgressView
 from raftkv.raft.ready import Role
-from raftkv.raft.room import Room
+from raftkv.raft.room import LogRoom, Room
 from raftkv.raft.state import State
 
 
@@ -98,6 +98,20 @@ class NodeView:
     def disk_is_full(self) -> bool:
         """Whether our own disk has no room but what is kept in reserve."""
         return self._state.room.level is Room.NONE
+
+    @property
+    def wants_look(self) -> bool:
+        """Whether another look at our own disk is due: what the last one found is half used up, or was not enough."""
+        return self._state.room.look_wanted
+
+    @property
+    def has_overdrawn(self) -> bool:
+        """Whether our log has taken more than was found for it last."""
+        return self._state.room.is_exceeded
+
+    def lacks_room_within(self, budget: LogRoom) -> bool:
+        """Tell whether an entry was held back that does not fit into what a look has found, the one that began last."""
+        return self._state.room.lacks(budget)
 
     @property
     def cluster_lacks_room(self) -> bool:

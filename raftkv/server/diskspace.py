@@ -1,13 +1,15 @@
 """How much room there is on the disk for the log to go on, and what follows where there is little.
 
-It looks now and then, sets the reserve aside again once there is room for it, and tells the core, which knows who
-should lead and what is still to be written. It refuses nothing itself, and frees nothing.
+It looks now and then, and at once where the log has used up half of what the last look found; it sets the reserve aside
+again once there is room for it, and tells the core, which knows who should lead and what is still to be written. It
+refuses nothing itself, and frees nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from twisted.logger import Logger
@@ -19,10 +21,11 @@ from raftkv.persistence.calls import BlockingCalls
 from raftkv.persistence.reserve import Reserve
 from raftkv.raft.node import RaftNode
 from raftkv.raft.ready import SoftState
-from raftkv.raft.room import Room
+from raftkv.raft.room import LogRoom, Room
 
 _SPARE_SHARE: Final = 8  # of the reserve: that much is to be left beside it when it is set aside again
-_KEPT_SHARE: Final = 4  # likewise: that much of it is not for the log, but for votes, snapshots and short files
+_KEPT_SHARE: Final = 16  # of a segment: so much is for entries without commands, which are appended in any case
+_OTHERS_BYTES: Final = 1024 * 1024 * 1024  # more than anybody else is likely to write between two looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +35,38 @@ class Look:
     :ivar free_bytes: what anybody may take.
     :ivar is_whole: whether everything is set aside that is to be.
     :ivar log_bytes: what the log can take without any more of the disk.
+    :ivar kept_bytes: how much of what is set aside is the log's.
     """
 
     free_bytes: int
     is_whole: bool
     log_bytes: int
+    kept_bytes: int = 0
 
 
 def look(disk: IDisk, storage: IStorage, reserve: Reserve) -> Look:
     """Look, and set the reserve aside again where there is room for it. Blocks."""
     is_whole = reserve.is_whole or reserve.fill(spare_bytes=reserve.size_bytes // _SPARE_SHARE)
-    return Look(disk.free_bytes(), is_whole, storage.room_bytes())
+    # The segment first: what is taken for another one in between is then missing twice, and not counted twice.
+    log_bytes = storage.room_bytes()
+    return Look(disk.free_bytes(), is_whole, log_bytes, reserve.log_bytes)
 
 
 class SpaceWatch:
-    """Looks each election timeout, and at once when the reserve was drawn on; takes part in the driver's turn.
+    """Looks each election timeout, and at once when the reserve was drawn on, or when half of what the last look found
+    for the log is used up; takes part in the driver's turn.
+
+    What the log is told that it may take is there when it comes to write it: room in its segment, its part of what is
+    set aside, and of what is free so much as nobody else takes meanwhile.
 
     :param calls: runs what blocks.
     :param look: returns what there is; blocks.
     :param log_bytes: returns what the log can take without any more of the disk.
     :param reserve: what is kept in reserve.
     :param segment_bytes: what the log takes next; from twice that on there is room again.
+    :param batch_bytes: what the log writes at once at most.
+    :param others_write: tells whether something else is being written that may be large.
+    :param snapshot_lacks_room: tells whether the last snapshot found no room.
     :param relieve: called after each look that has found no room: frees some, if it can.
     :param wake: asks for a turn.
     :param fatal: called with an error of the disk.
@@ -70,6 +84,9 @@ class SpaceWatch:
         log_bytes: Callable[[], int],
         reserve: Reserve,
         segment_bytes: int,
+        batch_bytes: int,
+        others_write: Callable[[], bool],
+        snapshot_lacks_room: Callable[[], bool],
         relieve: Callable[[], None],
         wake: Callable[[], None],
         fatal: Callable[[BaseException], None],
@@ -81,6 +98,9 @@ class SpaceWatch:
         self._log_bytes = log_bytes
         self._reserve = reserve
         self._segment_bytes = segment_bytes
+        self._batch_bytes = batch_bytes
+        self._others_write = others_write
+        self._snapshot_lacks_room = snapshot_lacks_room
         self._relieve = relieve
         self._wake = wake
         self._fatal = fatal
@@ -88,14 +108,24 @@ class SpaceWatch:
         self._ticks = 0
         self._level = Room.AMPLE
         self._looking = False
+        self._is_stale = False  # the look that is under way
+        self._counts_free = False  # whether the node was told that what is free is the log's, as nobody else writes
+
+    def begin(self) -> None:
+        """Tell the node what its log can take before the first look: what it has already."""
+        self._node.note_room(self._level, self._budget(self._at_once(), self._level))
 
     def gather(self) -> None:
         """Tell the node at once where the log has just drawn on the reserve; what is left of that a look finds out.
 
         Whoever looks may be busy with a snapshot for a while, in which the log could use up the rest.
         """
-        if not self._reserve.is_whole and self._level is not Room.NONE:
-            self._take(Look(0, False, self._log_bytes()))
+        if self._level is Room.NONE:
+            return
+        if not self._reserve.is_whole:
+            self._take_at_once()
+            self._begin_to_look()
+        elif self._node.wants_look:
             self._begin_to_look()
 
     def soft_state_changed(self, state: SoftState) -> None:
@@ -103,26 +133,64 @@ class SpaceWatch:
 
     def tick(self) -> None:
         """Look, at the first tick and then each election timeout; a look that takes longer is not repeated."""
-        if self._ticks % self._election_ticks == 0:
+        if self._counts_free and self._others_write():
+            self._take_at_once()
             self._begin_to_look()
+        elif self._ticks % self._election_ticks == 0:
+            self._begin_to_look()
+        else:
+            self.gather()
         self._ticks += 1
 
     def _begin_to_look(self) -> None:
         if not self._looking:
             self._looking = True
+            self._node.begin_look()
             self._calls.run(self._look).addCallbacks(self._found, self._failed)
+
+    def _take_at_once(self) -> None:
+        """Tell the node what can be told without a look: nothing of what is free."""
+        self._is_stale = self._looking
+        self._node.begin_look()
+        found = self._at_once()
+        self._take(found, self._level if found.is_whole else Room.NONE)
+
+    def _at_once(self) -> Look:
+        return Look(0, self._reserve.is_whole, self._log_bytes(), self._reserve.log_bytes)
 
     def _found(self, found: Look) -> None:
         self._looking = False
-        self._take(found)
-
-    def _take(self, found: Look) -> None:
+        if self._is_stale:  # the node was told something since it began, and does not know what was taken before that
+            self._is_stale = False
+            self._begin_to_look()
+            return
         level = self._judge(found)
+        if level is not Room.NONE and self._falls_short(found, level):
+            # Not what the log needs next is missing, but what an entry needs that is waiting. A snapshot may cut the
+            # log, and the part of the reserve that is not the log's is what it can be written to.
+            self._calls.run(self._reserve.release).addErrback(self._failed)
+            level = Room.NONE
+        if level is Room.NONE and found.kept_bytes and self._snapshot_lacks_room():
+            self._give_up_for_a_snapshot(found)
+        else:
+            self._take(found, level)
+
+    def _give_up_for_a_snapshot(self, found: Look) -> None:
+        """Leave the log's part of the reserve to the next snapshot: without one nothing would ever be cut.
+
+        Nothing more is promised of it, and it goes where nothing has been that waits to be written.
+        """
+        self._take(replace(found, kept_bytes=0), Room.NONE)
+        if not self._node.has_overdrawn:
+            self._calls.run(partial(self._reserve.release, found.kept_bytes)).addErrback(self._failed)
+
+    def _take(self, found: Look, level: Room) -> None:
+        is_news = level is not self._level or level is Room.NONE or self._node.wants_look
         if level is not self._level:
             self._tell(level, found)
-        if level is not self._level or level is Room.NONE:
-            self._level = level
-            self._node.note_room(level, budget_bytes=self._budget_bytes(found))
+        self._level = level
+        self._node.note_room(level, self._budget(found, level))
+        if is_news:
             self._wake()
         if level is Room.NONE:
             self._relieve()
@@ -133,10 +201,30 @@ class SpaceWatch:
         needed_bytes = self._segment_bytes * (1 if self._level is Room.AMPLE else 2)
         return Room.SCARCE if found.free_bytes < needed_bytes else Room.AMPLE
 
-    def _budget_bytes(self, found: Look) -> int:
-        """Return what the log may take as long as there is no room: whole segments of what is left, and no more."""
-        left = max(0, found.free_bytes - self._reserve.size_bytes // _KEPT_SHARE)
-        return found.log_bytes + left // self._segment_bytes * self._segment_bytes
+    def _falls_short(self, found: Look, level: Room) -> bool:
+        """Tell whether the log needs more than there is; not as long as something waits, which may take less than it
+        was reckoned to."""
+        budget = self._budget(found, level)
+        return budget is not None and found.log_bytes >= 0 and self._node.lacks_room_within(budget)
+
+    def _budget(self, found: Look, level: Room) -> LogRoom | None:
+        """Return what the log may take until the next look; ``None`` for whatever comes, where nothing is in reserve.
+
+        Where there is no room what is free is left to the snapshot that is to make some.
+        """
+        if not self._reserve.size_bytes:
+            return None
+        self._counts_free = level is not Room.NONE and not self._others_write()
+        free_bytes = 0
+        if level is not Room.NONE:
+            spared_bytes = self._reserve.size_bytes // _SPARE_SHARE if self._counts_free else _OTHERS_BYTES
+            free_bytes = max(0, found.free_bytes - spared_bytes)
+        return LogRoom(
+            begun_bytes=found.log_bytes - self._segment_bytes // _KEPT_SHARE,
+            more_bytes=found.kept_bytes + free_bytes,
+            segment_bytes=self._segment_bytes,
+            batch_bytes=self._batch_bytes,
+        )
 
     def _tell(self, level: Room, found: Look) -> None:
         facts = {"node_id": self._node.node_id, "free": found.free_bytes}

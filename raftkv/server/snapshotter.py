@@ -177,6 +177,11 @@ class Snapshotter(Service):
         """Whether a snapshot is being taken."""
         return self._taker.is_busy or self._waiting is not None
 
+    @property
+    def lacked_room(self) -> bool:
+        """Whether there was no room for the last snapshot."""
+        return self._lacked_room
+
     def when_idle(self) -> Deferred[None]:
         """Fire once no snapshot is being taken, whatever became of it."""
         idle: Deferred[None] = Deferred()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,6 +16,7 @@ from raftkv.persistence.log import LogSettings, SegmentedLog, create_log
 from raftkv.persistence.reserve import RESERVE_FILE, Reserve
 from raftkv.persistence.segment import log_identity
 from raftkv.raft.messages import Entry, EntryKind
+from raftkv.raft.room import LogRoom
 from raftkv.testing.disk import MemoryDisk
 
 SETTINGS = LogSettings(segment_bytes=2048, max_batch_bytes=1024, zero_ahead_bytes=0)
@@ -231,3 +233,40 @@ class LogOnFullDiskTests(SynchronousTestCase):
         self.disk.fail_next("sync", "log/", code=errno.ENOSPC)
         self.assertRaises(NoRoom, self.append)
         self.assertTrue(self.reserve.is_whole)
+
+
+class PromiseTests(SynchronousTestCase):
+    """What a core reckons that a log can take, on a disk that has exactly that."""
+
+    def test_kept(self) -> None:
+        """B50: whatever the entries and the batches that they are written in, all that should fit does; and what should
+        not is not far off."""
+        used = promised = 0
+        for seed in range(60):
+            chance = random.Random(seed)
+            disk = MemoryDisk()
+            create_log(disk, IDENTITY, SETTINGS)
+            log = SegmentedLog(disk, IDENTITY, SETTINGS)
+            log.recover(lambda done, all_of_it: None)
+            more = chance.choice((0, 2048, 5000, 9000, 30_000))
+            disk.capacity_bytes = disk.used_bytes() + more
+            room = LogRoom(log.room_bytes, more, SETTINGS.segment_bytes, SETTINGS.max_batch_bytes)
+            waiting: list[Entry] = []
+            index, largest = 0, chance.choice((40, 400, 900, 3000))
+            while True:
+                payload = chance.choice((bytes, lambda size: b"x" * size))(chance.randrange(largest))
+                room = room.without(len(payload))
+                if room.is_exceeded:
+                    break
+                index += 1
+                waiting.append(Entry(index=index, term=1, kind=EntryKind.COMMANDS, payload=payload))
+                if chance.random() < 0.3:
+                    log.append(waiting)
+                    log.commit()
+                    waiting = []
+            if waiting:
+                log.append(waiting)
+            log.commit()
+            self.assertEqual(log.last_index, index, f"seed {seed}")
+            used, promised = used + more - disk.free_bytes(), promised + more
+        self.assertGreater(used, 0.3 * promised)

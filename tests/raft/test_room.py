@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import DiskFull, ProposalDropped
-from raftkv.raft.messages import AppendEntries, AppendEntriesResponse, EntryKind, Heartbeat, HeartbeatResponse
+from raftkv.raft.log import entry_size
+from raftkv.raft.messages import AppendEntries, AppendEntriesResponse, Entry, EntryKind, Heartbeat, HeartbeatResponse
 from raftkv.raft.ready import Role
-from raftkv.raft.room import DiskRoom, Room
+from raftkv.raft.room import DiskRoom, LogRoom, Room
 from tests.raft.cluster import Cluster, entry, log_of, make_node
 from tests.raft.test_paper import append_entries, persisted, taken
 
 ELECTION_TICKS = 10
+GIB, MIB = 1 << 30, 1 << 20
 
 
 class DiskRoomTests(SynchronousTestCase):
@@ -23,31 +26,151 @@ class DiskRoomTests(SynchronousTestCase):
         self.room = DiskRoom()
         self.entries = [entry(index, 1, bytes(100)) for index in range(1, 6)]
 
+    def spend(self, entries: Sequence[Entry]) -> None:
+        self.room.spend(entries, sum(map(entry_size, entries)))
+
     def test_room(self) -> None:
-        """As long as there is room everything fits, and nothing is counted."""
+        """Where nobody has said how much room there is everything fits, and nothing is counted."""
         for level in (Room.AMPLE, Room.SCARCE):
-            self.room.note(level, 0)
-            self.room.spend(self.entries)
+            self.room.note(level, None)
+            self.spend(self.entries)
             self.assertEqual(len(self.room.fitting(self.entries)), 5)
             self.assertTrue(self.room.fits(1 << 40))
 
     def test_budget(self) -> None:
-        """Without room as many entries fit as the budget has bytes for, and what was appended is taken off it."""
-        self.room.note(Room.NONE, 600)
+        """As many entries fit as the budget has bytes for, at every level, and what was appended is taken off it."""
+        for level in Room:
+            self.check_budget(level)
+
+    def check_budget(self, level: Room) -> None:
+        self.room.note(level, LogRoom.of_bytes(600))
         self.assertEqual(len(self.room.fitting(self.entries)), 3)
-        self.room.spend(self.entries[:2])
+        self.spend(self.entries[:2])
         self.assertEqual(len(self.room.fitting(self.entries[2:])), 1)
         self.assertTrue(self.room.fits(100))
         self.assertFalse(self.room.fits(113))
-        self.room.spend(self.entries[:2])
+        self.spend(self.entries[:2])
         self.assertEqual(len(self.room.fitting(self.entries)), 0)
-        self.room.note(Room.NONE, 400)
+        self.room.note(level, LogRoom.of_bytes(400))
         self.assertEqual(len(self.room.fitting(self.entries)), 2)
 
     def test_told(self) -> None:
         """Only a change of the level is news."""
-        told = [self.room.note(*each) for each in ((Room.AMPLE, 0), (Room.NONE, 5), (Room.NONE, 4), (Room.SCARCE, 0))]
+        told = [self.room.note(level, None) for level in (Room.AMPLE, Room.NONE, Room.NONE, Room.SCARCE)]
         self.assertEqual(told, [False, True, False, True])
+
+
+class LogRoomTests(SynchronousTestCase):
+    """Segments of 4,096 bytes, of which a batch of up to 1,024 may leave the end empty."""
+
+    def test_ordinary(self) -> None:
+        """An entry that does not fit into the segment takes a whole one, however small it is."""
+        room = LogRoom(300, 4096, 4096, 1024).without(104)
+        self.assertEqual((room.begun_bytes, room.more_bytes), (100, 4096))
+        room = room.without(104)
+        self.assertEqual((room.begun_bytes, room.more_bytes), (4096 - 512 - 1024 - 100, 0))
+        self.assertFalse(room.is_exceeded)
+        self.assertTrue(room.without(900).without(900).without(900).is_exceeded)
+
+    def test_large(self) -> None:
+        """An entry that is larger than a batch takes a segment of its own that is larger by it, whatever is left of the
+        one before."""
+        self.assertFalse(LogRoom(4000, 7000, 4096, 1024).without(2000).is_exceeded)
+        room = LogRoom(4000, 7000, 4096, 1024).without(2000)
+        self.assertEqual((room.begun_bytes, room.more_bytes), (4096, 7000 - 4096 - 512 - 2096))
+        self.assertTrue(LogRoom(4000, 6703, 4096, 1024).without(2000).is_exceeded)
+
+    def test_behind_what_waits(self) -> None:
+        """What waits to be written takes its segments first."""
+        room = LogRoom(-3000, 8192, 4096, 1024).without_bytes(0)
+        self.assertEqual((room.begun_bytes, room.more_bytes), (2 * 2560 - 3000, 0))
+        self.assertTrue(LogRoom(-3000, 8191, 4096, 1024).without_bytes(0).is_exceeded)
+
+
+class LookTests(SynchronousTestCase):
+    """What is appended while somebody looks at the disk, and where so much is found that nothing is counted."""
+
+    def setUp(self) -> None:
+        self.room = DiskRoom()
+        self.entry = entry(1, 1, bytes(904))  # a thousand bytes on the disk
+
+    def append(self, count: int = 1) -> None:
+        self.room.spend([self.entry] * count, count * entry_size(self.entry))
+
+    def fitting(self) -> int:
+        return len(self.room.fitting([self.entry] * 100))
+
+    def test_taken_meanwhile(self) -> None:
+        """What was not yet given to the disk when a look began, and what was appended since, is taken off what it
+        found; what is told without a look is as it is."""
+        self.room.note(Room.AMPLE, LogRoom.of_bytes(50_000))
+        self.append(7)
+        self.room.begin_look([self.entry] * 2)
+        self.append(3)
+        self.room.note(Room.AMPLE, LogRoom.of_bytes(50_000))
+        self.assertEqual(self.fitting(), 45)
+        self.append(7)
+        self.room.note(Room.AMPLE, LogRoom.of_bytes(50_000))
+        self.assertEqual(self.fitting(), 50)
+
+    def test_first_look(self) -> None:
+        """What was appended uncounted while a look was under way is taken off many times over."""
+        self.room.begin_look([])
+        self.append(3)
+        self.room.note(Room.AMPLE, LogRoom(9500, 11 * 3 * 936, 4096, 1024))
+        self.assertEqual(self.fitting(), 9)
+
+    def test_wants_another(self) -> None:
+        """Another look is wanted once half is used up, or where something does not fit, until somebody has looked."""
+        self.room.note(Room.AMPLE, LogRoom.of_bytes(50_000))
+        self.append(25)
+        self.assertFalse(self.room.look_wanted)
+        self.append()
+        self.assertTrue(self.room.look_wanted)
+        self.room.note(Room.AMPLE, LogRoom.of_bytes(50_000))
+        self.assertFalse(self.room.look_wanted)
+        self.assertEqual(self.fitting(), 50)
+        self.assertTrue(self.room.look_wanted)
+        self.room.note(Room.AMPLE, LogRoom.of_bytes(50_000))
+        self.assertFalse(self.room.fits(50_000))
+        self.assertTrue(self.room.look_wanted)
+
+    def test_lacks(self) -> None:
+        """What was held back is lacking where it does not fit into what a look found, and nothing was taken since."""
+        self.room.note(Room.AMPLE, LogRoom.of_bytes(999))
+        self.assertFalse(self.room.lacks(LogRoom.of_bytes(10)))
+        self.assertEqual(self.fitting(), 0)
+        self.assertTrue(self.room.lacks(LogRoom.of_bytes(999)))
+        self.assertFalse(self.room.lacks(LogRoom.of_bytes(1000)))
+        self.room.begin_look([])
+        self.assertTrue(self.room.lacks(LogRoom.of_bytes(999)))
+        self.room.spend([entry(1, 1, b"")], 32)
+        self.assertFalse(self.room.lacks(LogRoom.of_bytes(999)))
+        self.room.note(Room.AMPLE, LogRoom.of_bytes(999))
+        self.assertFalse(self.room.lacks(LogRoom.of_bytes(10)))
+
+    def test_plenty(self) -> None:
+        """On a large disk nothing is counted one by one as long as what is left is many times what was taken."""
+        self.room.note(Room.AMPLE, LogRoom(0, 100 * GIB, 64 * MIB, 8 * MIB))
+        self.patch(LogRoom, "without", None)
+        for _ in range(5):
+            self.assertEqual(self.fitting(), 100)
+            self.assertTrue(self.room.fits(MIB))
+            self.room.spend([self.entry], GIB)
+        self.assertFalse(self.room.look_wanted)
+
+    def test_end_of_plenty(self) -> None:
+        """Then everything is counted, and another look is wanted long before what was found is used up."""
+        self.room.note(Room.AMPLE, LogRoom(0, 100 * GIB, 64 * MIB, 8 * MIB))
+        while not self.room.look_wanted:
+            self.room.spend([self.entry], 200 * MIB)
+        self.assertEqual(self.fitting(), 100)
+        large = entry(1, 1, bytes(64 * MIB))
+        taken = 0
+        while self.room.fits(64 * MIB) and taken < 100:
+            self.room.spend([large], entry_size(large))
+            taken += 1
+        self.assertTrue(10 < taken < 60, f"{taken} of 64 MiB")
 
 
 class FollowerTests(SynchronousTestCase):
@@ -55,7 +178,7 @@ class FollowerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.node = make_node(entries=log_of(1, 1), term=1)
-        self.node.note_room(Room.NONE, budget_bytes=250)
+        self.node.note_room(Room.NONE, LogRoom.of_bytes(250))
 
     def answers(self) -> list[AppendEntriesResponse]:
         return [m for m in persisted(self.node) if isinstance(m, AppendEntriesResponse)]
@@ -75,11 +198,18 @@ class FollowerTests(SynchronousTestCase):
 
     def test_elections_go_on(self) -> None:
         """The first entry of a new leader, and configurations, are taken without any budget left: reads need them."""
-        self.node.note_room(Room.NONE, budget_bytes=0)
+        self.node.note_room(Room.NONE, LogRoom.of_bytes(0))
         self.node.step(append_entries(2, entry(3, 2, b"", EntryKind.NOOP), prev=(2, 1), commit=3))
         self.assertEqual(self.node.commit_index, 3)
         self.node.step(append_entries(2, entry(4, 2, b"x"), prev=(3, 2), commit=4))
         self.assertEqual(self.node.commit_index, 3)
+
+    def test_overdrawn(self) -> None:
+        """It knows when it has taken more than was found, as with entries that it must take in any case."""
+        self.node.note_room(Room.NONE, LogRoom.of_bytes(96))
+        for index, has_overdrawn in ((3, False), (4, True)):
+            self.node.step(append_entries(2, entry(index, 2, b"", EntryKind.NOOP), prev=(index - 1, 1 + index // 4)))
+            self.assertEqual((self.node.last_index, self.node.has_overdrawn), (index, has_overdrawn))
 
     def test_says_so(self) -> None:
         """Its answers to heartbeats tell the leader."""
@@ -101,8 +231,9 @@ class ClusterTests(SynchronousTestCase):
             self.cluster.settle()
 
     def note(self, room: Room, *names: str, budget_bytes: int = 0) -> None:
+        budget = LogRoom.of_bytes(budget_bytes) if room is Room.NONE else None
         for name in names:
-            self.cluster.do(name, lambda node: node.note_room(room, budget_bytes=budget_bytes))
+            self.cluster.do(name, lambda node: node.note_room(room, budget))
 
     def fill(self, *names: str, budget_bytes: int = 0) -> None:
         self.note(Room.NONE, *names, budget_bytes=budget_bytes)

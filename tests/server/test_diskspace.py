@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.persistence.calls import BlockingCalls
 from raftkv.persistence.reserve import RESERVE_FILE, Reserve
-from raftkv.raft.room import Room
+from raftkv.raft.room import LogRoom, Room
 from raftkv.server.diskspace import Look, SpaceWatch, look
 from raftkv.testing.disk import MemoryDisk
 from raftkv.testing.worker import ClockWorker
@@ -22,10 +22,19 @@ class StandInNode:
     node_id = "a"
 
     def __init__(self) -> None:
-        self.told: list[tuple[Room, int]] = []
+        self.told: list[tuple[Room, LogRoom | None]] = []
+        self.looks_begun = 0
+        self.wants_look = self.falls_short = self.has_overdrawn = False
 
-    def note_room(self, room: Room, *, budget_bytes: int) -> None:
-        self.told.append((room, budget_bytes))
+    def begin_look(self) -> None:
+        self.looks_begun += 1
+
+    def note_room(self, room: Room, budget: LogRoom | None) -> None:
+        self.told.append((room, budget))
+        self.wants_look = False
+
+    def lacks_room_within(self, budget: LogRoom) -> bool:
+        return self.falls_short
 
 
 class StandInStorage:
@@ -39,7 +48,7 @@ class StandInStorage:
 
 
 class SpaceWatchTests(SynchronousTestCase):
-    """A watch over segments of a hundred bytes and a reserve of 400, which looks every third tick."""
+    """A watch over segments of 160 bytes and a reserve of 800, which looks every third tick."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -47,12 +56,16 @@ class SpaceWatchTests(SynchronousTestCase):
         self.found = Look(1000, True, 0)
         self.failure: Exception | None = None
         self.looks = self.relieved = 0
+        self.others_write = self.snapshot_lacks_room = False
         self.wakes: list[None] = []
         self.fatal: list[BaseException] = []
         self.worker = ClockWorker(self.clock, lambda items: 0.01)
         self.calls = BlockingCalls(self.worker)
         self.calls.start()
-        self.reserve = Reserve(MemoryDisk(), size_bytes=400)
+        self.make_watch(800)
+
+    def make_watch(self, reserve_bytes: int) -> None:
+        self.reserve = Reserve(MemoryDisk(), size_bytes=reserve_bytes, segment_bytes=160)
         self.reserve.fill()
         self.watch = SpaceWatch(
             node=self.node,  # type: ignore[arg-type]
@@ -60,7 +73,10 @@ class SpaceWatchTests(SynchronousTestCase):
             look=self.look,
             log_bytes=lambda: 30,
             reserve=self.reserve,
-            segment_bytes=100,
+            segment_bytes=160,
+            batch_bytes=40,
+            others_write=lambda: self.others_write,
+            snapshot_lacks_room=lambda: self.snapshot_lacks_room,
             relieve=self.relieve,
             wake=lambda: self.wakes.append(None),
             fatal=self.fatal.append,
@@ -79,43 +95,138 @@ class SpaceWatchTests(SynchronousTestCase):
     def tick(self, count: int = 3) -> None:
         for _ in range(count):
             self.watch.tick()
-            self.clock.pump([0.01] * 3)
+            self.pump()
+
+    def pump(self) -> None:
+        self.clock.pump([0.01] * 3)
+
+    def last(self) -> tuple[Room, int, int]:
+        """Return the level that the node was told last, and what its log may take: in its segment, and beyond."""
+        level, budget = self.node.told[-1]
+        assert budget is not None
+        self.assertEqual((budget.segment_bytes, budget.batch_bytes), (160, 40))
+        return level, budget.begun_bytes, budget.more_bytes
 
     def test_thresholds(self) -> None:
         """Room is scarce below what is needed next, and ample again from twice that on, lest it change all the time."""
-        for free, level in ((100, 0), (99, 1), (150, 1), (199, 1), (200, 0), (150, 0)):
+        for free, level in ((160, 0), (159, 1), (250, 1), (319, 1), (320, 0), (250, 0)):
             self.found = Look(free, True, 0)
             self.tick()
-            self.assertEqual(self.node.told[-1][0] if self.node.told else Room.AMPLE, level, f"{free}")
-        self.assertEqual([level for level, _ in self.node.told], [Room.SCARCE, Room.AMPLE])
+            self.assertEqual(self.last()[0], level, f"{free}")
         self.assertEqual(len(self.wakes), 2)
 
     def test_budget(self) -> None:
-        """B50: while the reserve is drawn on the node is told at each look what the log may take: what fits into its
-        segment, and whole segments of what is left but for a quarter of the reserve."""
-        self.reserve.release()
-        for free, log_bytes, budget in ((350, 70, 270), (199, 60, 60), (200, 50, 150), (0, 40, 40)):
-            self.found = Look(free, False, log_bytes)
-            self.tick()
-            self.assertEqual(self.node.told[-1], (Room.NONE, budget))
-        self.assertEqual(self.relieved, 4)
-        self.reserve.fill()
-        self.found = Look(150, True, 40)
+        """B50: at each look the node is told what the log may take: what fits into its segment but for a little, its
+        part of the reserve, and what is free but for an eighth of the reserve; nothing of it once the disk is full."""
+        self.found = Look(1000, True, 70, 320)
         self.tick()
-        self.assertEqual((self.node.told[-1][0], self.relieved), (Room.SCARCE, 4))
+        self.assertEqual(self.last(), (Room.AMPLE, 60, 320 + 900))
+        self.found = Look(90, True, 70, 320)
+        self.tick()
+        self.assertEqual(self.last(), (Room.SCARCE, 60, 320))
+        self.reserve.release(160)
+        for free, log_bytes, kept in ((700, 70, 160), (199, -60, 0)):
+            self.found = Look(free, False, log_bytes, kept)
+            self.tick()
+            self.assertEqual(self.last(), (Room.NONE, log_bytes - 10, kept))
+        self.assertEqual(self.relieved, 2)
+        self.reserve.fill()
+        self.found = Look(250, True, 40, 320)
+        self.tick()
+        self.assertEqual((*self.last(), self.relieved), (Room.SCARCE, 30, 470, 2))
+
+    def test_nothing_in_reserve(self) -> None:
+        """A node that keeps nothing in reserve takes whatever comes, and stops when its disk is full."""
+        self.make_watch(0)
+        self.watch.begin()
+        self.tick()
+        self.assertEqual(self.node.told, [(Room.AMPLE, None)] * 2)
+
+    def test_before_the_first_look(self) -> None:
+        """B50: before anything is found the log may take what it has: its segment, and its part of the reserve."""
+        self.watch.begin()
+        self.assertEqual((self.last(), self.looks, self.relieved), ((Room.AMPLE, 20, 320), 0, 0))
+
+    def test_others_write(self) -> None:
+        """B50: while a snapshot is written what is free is not the log's: the node is told so at the next tick, and the
+        level stays as it is; a gibibyte is more than is written between two looks."""
+        self.tick()
+        self.others_write = True
+        self.watch.tick()
+        self.assertEqual(self.last(), (Room.AMPLE, 20, 320))
+        self.pump()
+        self.assertEqual(self.last(), (Room.AMPLE, -10, 0))
+        self.found = Look((1 << 30) + 500, True, 0, 320)
+        self.tick()
+        self.assertEqual(self.last(), (Room.AMPLE, -10, 820))
+        looks = self.looks
+        self.tick(3)
+        self.assertEqual(self.looks, looks + 1, "it is told once")
+        self.others_write = False
+        self.tick()
+        self.assertEqual(self.last(), (Room.AMPLE, -10, 320 + (1 << 30) + 400))
+
+    def test_half_used_up(self) -> None:
+        """B50: where the log has used up half of what was found it looks at once, in the same turn; not while the disk
+        is full, for then it would do so all the time."""
+        self.tick(1)
+        self.node.wants_look = True
+        self.watch.gather()
+        self.watch.gather()
+        self.pump()
+        self.assertEqual((self.looks, self.node.looks_begun, len(self.wakes)), (2, 2, 1))
+        self.reserve.release()
+        self.found = Look(700, False, 70)
+        self.tick()
+        looks = self.looks
+        self.node.wants_look = True
+        self.watch.gather()
+        self.assertEqual(self.looks, looks)
+
+    def test_falls_short(self) -> None:
+        """B50: where an entry waits for more than a look has found, the disk is full, though the log's next segment
+        would fit: room is made, and what is not the log's part of the reserve is there for that."""
+        self.node.falls_short = True
+        self.found = Look(1000, True, -1, 320)
+        self.tick(1)
+        self.assertEqual((self.last()[0], self.relieved), (Room.AMPLE, 0), "something waits to be written")
+        self.found = Look(1000, True, 0, 320)
+        self.node.wants_look = True
+        self.watch.gather()
+        self.pump()
+        self.assertEqual((self.last()[0], self.relieved), (Room.NONE, 1))
+        self.pump()
+        self.assertEqual((self.reserve.is_whole, self.reserve.log_bytes), (False, 320))
+
+    def test_snapshot_without_room(self) -> None:
+        """B50: where a snapshot found no room on a full disk the log's part is left to the next one, once nothing that
+        waits to be written counts on it."""
+        self.reserve.release()
+        self.found = Look(0, False, 70, 320)
+        self.tick()
+        self.assertEqual((self.last(), self.reserve.log_bytes), ((Room.NONE, 60, 320), 320))
+        self.snapshot_lacks_room = self.node.has_overdrawn = True
+        self.tick()
+        self.assertEqual((self.last(), self.reserve.log_bytes), ((Room.NONE, 60, 0), 320))
+        self.node.has_overdrawn = False
+        self.tick()
+        self.pump()
+        self.assertEqual((self.last(), self.reserve.log_bytes), ((Room.NONE, 60, 0), 0))
 
     def test_told_at_once(self) -> None:
-        """B50: as soon as the reserve has been drawn on the node is told, with what fits into the log's segment for its
-        budget, however long a look then takes; one that began before does not say that all is well."""
+        """B50: as soon as the reserve has been drawn on the node is told, with what fits into the log's segment and
+        what is left of its part, however long a look then takes; one that began before counts for nothing."""
         self.worker.stall()
         self.watch.tick()
-        self.reserve.release()
+        self.reserve.release(160)
         self.watch.gather()
-        self.assertEqual((self.node.told, self.relieved), ([(Room.NONE, 30)], 1))
+        self.assertEqual((self.last(), self.relieved), ((Room.NONE, 20, 160), 1))
         self.watch.gather()
         self.worker.resume()
-        self.clock.pump([0.01] * 3)
-        self.assertEqual((self.looks, [level for level, _ in self.node.told]), (1, [Room.NONE, Room.NONE]))
+        self.clock.pump([0.01])
+        self.assertEqual((self.looks, len(self.node.told)), (1, 1))
+        self.pump()
+        self.assertEqual((self.looks, [level for level, _ in self.node.told]), (2, [Room.NONE, Room.NONE]))
         self.reserve.fill()
         self.tick(3)
         self.assertIs(self.node.told[-1][0], Room.AMPLE)
@@ -130,9 +241,9 @@ class SpaceWatchTests(SynchronousTestCase):
         self.tick(9)
         self.assertEqual(self.looks, 3)
         self.worker.resume()
-        self.clock.pump([0.01] * 3)
+        self.pump()
         self.tick(3)
-        self.assertEqual(self.looks, 5)
+        self.assertEqual((self.looks, self.node.looks_begun), (5, 5))
 
     def test_failure(self) -> None:
         """A disk that cannot say how much is left has failed; a node that stops has not."""
@@ -170,3 +281,15 @@ class LookTests(SynchronousTestCase):
         self.assertFalse(self.disk.exists(RESERVE_FILE))
         self.take(550)
         self.assertEqual(self.look(), Look(50, True, 70))
+
+    def test_the_part_of_the_log(self) -> None:
+        """B50: a look says how much of what is set aside is the log's, and takes more for it where the others have
+        theirs."""
+        self.reserve = Reserve(self.disk, size_bytes=400, segment_bytes=100)
+        self.assertEqual(self.look(), Look(600, True, 70, 200))
+        self.take(600)
+        self.reserve.release(100)
+        self.assertEqual(self.look(), Look(200, False, 70, 200))
+        self.reserve.release(100)
+        self.take(701)
+        self.assertEqual(self.look(), Look(199, False, 70, 100))

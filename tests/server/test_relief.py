@@ -6,7 +6,7 @@ import dataclasses
 import errno
 
 from raftkv.kvstore.commands import put
-from raftkv.raft.room import Room
+from raftkv.raft.room import LogRoom, Room
 from tests.server.test_replica import ReplicaTestCase
 
 
@@ -41,7 +41,7 @@ class ReliefTests(ReplicaTestCase):
 
     def relieve(self, times: int = 1) -> None:
         for _ in range(times):
-            self.node.note_room(Room.NONE, budget_bytes=10_000)
+            self.node.note_room(Room.NONE, LogRoom.of_bytes(10_000))
             self.snapshotter.relieve()
             self.run_for(0.5)
 

@@ -214,6 +214,47 @@ class FullDiskTests(ScarcityTestCase):
         self.assertGreater(taken, 5)
         self.assert_nothing_lost()
 
+    def test_filled_again_at_once(self) -> None:
+        """B50: a follower's disk is full, is freed by a snapshot, and all that the follower has missed comes at once,
+        which is far more than has become free: it takes what there is room for, again and again, and stays."""
+        for spare_segments in (1, 2, 4, 6):
+            self.setUp()
+            full = self.followers()[0]
+            node = self.cluster.nodes[full]
+            node.disk.capacity_bytes = node.disk.used_bytes() + spare_segments * SEGMENT_BYTES
+            for _ in range(4):
+                answers = self.fill_log(150)
+                self.assertEqual([answer for answer in answers if isinstance(answer, RaftKVError)], [])
+                self.cluster.clock.advance(3)
+                self.assertEqual(node.lives, 1, f"{spare_segments} segments to spare")
+            self.assertGreater(self.replica(full).counters()["snapshots_taken"], 1)
+            self.assertGreater(node.disk.counts["writes without room"], 1)
+            self.give_room()
+            self.wait(lambda full=full: self.alarms(full) == [])
+            self.assert_nothing_lost()
+
+    def test_started_on_a_small_disk(self) -> None:
+        """B50: a follower that was down has missed far more than its disk has room for, and all of it comes as soon as
+        it is started, before it has looked at its disk: it takes what there is room for, and stays."""
+        for spare_segments in (0, 1, 3):
+            self.setUp()
+            full = self.followers()[0]
+            node = self.cluster.nodes[full]
+            self.cluster.crash(full, power_loss=False)
+            leader = self.leader()
+            for number in range(150):
+                self.put(leader, b"k%d" % (number % 5), b"missed %d " % number + bytes(900))
+            node.disk.capacity_bytes = node.disk.used_bytes() + spare_segments * SEGMENT_BYTES
+            self.cluster.start(full)
+            self.cluster.clock.advance(6)
+            self.assertEqual(node.lives, 2, f"{spare_segments} segments to spare")
+            # Its log may have taken all the room that there was, and a snapshot then needs what is kept for the log.
+            self.wait(lambda full=full: self.replica(full).counters()["snapshots_taken"] > 0)
+            self.give_room()
+            self.wait(lambda full=full: "disk_full" not in self.alarms(full))
+            for key, value in self.acknowledged.items():
+                self.assertEqual(self.read(full, key), value)
+
 
 class WrongRefusalTests(SynchronousTestCase):
     """The checker of refusals."""

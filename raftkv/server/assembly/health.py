@@ -57,18 +57,23 @@ def make_health(
 
 
 def _make_space_watch(config: NodeConfig, world: Surroundings, ground: Ground, heart: Heart) -> SpaceWatch:
-    return SpaceWatch(
+    watch = SpaceWatch(
         node=heart.node,
         calls=ground.calls,
         look=partial(look, world.disk, ground.storage, ground.reserve),
         log_bytes=ground.storage.room_bytes,
         reserve=ground.reserve,
         segment_bytes=world.log_settings.segment_bytes,
+        batch_bytes=world.log_settings.max_batch_bytes,
+        others_write=lambda: heart.snapshotter.is_busy,
+        snapshot_lacks_room=lambda: heart.snapshotter.lacked_room,
         relieve=heart.snapshotter.relieve,
         wake=heart.driver.wake,
         fatal=heart.driver.fail,
         election_ticks=config.election_ticks,
     )
+    watch.begin()
+    return watch
 
 
 def _make_fence(
