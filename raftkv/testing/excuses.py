@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from raftkv.errors import CorruptData, DamagedLog, StorageError
+from raftkv.errors import CorruptData, DamagedLog, NoRoom, StorageError
 from raftkv.persistence.reserve import RESERVE_FILE
 from raftkv.testing.checkers import Violation
 
@@ -51,6 +51,8 @@ class Excuses:
     :ivar rotten: nodes with a flipped bit somewhere on the disk.
     :ivar spoiled: nodes of which an entry has rotted that the others have; any number of them.
     :ivar out: those that have refused to go on because of it.
+    :ivar fills_its_disk: nodes that nobody takes any room from as long as their disk has this size; they keep some in
+        reserve, and must not run out of it.
     """
 
     def __init__(self, *, bits_may_flip: bool = True) -> None:
@@ -59,6 +61,7 @@ class Excuses:
         self.rotten: set[str] = set()
         self.out: set[str] = set()
         self.spoiled: set[str] = set()
+        self.fills_its_disk: dict[str, int] = {}
 
     def may_rot(self, name: str, nodes: int) -> bool:
         """Tell whether bits may flip on a node: a quorum has to stay whole."""
@@ -100,6 +103,14 @@ class Excuses:
             return False
         self.counts["nodes stopped by their disk"] += 1
         return True
+
+    def must_have_had_room(self, name: str, error: BaseException, capacity_bytes: int | None) -> bool:
+        """Tell whether a node gives up for want of room for its log, although nobody else has taken any.
+
+        :param capacity_bytes: of its disk, at the moment.
+        """
+        takes_segment = isinstance(error, NoRoom) and error.operation == "allocate"
+        return takes_segment and capacity_bytes is not None and self.fills_its_disk.get(name) == capacity_bytes
 
     def set_aside(self, name: str, error: CorruptData) -> None:
         """A node met a snapshot that does not check out, and goes on without it.

@@ -7,7 +7,7 @@ on a full disk is the matter of :mod:`raftkv.testing.faults`.
 from __future__ import annotations
 
 import random
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 
 from raftkv.testing.cluster import ClusterSettings, SimulatedCluster
@@ -16,7 +16,11 @@ from raftkv.testing.trouble import DrawnTrouble
 
 _LOOK_SECONDS = 0.05
 _RESERVED_SEGMENTS = 4
+_SETTLED_SECONDS = 1.5  # after which a node has looked at its disk, and what it was promised before is written
+_BURSTS = 6
 _FULL = ("fill_one", "fill_leader", "fill_majority", "fill_all", "fill_slowly")
+_AGAIN = ("fill_again",)  # apart from the others, with which nobody could say whose fault it was
+_AGAIN_PAUSE_SECONDS = 4.0
 _ROTTEN = ("rot_in_service",)
 
 
@@ -37,7 +41,10 @@ class ScarcitySettings:
 
 
 class Scarcity(DrawnTrouble):
-    """Fills the disks of one cluster up; counts how often nodes, and the cluster, said that they are full."""
+    """Fills the disks of one cluster up; counts how often nodes, and the cluster, said that they are full.
+
+    :param burst: makes somebody write to a node several times, given its name and how often.
+    """
 
     NUMBERED_FROM = 4000
     CALLED = "scarcity"
@@ -48,6 +55,7 @@ class Scarcity(DrawnTrouble):
         *,
         random: random.Random,
         settings: ScarcitySettings,
+        burst: Callable[[str, int], None],
         without: Container[int] = (),
     ) -> None:
         super().__init__(
@@ -58,6 +66,7 @@ class Scarcity(DrawnTrouble):
             without=without,
         )
         self._settings = settings
+        self._burst = burst
         self._alarms: dict[str, set[str]] = {}
         self._rotten: set[int] = set()
 
@@ -111,6 +120,26 @@ class Scarcity(DrawnTrouble):
             segment_bytes = self._cluster.settings.segment_bytes
             self._fill([name], spare_bytes=self._random.randrange(4 * segment_bytes))
 
+    def fill_again(self) -> None:
+        """Little is left of a follower's disk, while clients write far more than that: its log fills it, a snapshot
+        makes room, and all that the follower has missed comes at once. Nobody else uses it, so that it has to stay."""
+        cluster, leader = self._cluster, self._cluster.leader()
+        name = self._random.choice([name for name in cluster.names if name != leader])
+        disk = cluster.nodes[name].disk
+        capacity = disk.used_bytes() + self._random.randrange(2, 9) * cluster.settings.segment_bytes
+        disk.capacity_bytes = capacity
+        cluster.clock.callLater(_SETTLED_SECONDS, self._expect_to_stay, name, capacity)
+        for number in range(_BURSTS):
+            cluster.clock.callLater(_SETTLED_SECONDS * number, self._write_much)
+        self._later(_BURSTS * _SETTLED_SECONDS, name)
+
+    def _expect_to_stay(self, name: str, capacity: int) -> None:
+        self._cluster.excuses.fills_its_disk[name] = capacity
+
+    def _write_much(self) -> None:
+        if not self._is_over:
+            self._burst(self._cluster.leader() or self._cluster.names[0], self._random.randrange(10, 60))
+
     def _fill(self, names: Iterable[str], spare_bytes: int = 0) -> None:
         for name in names:
             disk = self._cluster.nodes[name].disk
@@ -143,7 +172,9 @@ def draw_scarcity(chance: random.Random, *, states_change: bool, members_change:
     kind, pause, mean = chance.random(), chance.choice((1.5, 4.0)), chance.choice((1.0, 3.0, 8.0))
     if kind < 0.3 and not members_change:
         return ScarcitySettings(kinds=_ROTTEN, pause_seconds=pause)
-    if kind < 0.5 and not states_change:
+    if 0.45 <= kind < 0.5 and not states_change:
+        return ScarcitySettings(kinds=_AGAIN, pause_seconds=_AGAIN_PAUSE_SECONDS, reserved_segments=_RESERVED_SEGMENTS)
+    if kind < 0.45 and not states_change:
         return ScarcitySettings(
             kinds=_FULL, pause_seconds=pause, mean_seconds=mean, reserved_segments=_RESERVED_SEGMENTS
         )

@@ -99,7 +99,13 @@ class Simulation:
             self.cluster, random=chances.losses, settings=losses, burst=self.workload.burst, without=without
         )
         self.corruption = Corruption(self.cluster, random=chances.corruption, settings=corruption, without=without)
-        self.scarcity = Scarcity(self.cluster, random=chances.scarcity, settings=scarcity, without=without)
+        self.scarcity = Scarcity(
+            self.cluster,
+            random=chances.scarcity,
+            settings=scarcity,
+            burst=self.workload.burst,
+            without=without,
+        )
         self.watchers = self._make_watchers(chances.watchers)
         self.lasting = draw_lasting(chances.lasting) if not spares else ""
         may_go_round = not (

@@ -7,7 +7,7 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftkv.errors import CorruptData, DamagedLog, InvariantViolation, StorageError
+from raftkv.errors import CorruptData, DamagedLog, InvariantViolation, NoRoom, StorageError
 from raftkv.kvstore.commands import put
 from raftkv.persistence.fence import store_fence
 from raftkv.server.driver import Driver
@@ -31,6 +31,18 @@ class ExcuseTests(SynchronousTestCase):
         self.assertFalse(self.excuses.takes("n1", error, disk_errors=0))
         self.assertTrue(self.excuses.takes("n1", error, disk_errors=1))
         self.assertFalse(self.excuses.takes("n1", InvariantViolation("wrong"), disk_errors=1))
+
+    def test_full_by_itself(self) -> None:
+        """B50: a node whose log finds no room has to say who took it: not where nobody else has, since its disk was
+        made as large as it is."""
+        error = NoRoom("allocate", "log/1", "No space left on device")
+        self.assertFalse(self.excuses.must_have_had_room("n1", error, 1000))
+        self.excuses.fills_its_disk["n1"] = 1000
+        self.assertTrue(self.excuses.must_have_had_room("n1", error, 1000))
+        for name, capacity in (("n1", 999), ("n1", None), ("n2", 1000), ("n2", None)):
+            self.assertFalse(self.excuses.must_have_had_room(name, error, capacity))
+        for other in (NoRoom("write", "log/1", "No space left on device"), StorageError("allocate", "log/1", "bad")):
+            self.assertFalse(self.excuses.must_have_had_room("n1", other, 1000))
 
     def test_rotten(self) -> None:
         """Only a node with a flipped bit may call its data damaged, and it stays away from then on."""

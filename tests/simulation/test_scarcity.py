@@ -13,6 +13,8 @@ from raftkv.interfaces import Command
 from raftkv.kvstore.commands import delete, put
 from raftkv.raft.leadership import Leadership
 from raftkv.raft.messages import Entry
+from raftkv.raft.room import LogRoom, Room
+from raftkv.server.diskspace import Look, SpaceWatch
 from raftkv.server.replica import Replica
 from raftkv.testing.cluster import ClusterSettings, SimulatedCluster
 from raftkv.testing.network import NetworkSettings
@@ -276,6 +278,24 @@ class WrongRefusalTests(SynchronousTestCase):
         for seed in range(200):
             if "fill_all" in _kinds(seed) and (failure := run_seed(seed).failure):
                 self.assertIn("applied after all", failure)
+                return
+        self.fail("not found out")
+
+
+class WrongBudgetTests(SynchronousTestCase):
+    """The checker of disks that a node fills by itself."""
+
+    def test_takes_too_much(self) -> None:
+        """B50: a node that takes whatever comes as long as its disk is not full is found out."""
+        honest = SpaceWatch._budget
+
+        def budget(watch: SpaceWatch, found: Look, level: Room) -> LogRoom | None:
+            return honest(watch, found, level) if level is Room.NONE else None
+
+        self.patch(SpaceWatch, "_budget", budget)
+        for seed in range(1000):
+            if _kinds(seed) == ("fill_again",) and (failure := run_seed(seed).failure):
+                self.assertIn("No space left", failure)
                 return
         self.fail("not found out")
 

@@ -26,7 +26,10 @@ class GivingUp:
         life = self._cluster.nodes[name].life
         if life is None or life.is_over:
             return
-        if not self._cluster.excuses.takes(name, error, disk_errors=life.disk_errors):
+        excuses, capacity_bytes = self._cluster.excuses, self._cluster.nodes[name].disk.capacity_bytes
+        # Before it serves it may not have been able to keep anything in reserve.
+        is_wrong = life.replica is not None and excuses.must_have_had_room(name, error, capacity_bytes)
+        if is_wrong or not excuses.takes(name, error, disk_errors=life.disk_errors):
             if self._cluster.failure is None:
                 self._cluster.failure = error
             return
