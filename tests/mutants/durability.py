@@ -253,7 +253,13 @@ MUTANTS = (
         name="room-never-given-back",
         rule="The room that a write was promised is its own until it is written, and counts once.",
         reference="our design",
-        edits=(Edit(STORAGE, "                self._queued_bytes -= bytes_of(item.entries)\n", ""),),
+        edits=(
+            Edit(
+                STORAGE,
+                "                self._queued_bytes -= self._with_segments(item.entries, bytes_of(item.entries))\n",
+                "",
+            ),
+        ),
         hints=STORES,
     ),
     Mutant(

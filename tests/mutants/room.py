@@ -8,6 +8,7 @@ BATCHING = "raftkv/server/batching.py"
 DISKSPACE = "raftkv/server/diskspace.py"
 ELECTION = "raftkv/raft/election.py"
 FOLLOWER = "raftkv/raft/follower.py"
+HEALTH = "raftkv/server/assembly/health.py"
 LEADERSHIP = "raftkv/raft/leadership.py"
 LOG = "raftkv/persistence/log.py"
 PROPOSALS = "raftkv/server/proposals.py"
@@ -17,6 +18,7 @@ RESERVE = "raftkv/persistence/reserve.py"
 ROOM = "raftkv/raft/room.py"
 SNAPSHOTTER = "raftkv/server/snapshotter.py"
 STATE = "raftkv/raft/state.py"
+STORAGE = "raftkv/persistence/storage.py"
 SUCCESSION = "raftkv/raft/succession.py"
 TAKING = "raftkv/snapshot/taking.py"
 TRANSFERS = "raftkv/server/transfers.py"
@@ -175,14 +177,20 @@ MUTANTS = (
         name="budget-never-spent",
         rule="What is appended is taken off the budget of a full disk.",
         reference="B50",
-        edits=(Edit(STATE, "        self.room.spend(entries)\n", ""),),
+        edits=(
+            Edit(
+                STATE,
+                "        self.room.spend(entries, self.log.append(entries))\n",
+                "        self.log.append(entries)\n",
+            ),
+        ),
         hints=CORE,
     ),
     Mutant(
         name="no-first-entry-without-room",
         rule="A new leader's first entry is appended whatever the budget: else nobody could read.",
         reference="B50, B29",
-        edits=(Edit(ROOM, "if left < 0 and entry.kind is EntryKind.COMMANDS:", "if left < 0:"),),
+        edits=(Edit(ROOM, "if budget.is_exceeded and entry.kind is EntryKind.COMMANDS:", "if budget.is_exceeded:"),),
         hints=CORE,
     ),
     Mutant(
@@ -217,7 +225,7 @@ MUTANTS = (
         name="failed-segment-made-again",
         rule="Want of room is forgiven only where the file takes its room, and never after a write or sync of it.",
         reference="B43",
-        edits=(Edit(LOG, "        except NoRoomForFile:\n", "        except StorageError:\n"),),
+        edits=(Edit(LOG, "            except NoRoomForFile:\n", "            except StorageError:\n"),),
         hints=RESERVES,
     ),
     Mutant(
@@ -237,14 +245,14 @@ MUTANTS = (
         name="reserve-never-released",
         rule="A log without room draws on what was kept in reserve.",
         reference="B50",
-        edits=(Edit(LOG, "            if not self._make_room():\n", "            if True:\n"),),
+        edits=(Edit(LOG, "                if not self._make_room(header.capacity):\n", "                if True:\n"),),
         hints=RESERVES,
     ),
     Mutant(
         name="reserve-of-holes",
         rule="What is kept in reserve has its room on the disk.",
         reference="B50",
-        edits=(Edit(RESERVE, "file.allocate(self.size_bytes)", "file.truncate(self.size_bytes)"),),
+        edits=(Edit(RESERVE, "file.allocate(wanted)", "file.truncate(wanted)"),),
         hints=RESERVES,
     ),
     Mutant(
@@ -261,20 +269,95 @@ MUTANTS = (
         edits=(
             Edit(
                 DISKSPACE,
-                "        if not self._reserve.is_whole and self._level is not Room.NONE:\n",
-                "        if False:\n",
+                "        if not self._reserve.is_whole:\n            self._take_at_once()\n",
+                "        if False:\n            self._take_at_once()\n",
             ),
         ),
         hints=WATCH,
     ),
     Mutant(
         name="budget-of-the-whole-disk",
-        rule="Part of what was kept in reserve is for votes and snapshots, not for the log.",
+        rule="What is free on a full disk is for the snapshot that is to cut the log, and not for the log.",
         reference="B50",
         edits=(
-            Edit(DISKSPACE, "max(0, found.free_bytes - self._reserve.size_bytes // _KEPT_SHARE)", "found.free_bytes"),
+            Edit(
+                DISKSPACE,
+                "        if level is not Room.NONE:\n            spared",
+                "        if True:\n            spared",
+            ),
         ),
         hints=WATCH,
+    ),
+    Mutant(
+        name="budget-of-a-full-disk-only",
+        rule="A log takes no more between two looks than the last one has found, also where there is room.",
+        reference="B50",
+        edits=(
+            Edit(
+                DISKSPACE,
+                "        if not self._reserve.size_bytes:\n            return None\n",
+                "        if level is not Room.NONE:\n            return None\n",
+            ),
+        ),
+        hints=(*WATCH, "tests.simulation.test_scarcity"),
+    ),
+    Mutant(
+        name="nothing-promised-before-the-first-look",
+        rule="A node that starts knows what its log can take before it takes anything.",
+        reference="B50",
+        edits=(Edit(HEALTH, "    watch.begin()\n", ""),),
+        hints=("tests.simulation.test_scarcity",),
+    ),
+    Mutant(
+        name="room-of-who-writes-too",
+        rule="What is free is not promised to the log while a snapshot is written.",
+        reference="B50",
+        edits=(
+            Edit(
+                DISKSPACE,
+                "level is not Room.NONE and not self._others_write()\n",
+                "level is not Room.NONE\n",
+            ),
+        ),
+        hints=WATCH,
+    ),
+    Mutant(
+        name="entries-since-the-look-forgotten",
+        rule="What was appended while somebody looked at the disk is taken off what was found.",
+        reference="B50",
+        edits=(
+            Edit(ROOM, "        if self._unseen is None:\n            return", "        if True:\n            return"),
+        ),
+        hints=CORE,
+    ),
+    Mutant(
+        name="segments-not-counted",
+        rule="An entry that does not fit into a segment takes a whole one, however small it is.",
+        reference="B50",
+        edits=(Edit(ROOM, "more - segments * self.segment_bytes", "more - segments * used_at_least"),),
+        hints=CORE,
+    ),
+    Mutant(
+        name="queue-not-counted",
+        rule="What waits to be written has its segments before anything that comes after it.",
+        reference="B50",
+        edits=(
+            Edit(
+                STORAGE,
+                "0 if log is None else log.room_bytes - self._queued_bytes",
+                "0 if log is None else max(0, log.room_bytes - self._queued_bytes)",
+            ),
+        ),
+        hints=("tests.persistence.test_storage",),
+    ),
+    Mutant(
+        name="part-of-the-log-given-away",
+        rule="The log's part of the reserve stays set aside until the log needs it, whatever else uses the disk.",
+        reference="B50",
+        edits=(
+            Edit(RESERVE, "        kept = min(present, self._log_share_bytes) - log_bytes\n", "        kept = 0\n"),
+        ),
+        hints=RESERVES,
     ),
     Mutant(
         name="folder-in-doubt-forgiven",

@@ -125,15 +125,15 @@ class SpaceWatchTests(SynchronousTestCase):
         self.tick()
         self.assertEqual(self.last(), (Room.SCARCE, 60, 320))
         self.reserve.release(160)
-        for free, log_bytes, kept in ((700, 70, 160), (199, -60, 0)):
+        for free, log_bytes, kept in ((700, 70, 160), (1 << 40, 70, 160), (199, -60, 0)):
             self.found = Look(free, False, log_bytes, kept)
             self.tick()
             self.assertEqual(self.last(), (Room.NONE, log_bytes - 10, kept))
-        self.assertEqual(self.relieved, 2)
+        self.assertEqual(self.relieved, 3)
         self.reserve.fill()
         self.found = Look(250, True, 40, 320)
         self.tick()
-        self.assertEqual((*self.last(), self.relieved), (Room.SCARCE, 30, 470, 2))
+        self.assertEqual((*self.last(), self.relieved), (Room.SCARCE, 30, 470, 3))
 
     def test_nothing_in_reserve(self) -> None:
         """A node that keeps nothing in reserve takes whatever comes, and stops when its disk is full."""
