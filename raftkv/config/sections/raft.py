@@ -114,8 +114,10 @@ RAFT: Final[tuple[Setting, ...]] = (
         unit="bytes",
         doc="Room on the disk that is kept in reserve, in a file of the data directory. When the log has to draw on it "
         "the disk counts as full: the node goes on, and takes no more writes that need room, until all of it can be "
-        "set aside again. At least twice `raft.logSegmentBytes`; 0 for none: the node then stops when the disk is "
-        "full.",
+        "set aside again. Half of it is the log's, in whole segments, and is what a node promises to write whatever "
+        "else uses the disk; the other half is for snapshots and short files. So at least twice "
+        "`raft.logSegmentBytes`, and more lets a node whose disk is small take more at a time; 0 for none: the node "
+        "then stops when the disk is full.",
     ),
     Setting(
         key="raft.archiveDir",
