@@ -10,7 +10,7 @@ which would otherwise visit a thousand tuples for each client.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgpack
@@ -21,11 +21,16 @@ from raftkv.kvstore.commands import (
     ANSWER_NOT_KEPT,
     FINGERPRINT_BYTES,
     MAX_KEPT_ANSWER_BYTES,
+    PUT,
     SEQUENCE_REUSED,
+    SESSION,
     SESSION_WINDOW,
+    Command,
     Result,
 )
 
+_SEQUENCE_OFFSET = digest.SEQUENCE_OFFSET
+_TOKEN_OFFSET = digest.TOKEN_OFFSET
 _REAPED_AT_ONCE: Final = 8  # dropped sessions that are freed together: about half a millisecond if all are full
 
 PackedSession = tuple[bytes, int, tuple[tuple[int, bytes], ...]]  #: client id, last write time, sequences and answers
@@ -135,20 +140,69 @@ class Sessions:
         if len(answer) > MAX_KEPT_ANSWER_BYTES:
             answer = self._pack((ANSWER_NOT_KEPT, result[1]))  # only a transaction has such answers: its revision
         kept = fingerprint + answer
-        grown = (sequence + digest.SEQUENCE_OFFSET) * (extend(0, kept) + digest.TOKEN_OFFSET)
+        grown = digest.answer_weight(sequence, kept)
         answers = session.answers
         if sequence > session.highest:
-            if sequence == session.highest + 1:  # as nearly all are: what Session._evict does, written out
-                left = sequence - SESSION_WINDOW
-                gone = answers.pop(left, None)
-                if gone is not None:
-                    grown -= (left + digest.SEQUENCE_OFFSET) * (extend(0, gone) + digest.TOKEN_OFFSET)
-            elif sequence >= SESSION_WINDOW and answers:
+            if sequence >= SESSION_WINDOW and answers:
                 grown -= session._evict(sequence)
             session.highest = sequence
         answers[sequence] = kept
-        session.weight += grown
-        self.weight += session.token * grown
+        self._add(session, grown)
+
+    def carry_out(
+        self,
+        commands: Sequence[Command],
+        now_ms: int,
+        *,
+        put: Callable[[Command], Result],
+        other: Callable[[Command], Result],
+    ) -> list[Result]:
+        """Carry out the commands of an entry, and return the answer to each.
+
+        Nearly all commands of an entry that begins with a session are plain puts under the next number of one client:
+        for those :meth:`touch` and :meth:`remember` are written out here, with one sum for a row of them.
+
+        :param put: carries out a plain ``PUT``.
+        :param other: carries out any other command, with its session if it comes in one.
+        """
+        results: list[Result] = []
+        pack, present, session, grown = self._pack, None, None, 0
+        for command in commands:
+            if command[0] == SESSION:
+                _, client_id, sequence, fingerprint, inner = command
+                if session is None or client_id != present:
+                    self._add(session, grown)
+                    grown = 0
+                    session, present = self.touch(client_id, now_ms), client_id
+                if (
+                    sequence == session.highest + 1
+                    and type(sequence) is int
+                    and len(fingerprint) == FINGERPRINT_BYTES
+                    and len(inner) == 4
+                    and inner[0] == PUT
+                ):
+                    result = put(inner)
+                    results.append(result)
+                    kept = fingerprint + pack(result)
+                    grown += (sequence + _SEQUENCE_OFFSET) * (extend(0, kept) + _TOKEN_OFFSET)
+                    answers, left = session.answers, sequence - SESSION_WINDOW
+                    gone = answers.pop(left, None)
+                    if gone is not None:
+                        grown -= (left + _SEQUENCE_OFFSET) * (extend(0, gone) + _TOKEN_OFFSET)
+                    answers[sequence] = kept
+                    session.highest = sequence
+                    continue
+            self._add(session, grown)
+            session, grown = None, 0
+            results.append(other(command))
+        self._add(session, grown)
+        return results
+
+    def _add(self, session: Session | None, grown: int) -> None:
+        """Count in the digest what the answers of a session have become more by."""
+        if session is not None:
+            session.weight += grown
+            self.weight += session.token * grown
 
     def idle_since(self, before_ms: int) -> int:
         """Return how many sessions had their last write before a cluster time."""

@@ -89,15 +89,13 @@ class Store(Reader):
             cluster_time_ms, commands = unpack_batch(payload)
             if cluster_time_ms > self._cluster_time_ms:
                 self._cluster_time_ms = cluster_time_ms
-            put, in_session = self._records.put, self._in_session
-            results = [
-                put(command)
-                if len(command) == 4 and command[0] == PUT
-                else in_session(command)
-                if command[0] == SESSION
-                else self._execute(command)
-                for command in commands
-            ]
+            put, other = self._records.put, self._execute
+            if commands and commands[0][0] == SESSION:
+                results = self._sessions.carry_out(commands, self._cluster_time_ms, put=put, other=other)
+            else:
+                results = [
+                    put(command) if len(command) == 4 and command[0] == PUT else other(command) for command in commands
+                ]
         except (ValueError, TypeError, LookupError, OverflowError) as error:
             raise InvariantViolation(f"entry {index} cannot be applied: {error!r}") from error
         self._applied_index = index
@@ -252,7 +250,7 @@ class Store(Reader):
             for command in commands:
                 if self.revision >= last_revision:
                     break
-                (self._in_session if command[0] == SESSION else self._execute)(command)
+                self._execute(command)
                 done += 1
         except (ValueError, TypeError, LookupError, OverflowError) as error:
             raise InvariantViolation(f"entry {index} cannot be applied: {error!r}") from error
@@ -264,6 +262,8 @@ class Store(Reader):
 
     def _execute(self, command: Command) -> Result:
         code = command[0]
+        if code == SESSION:
+            return self._in_session(command)
         if code == EXPIRE:
             return self._tenures.expire(command, self._cluster_time_ms)
         if code == EXPIRE_SESSIONS:
@@ -352,7 +352,7 @@ class Store(Reader):
                 return recall(kept, fingerprint)
             if sequence <= session.highest - SESSION_WINDOW:
                 return (SEQUENCE_TOO_OLD,)
-        result = self._records.put(inner) if len(inner) == 4 and inner[0] == PUT else self._write(inner)
+        result = self._write(inner)
         self._sessions.remember(session, sequence, fingerprint, result)
         return result
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from twisted.trial.unittest import SynchronousTestCase
 
+from raftkv.errors import InvariantViolation
 from raftkv.kvstore import Store
 from raftkv.kvstore.commands import (
     ABSENT,
@@ -12,6 +15,7 @@ from raftkv.kvstore.commands import (
     SEQUENCE_REUSED,
     SEQUENCE_TOO_OLD,
     SESSION_WINDOW,
+    Command,
     delete,
     expire_sessions,
     in_session,
@@ -106,6 +110,63 @@ class WindowTests(SynchronousTestCase):
         """The digest knows answers of the window alone: what has left it makes no difference."""
         apply(self.store, *(in_session(b"c", n, put(b"a", b"")) for n in range(3000)))
         self.assertEqual(restore(snapshot(self.store)).digest(), self.store.digest())
+
+
+class RowTests(SynchronousTestCase):
+    """An entry of sessions, whose commands are carried out in a row."""
+
+    def command(self, random: Random, sent: list[Command]) -> Command:
+        """Draw one of two clients' commands, nearly all of them puts under the next number."""
+        client, numbers = random.choice(((b"c", 0), (b"c", 0), (b"d", 1)))
+        key, value = b"k%d" % random.randrange(5), b"%d" % random.randrange(3)
+        kind = random.random()
+        if sent and kind < 0.1:
+            return random.choice(sent)  # a repeat
+        if kind < 0.14:
+            return random.choice((put(key, value), expire_sessions(random.randrange(3)), delete(key)))
+        inner = random.choice((put(key, value, ABSENT), delete(key))) if kind < 0.3 else put(key, value)
+        self.numbers[numbers] += random.choice((1, 1, 1, 1, 1, 1, 0, -1, 3, SESSION_WINDOW + 5))
+        return in_session(client, max(0, self.numbers[numbers]), inner)
+
+    def test_as_if_each_came_alone(self) -> None:
+        """Answers, state and digest do not depend on how the commands are spread over entries."""
+        for seed in range(60):
+            random = Random(seed)
+            self.numbers = [-1, -1]
+            together, alone = Store(), Store()
+            sent: list[Command] = []
+            for at_ms in range(4):
+                row = [self.command(random, sent) for _ in range(60)]
+                sent += row
+                before, view = together.digest(), together.capture()
+                # What stands before a command in its entry keeps it out of a row.
+                expected = [apply(alone, delete(b"nothing"), command, at_ms=at_ms)[1] for command in row]
+                self.assertEqual(apply(together, *row, at_ms=at_ms), expected, seed)
+                self.assertEqual(together.digest(), alone.digest(), seed)
+                self.assertEqual(restore(view).digest(), before, seed)
+
+    def test_long_row(self) -> None:
+        """A row longer than the window leaves what the window holds."""
+        apply(self.store, *(in_session(b"c", n, put(b"a", b"")) for n in range(SESSION_WINDOW + 10)))
+        self.assertEqual(apply(self.store, in_session(b"c", 9, put(b"a", b""))), [(SEQUENCE_TOO_OLD,)])
+        self.assertEqual(apply(self.store, in_session(b"c", 10, put(b"a", b""))), [(OK, 11)])
+
+    def setUp(self) -> None:
+        self.store = Store()
+
+    def test_malformed(self) -> None:
+        """What cannot be in the log stops the node, in a row, too."""
+        good = in_session(b"c", 0, put(b"a", b""))
+        for wrong in (
+            (*good[:1], 5, *good[2:]),
+            (*good[:2], True, *good[3:]),
+            (*good[:2], "0", *good[3:]),
+            (*good[:3], b"short", good[4]),
+            (*good[:4], (*good[4][:3], "text")),
+            good[:4],
+        ):
+            with self.assertRaises(InvariantViolation):
+                apply(Store(), wrong, good)
 
 
 class ExpiryTests(SynchronousTestCase):

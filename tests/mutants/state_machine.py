@@ -104,7 +104,33 @@ MUTANTS = (
         name="window-moved-by-one-forgets-one-early",
         rule="The answers in the window of a session are all kept, however it moves.",
         reference="our design, B63",
-        edits=(Edit(SESSIONS, "left = sequence - SESSION_WINDOW\n", "left = sequence - SESSION_WINDOW + 1\n"),),
+        edits=(
+            Edit(
+                SESSIONS,
+                "answers, left = session.answers, sequence - SESSION_WINDOW\n",
+                "answers, left = session.answers, sequence - SESSION_WINDOW + 1\n",
+            ),
+        ),
+        hints=SESSION_TESTS,
+    ),
+    Mutant(
+        name="row-of-one-client-takes-in-others",
+        rule="Numbers belong to one client, wherever its commands stand in an entry.",
+        reference="our design, B63",
+        edits=(Edit(SESSIONS, "if session is None or client_id != present:\n", "if session is None:\n"),),
+        hints=SESSION_TESTS,
+    ),
+    Mutant(
+        name="row-not-counted-before-others",
+        rule="The digest counts what a session holds when anything else of the entry is carried out.",
+        reference="our design",
+        edits=(
+            Edit(
+                SESSIONS,
+                "            self._add(session, grown)\n            session, grown = None, 0\n",
+                "            session = session if command[0] == SESSION else None\n",
+            ),
+        ),
         hints=SESSION_TESTS,
     ),
     Mutant(
