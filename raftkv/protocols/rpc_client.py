@@ -87,6 +87,8 @@ class RpcConnection(GreetingReceiver):
         self._now = 0.0  # of the turn in which the first queued request was made
         self._last_heard = 0.0
         self._timeout_call: IDelayedCall | None = None
+        self._last_requests: list[Callable[[], None]] = []
+        self._is_flushing = False
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -141,13 +143,32 @@ class RpcConnection(GreetingReceiver):
         """Ask for a sign of life; ``done`` gets ``None``, or the error."""
         self._ask(PING, (), done, changes=False, items=_ANY_VALUE)
 
+    def before_flush(self, make_requests: Callable[[], None]) -> None:
+        """Have requests made at the last moment: when those of this turn are sent, or the connection has been lost.
+
+        :param make_requests: called once.
+        """
+        self._last_requests.append(make_requests)
+        if not self.closing:
+            self._flush_later()
+        elif self._lost:
+            self._make_last_requests()
+
+    def _flush_later(self) -> None:
+        if self._flush_call is None and not self._is_flushing:
+            self._now = self._clock.seconds()
+            self._flush_call = self._clock.callLater(0, self._flush_turn)
+
+    def _make_last_requests(self) -> None:
+        makers, self._last_requests = self._last_requests, []
+        for make_requests in makers:
+            make_requests()
+
     def _ask(self, kind: int, rest: tuple[Any, ...], done: Done, *, changes: bool, items: int) -> None:
         if self.theirs is None or self.closing:
             done(Unreachable(self.refusal or f"not connected to {self.peer_name()}"))
             return
         request_id = self._next_id
-        if self._flush_call is None:
-            self._now = self._clock.seconds()
         # Packed first: what cannot be packed is the caller's mistake, and leaves nothing behind. As queue_message does.
         frame = pack((kind, request_id, *rest))
         if len(frame) > self._limits.max_message_bytes:
@@ -157,14 +178,19 @@ class RpcConnection(GreetingReceiver):
             )
             return
         self._queue += (frame, TERMINATOR)
-        if self._flush_call is None:
-            self._flush_call = self._clock.callLater(0, self._flush_turn)
+        self._flush_later()
         self._next_id = request_id + 1
         self._pending[request_id] = (done, self._now, changes, items)
         if self._timeout_call is None:
             self._timeout_call = self._clock.callLater(self._request_timeout_seconds, self._check_timeouts)
 
     def _write_queue(self) -> None:
+        if self._last_requests:
+            self._is_flushing = True  # which is later than later
+            try:
+                self._make_last_requests()
+            finally:
+                self._is_flushing = False
         if not self.closing:
             self._unsent_from = self._next_id
         super()._write_queue()
@@ -243,6 +269,7 @@ class RpcConnection(GreetingReceiver):
             sent = request_id < self._unsent_from
             done(_lost(changes and sent, f"the connection to {self.peer_name()} was lost"))
         super().connectionLost(reason)
+        self._make_last_requests()
 
     # -- time-outs -----------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from raftkv.errors import BadRequest, InvariantViolation, ProtocolViolation, RaftKVError, ShuttingDown
+from raftkv.errors import BadRequest, DiskFull, InvariantViolation, ProtocolViolation, RaftKVError, ShuttingDown
 from raftkv.interfaces import Command, Result
 from raftkv.protocols.hello import Hello, Purpose
 from raftkv.protocols.rpc_errors import encode_error
@@ -151,9 +151,23 @@ class RpcServerProtocol(GetConnection):
             return
         self._write_ids, self._write_commands, self._write_bytes = [], [], 0
         self._outstanding += len(commands)
-        self._key_value.write(
-            commands, lambda outcome: self._written(ids, len(commands), outcome), forwarded=self._write_forwarded
-        )
+        self._write(ids, commands, forwarded=self._write_forwarded)
+
+    def _write(self, ids: list[tuple[int, int]], commands: list[Command], *, forwarded: bool) -> None:
+        def written(outcome: Sequence[Result] | RaftKVError) -> None:
+            if isinstance(outcome, DiskFull) and len(ids) > 1 and not self.closing:
+                self._write_separately(ids, commands, forwarded=forwarded)
+            else:
+                self._written(ids, len(commands), outcome)
+
+        self._key_value.write(commands, written, forwarded=forwarded)
+
+    def _write_separately(self, ids: list[tuple[int, int]], commands: list[Command], *, forwarded: bool) -> None:
+        """Let the requests that need no room have their way beside those for which all of them were refused."""
+        start = 0
+        for request_id, count in ids:
+            self._write([(request_id, count)], commands[start : start + count], forwarded=forwarded)
+            start += count
 
     def _written(self, ids: list[tuple[int, int]], total: int, outcome: Sequence[Result] | RaftKVError) -> None:
         if isinstance(outcome, RaftKVError):

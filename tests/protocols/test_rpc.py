@@ -218,6 +218,55 @@ class RequestTests(RpcTestCase):
         expected = [(n, tuple((0, b"%d-%d" % (n, i)) for i in range(1 + n % 2))) for n in range(5)]
         self.assertEqual(done, expected)
 
+    def test_no_room_for_all_of_them(self) -> None:
+        """What came together and was refused for want of room is asked for separately: some of it may need none."""
+        done: list[Any] = []
+        client = self.client()
+        for key in (b"a", b"b"):
+            client.write([put(key, b""), put(key, b"")], lambda outcome: done.append(outcome))
+        self.network.flush()
+        self.key_value.commit(errors.DiskFull())
+        ((first, refuse, _), (second, answer, _)) = self.key_value.writes
+        self.assertEqual([[command[2] for command in each] for each in (first, second)], [[b"a", b"a"], [b"b", b"b"]])
+        refuse(errors.DiskFull())
+        answer([(0, b"b"), (0, b"b")])
+        self.network.flush()
+        self.assertIsInstance(done[0], errors.DiskFull)
+        self.assertEqual(done[1], ((0, b"b"), (0, b"b")))
+        self.assertEqual(self.server_connection()._outstanding, 0)
+
+    def test_last_requests(self) -> None:
+        """What is to be asked at the last moment leaves with what was asked before, in one write."""
+        client = self.client()
+        done: list[Any] = []
+        made: list[str] = []
+
+        def make() -> None:
+            made.append("once")
+            client.write([put(b"b", b"")], done.append)
+
+        client.before_flush(make)
+        client.write([put(b"a", b"")], done.append)
+        self.assertEqual(made, [])
+        self.network.flush()
+        self.assertEqual(
+            [[command[2] for command in commands] for commands, _, _ in self.key_value.writes], [[b"a", b"b"]]
+        )
+        self.key_value.commit()
+        self.network.flush()
+        self.assertEqual((done, made), ([((0, b"a"),), ((0, b"b"),)], ["once"]))
+
+    def test_last_requests_of_a_lost_connection(self) -> None:
+        """They are made all the same, whenever they were announced, and fail as never sent."""
+        client = self.client()
+        done: list[Any] = []
+        for _ in range(2):
+            client.before_flush(lambda: client.write([put(b"a", b"")], done.append))
+            client.abort()
+            self.network.flush()
+        self.assertEqual([type(error) for error in done], [Unreachable, Unreachable])
+        self.assertEqual(self.key_value.writes, [])
+
     def test_answers_that_no_message_holds(self) -> None:
         """Answers that are too large together are told as an unknown outcome, and the connection goes on."""
         done: list[Any] = []
