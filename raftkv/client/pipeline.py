@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import count
 from random import Random
@@ -18,100 +18,17 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from raftkv.client.link import Link
-from raftkv.client.results import ClientClosed, Consistency, NotReached
-from raftkv.client.retry import Call, GiveUp, RetryPolicy
+from raftkv.client.results import ClientClosed, NotReached
+from raftkv.client.retry import Call, GiveUp, RetryPolicy, worth_retrying
 from raftkv.client.route import Route
+from raftkv.client.rpc.batch import WriteBatch, may_share
+from raftkv.client.rpc.request import Errand, Request
 from raftkv.client.session import Session
 from raftkv.errors import BadRequest, Overloaded, RaftKVError
-from raftkv.kvstore.commands import Command, in_session
+from raftkv.kvstore.commands import in_session
 from raftkv.protocols.framing import pack
 from raftkv.protocols.rpc_client import RpcConnection
 from raftkv.protocols.rpc_errors import Unreachable
-
-Done = Callable[[Any], None]  #: called once with the answer, a tuple with an element for each item, or the error
-
-
-class Request:
-    """Some commands, or some keys, that travel together.
-
-    :param items: commands without their numbers, or keys.
-    :param consistency: of a read; ``None`` for a write.
-    :param max_stale: of a stale read, in seconds; ``None`` without a bound.
-    :param done: gets the answer.
-    :ivar is_over: whether ``done`` has been called, or nobody waits for it any more.
-    :ivar is_admitted: whether it counts among the outstanding, and, as a write, has its numbers.
-    """
-
-    __slots__ = (
-        *("call", "commands", "connection", "consistency", "done", "is_admitted", "is_over", "items", "max_stale"),
-        *("numbers", "started"),
-    )
-
-    def __init__(
-        self,
-        items: tuple[Any, ...],
-        *,
-        consistency: Consistency | None,
-        done: Done,
-        started: float,
-        max_stale: float | None = None,
-    ) -> None:
-        self.items = items
-        self.consistency = consistency
-        self.max_stale = max_stale
-        self.done = done
-        self.started = started
-        self.is_over = False
-        self.is_admitted = False
-        self.numbers: Sequence[int] = ()
-        self.commands: tuple[Command, ...] = ()
-        self.call: Call | None = None  # made when the first attempt fails, which most never do
-        self.connection: RpcConnection | None = None  # that carries it at present
-
-    @property
-    def is_write(self) -> bool:
-        """Whether it may change something."""
-        return self.consistency is None
-
-    def describe(self) -> str:
-        """Say what it is, for messages."""
-        kind = "write" if self.is_write else "read"
-        return f"{kind} of {len(self.items)} keys" if len(self.items) != 1 else kind
-
-
-class Errand(Request):
-    """A request that is neither commands with numbers nor keys; it may be sent again without harm.
-
-    :param send: sends it over a connection, which calls back with the answer.
-    :param what: what it is, for messages.
-    :param is_write: whether it may change something.
-    """
-
-    __slots__ = ("_is_write", "_what", "send")
-
-    def __init__(
-        self,
-        send: Callable[[RpcConnection, Done], None],
-        *,
-        what: str,
-        is_write: bool,
-        done: Done,
-        started: float,
-    ) -> None:
-        # The consistency says only that it needs no numbers.
-        super().__init__((what,), consistency="linearizable", done=done, started=started)
-        self.send = send
-        self._what = what
-        self._is_write = is_write
-
-    @property
-    def is_write(self) -> bool:
-        """Whether it may change something."""
-        return self._is_write
-
-    def describe(self) -> str:
-        """Say what it is, for messages."""
-        return self._what
 
 
 class Pipeline:
@@ -152,6 +69,7 @@ class Pipeline:
         self._rest_timer: IDelayedCall | None = None
         self._not_reached: NotReached | None = None  # why there is no connection
         self._closed = False
+        self._batch: WriteBatch | None = None  # of the connection that was used last
         self.link = make_link(self._ready, self._cannot_reach)
 
     def submit(self, request: Request) -> None:
@@ -180,6 +98,9 @@ class Pipeline:
     def close(self) -> None:
         """End every request honestly, and leave no timer behind."""
         self._closed = True
+        if self._batch is not None:
+            for request in self._batch.withdraw():
+                request.connection = None  # it has not left
         for timer in (self._deadline_timer, self._rest_timer):
             if timer is not None:
                 timer.cancel()
@@ -187,7 +108,7 @@ class Pipeline:
         for request in list(self._pending):
             if not request.is_over:
                 call = self._call_of(request)
-                self._finish(request, call.abandoned(under_way=is_under_way(request), otherwise=ClientClosed()))
+                self._finish(request, call.abandoned(under_way=request.is_under_way, otherwise=ClientClosed()))
         self._waiting.clear()
         self._unsent.clear()
         self._resting.clear()
@@ -252,6 +173,15 @@ class Pipeline:
             return
         request.connection = connection
         address = self.link.address
+        batch = self._batch
+        if request.call is None and request.consistency is None and may_share(request.items):
+            # The first time only: one that was refused may be the reason why the others were, and goes alone then.
+            if batch is None or batch.connection is not connection:
+                self._batch = batch = WriteBatch(connection, address, self._answered_together)
+            batch.add(request)
+            return
+        if batch is not None:
+            batch.send()  # before this one, as they were asked for
         if request.call is not None:
             request.call.attempted(address)
 
@@ -278,6 +208,34 @@ class Pipeline:
 
     def _cannot_reach(self, error: NotReached) -> None:
         self._not_reached = error
+
+    def _answered_together(self, requests: list[Request], connection: RpcConnection, address: str, answer: Any) -> None:
+        if type(answer) is tuple:
+            self._end_together(requests, connection, answer)
+        elif len(requests) > 1 and not worth_retrying(answer) and answer.outcome == "not_applied":
+            # One of them is at fault, and its error is not for the others: each is asked for alone.
+            for request in requests:
+                if not request.is_over and request.connection is connection:
+                    self._begin_call(request, address)
+                    self._send(request)
+        else:
+            for request in requests:
+                self._answered(request, connection, address, answer)
+
+    def _end_together(self, requests: list[Request], connection: RpcConnection, results: tuple[Any, ...]) -> None:
+        """Do what :meth:`_answered` does for a result, in fewer steps: nearly all writes end here."""
+        pending, give_back = self._pending, self._session.give_back
+        for request, result in zip(requests, results, strict=True):
+            if request.is_over or request.connection is not connection:
+                continue
+            request.is_over = True
+            request.connection = None
+            del pending[request]
+            give_back(request.numbers[0])
+            self._outstanding -= 1
+            self._end(request, (result,))
+        if self._waiting:
+            self._admit()
 
     def _answered(self, request: Request, connection: RpcConnection, address: str, answer: Any) -> None:
         if request.is_over or request.connection is not connection:
@@ -378,7 +336,7 @@ class Pipeline:
         for request in late:
             if not request.is_over:
                 call = self._call_of(request)
-                error = call.timed_out(under_way=is_under_way(request), unconnected=self._not_reached)
+                error = call.timed_out(under_way=request.is_under_way, unconnected=self._not_reached)
                 self._finish(request, error)
         self._watch_deadlines()
         self._admit()
@@ -407,8 +365,3 @@ class Pipeline:
         except Exception:
             # One caller's mistake must not keep the others from their answers.
             self._log.failure("the callback of a {what} failed", what=request.describe())
-
-
-def is_under_way(request: Request) -> bool:
-    """Tell whether a connection carries the request just now."""
-    return request.connection is not None

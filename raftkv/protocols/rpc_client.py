@@ -185,12 +185,12 @@ class RpcConnection(GreetingReceiver):
             self._timeout_call = self._clock.callLater(self._request_timeout_seconds, self._check_timeouts)
 
     def _write_queue(self) -> None:
-        if self._last_requests:
-            self._is_flushing = True  # which is later than later
-            try:
+        self._is_flushing = True  # which is later than later
+        try:
+            while self._last_requests:  # those may lead to others
                 self._make_last_requests()
-            finally:
-                self._is_flushing = False
+        finally:
+            self._is_flushing = False
         if not self.closing:
             self._unsent_from = self._next_id
         super()._write_queue()

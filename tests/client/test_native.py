@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv import errors
 from raftkv.client import ClientClosed, Compare, Deleted, NativeClient, NotReached, Record, ValueNotText, Written
-from raftkv.client.pipeline import Request
+from raftkv.client.rpc.request import Request
 from tests.client.fakes import FixedRandom
 from tests.client.onenode import OneNode
 from tests.client.rpcnet import RpcNetwork

@@ -39,6 +39,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "server": ("tests.server",),
     "web": ("tests.web",),
     "daemon": ("tests.daemon",),
+    "client": ("tests.client",),
 }
 
 CHAPTERS: dict[str, tuple[Mutant, ...]] = {

@@ -9,10 +9,12 @@ FORWARDING = "raftkv/protocols/forwarding.py"
 HELLO = "raftkv/protocols/hello.py"
 PEER_INCOMING = "raftkv/protocols/peer/incoming.py"
 PEER_OUTGOING = "raftkv/protocols/peer/outgoing.py"
+PIPELINE = "raftkv/client/pipeline.py"
 PROPOSALS = "raftkv/server/proposals.py"
 READINESS = "raftkv/server/readiness.py"
 REPLICA = "raftkv/server/replica.py"
 RPC = "raftkv/protocols/rpc_server.py"
+RPC_CLIENT = "raftkv/protocols/rpc_client.py"
 
 PROPOSAL_TESTS = ("tests.server.test_proposals",)
 
@@ -224,5 +226,32 @@ MUTANTS = (
         reference="our design",
         edits=(Edit(READINESS, "            self.is_done = False\n", ""),),
         hints=("tests.server.test_readiness",),
+    ),
+    Mutant(
+        name="no-room-for-one-refuses-its-neighbours",
+        rule="Writes that need no room are taken, even beside some that are refused for want of it.",
+        reference="B50",
+        edits=(Edit(RPC, "if isinstance(outcome, DiskFull) and len(ids) > 1 and not self.closing:\n", "if False:\n"),),
+        hints=("tests.protocols.test_rpc",),
+    ),
+    Mutant(
+        name="shared-request-refused-for-all",
+        rule="A write is never refused for another's fault, though a client sends them together.",
+        reference="our design",
+        edits=(Edit(PIPELINE, "        elif len(requests) > 1 and not worth_retrying(answer)", "        elif False"),),
+        hints=("tests.client.test_batch",),
+    ),
+    Mutant(
+        name="shared-request-dies-with-its-connection",
+        rule="What was to be sent over a connection that was lost is sent over the next one.",
+        reference="our design",
+        edits=(
+            Edit(
+                RPC_CLIENT,
+                "        super().connectionLost(reason)\n        self._make_last_requests()\n",
+                "        super().connectionLost(reason)\n",
+            ),
+        ),
+        hints=("tests.client.test_batch", "tests.protocols.test_rpc"),
     ),
 )

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
-from raftkv.client.pipeline import Done, Errand, Pipeline, Request
+from raftkv.client.pipeline import Pipeline
 from raftkv.client.results import Consistency, check_consistency
 from raftkv.client.rpc.gathering import Gathering, staleness_of
+from raftkv.client.rpc.request import Done, Errand, Request
 from raftkv.errors import NotFound, RaftKVError
 from raftkv.kvstore.commands import Command
 from raftkv.protocols.rpc_client import RpcConnection
@@ -43,7 +44,7 @@ class Asking:
         pipeline = self._pipeline
 
         def done(answer: Any) -> None:
-            if isinstance(answer, RaftKVError):
+            if type(answer) is not tuple and isinstance(answer, RaftKVError):
                 result.errback(answer)
                 return
             try:
@@ -53,7 +54,7 @@ class Asking:
             else:
                 result.callback(value)
 
-        request = Request((item,), consistency=consistency, done=done, started=self._now(), max_stale=max_stale)
+        request = Request((item,), consistency, done, self._now(), max_stale)
         result: Deferred[T] = Deferred(lambda _: pipeline.forget([request]))
         pipeline.submit(request)
         return result

@@ -9,8 +9,9 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from raftkv.client.pipeline import Pipeline, Request
+from raftkv.client.pipeline import Pipeline
 from raftkv.client.results import Consistency
+from raftkv.client.rpc.request import Request
 from raftkv.errors import RaftKVError, TooLarge
 from raftkv.kvstore import commands
 from raftkv.kvstore.checking import size_of
@@ -65,10 +66,10 @@ class Gathering:
     def _submit_one(self, place: int, items: tuple[Any, ...]) -> None:
         request = Request(
             items,
-            consistency=self._consistency,
-            max_stale=self._max_stale,
-            done=lambda answer: self._answered(request, place, answer),
-            started=self._now(),
+            self._consistency,
+            lambda answer: self._answered(request, place, answer),
+            self._now(),
+            self._max_stale,
         )
         self._under_way.add(request)
         self._pipeline.submit(request)
