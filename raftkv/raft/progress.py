@@ -106,6 +106,7 @@ class Progress:
         self.departing = False
         self.room: Room | None = None
         self._probe_sent = False
+        self._probe_has_entries = False
         self._window = Window(max_messages=max_messages, max_bytes=max_bytes)
 
     @property
@@ -135,6 +136,7 @@ class Progress:
         self.commit_sent = max(self.commit_sent, commit_index)
         if self.state is ProgressState.PROBE:
             self._probe_sent = True
+            self._probe_has_entries = bool(size)
         elif size:
             self.next_index = last_index + 1
             self._window.add(last_index, size)
@@ -142,8 +144,12 @@ class Progress:
     def acknowledged(self, match_index: int, *, first_index: int) -> None:
         """Take a successful answer.
 
+        A probe of whose entries none was taken, though the logs agree before them, is the answer of a peer that has no
+        room for them just now. It stays a probe, for the next sign of life: sent at once, they would come back at once.
+
         :param first_index: where our own log begins.
         """
+        took_nothing = self._probe_has_entries and match_index < self.next_index
         self.match_index = max(self.match_index, match_index)
         self.next_index = max(self.next_index, self.match_index + 1)
         self._window.free_to(match_index)
@@ -152,7 +158,7 @@ class Progress:
             arrived = self.match_index >= self.pending_snapshot or self.match_index + 1 >= first_index
             if not arrived:
                 return
-        if self.state is not ProgressState.REPLICATE:
+        if self.state is not ProgressState.REPLICATE and not took_nothing:
             self.next_index = self.match_index + 1
             self._enter(ProgressState.REPLICATE)
 
@@ -218,5 +224,5 @@ class Progress:
         self.state = state
         self.pending_snapshot = 0
         self.contact_wanted = state is ProgressState.PROBE
-        self._probe_sent = False
+        self._probe_sent = self._probe_has_entries = False
         self._window.clear()

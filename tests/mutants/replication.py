@@ -392,4 +392,17 @@ MUTANTS = (
         edits=(Edit(RECOVERY, "if log.last_term > hard_state.term:", "if False:"),),
         hints=BUGS,
     ),
+    Mutant(
+        name="refused-probe-sent-again-at-once",
+        rule="Who has no room for entries gets them again with its next sign of life, not in an endless loop.",
+        reference="B50",
+        edits=(
+            Edit(
+                PROGRESS,
+                "if self.state is not ProgressState.REPLICATE and not took_nothing:\n",
+                "if self.state is not ProgressState.REPLICATE:\n",
+            ),
+        ),
+        hints=("tests.raft.test_progress",),
+    ),
 )

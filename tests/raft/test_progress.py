@@ -54,6 +54,25 @@ class ProgressTests(SynchronousTestCase):
         peer.heartbeat_answered(12)
         self.assertTrue(peer.may_send_entries)
 
+    def test_probe_of_which_nothing_was_taken(self) -> None:
+        """Who has no room for the entries of a probe gets them again with the next sign of life, and not before."""
+        peer = progress()
+        peer.sent(last_index=12, size=20, commit_index=0)
+        peer.acknowledged(10, first_index=1)
+        self.assertEqual((peer.state, peer.may_send_entries), (ProgressState.PROBE, False))
+        peer.heartbeat_answered(12)
+        self.assertTrue(peer.may_send_entries)
+        peer.sent(last_index=12, size=20, commit_index=0)
+        peer.acknowledged(11, first_index=1)
+        self.assertEqual((peer.state, peer.next_index), (ProgressState.REPLICATE, 12))
+
+    def test_probe_without_entries(self) -> None:
+        """An empty probe that is acknowledged opens the pipeline."""
+        peer = progress()
+        peer.sent(last_index=10, size=0, commit_index=0)
+        peer.acknowledged(10, first_index=1)
+        self.assertEqual(peer.state, ProgressState.REPLICATE)
+
     def test_replicate_is_optimistic(self) -> None:
         """An acknowledged probe opens the pipeline, which runs ahead until its window is full."""
         peer = replicating()

@@ -349,6 +349,19 @@ class ClusterTests(SynchronousTestCase):
         self.live(1)
         self.assertEqual(self.cluster.servers["a"].reads, {number: 1})
 
+    def test_no_room_before_the_next_look(self) -> None:
+        """A follower that can take nothing until it has looked at its disk is asked once for each sign of life."""
+        self.live(2)
+        self.cluster.do("c", lambda node: node.note_room(Room.AMPLE, LogRoom.of_bytes(0)))
+        for _ in range(20):
+            self.cluster.propose("a", bytes(100_000))
+        self.cluster.settle()
+        behind = self.cluster["a"].last_index
+        self.assertLess(self.cluster["c"].last_index, behind)
+        self.cluster.do("c", lambda node: node.note_room(Room.AMPLE, None))
+        self.live(3)
+        self.assertEqual(self.cluster["c"].last_index, behind)
+
     def test_majority_full(self) -> None:
         """Where the voters with room are no majority, what needs room is refused, and what frees some is written."""
         self.fill("b", "c", budget_bytes=10_000)
