@@ -216,6 +216,7 @@ class Pipeline:
             # One of them is at fault, and its error is not for the others: each is asked for alone.
             for request in requests:
                 if not request.is_over and request.connection is connection:
+                    request.connection = None  # it is on its way no more, where there is no other connection yet
                     self._begin_call(request, address)
                     self._send(request)
         else:

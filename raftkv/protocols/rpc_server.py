@@ -163,7 +163,11 @@ class RpcServerProtocol(GetConnection):
         self._key_value.write(commands, written, forwarded=forwarded)
 
     def _write_separately(self, ids: list[tuple[int, int]], commands: list[Command], *, forwarded: bool) -> None:
-        """Let the requests that need no room have their way beside those for which all of them were refused."""
+        """Let the requests that need no room have their way beside those for which all of them were refused.
+
+        They may come behind what the connection has asked for since; that it asked before having an answer says that
+        the order does not matter.
+        """
         start = 0
         for request_id, count in ids:
             self._write([(request_id, count)], commands[start : start + count], forwarded=forwarded)

@@ -13,7 +13,7 @@ from raftkv.interfaces import Command
 from raftkv.kvstore.commands import PUT
 from raftkv.protocols.framing import TERMINATOR
 from raftkv.protocols.rpc_frames import GET, WRITE
-from tests.client.test_native import A, NativeTestCase
+from tests.client.test_native import A, B, NativeTestCase
 
 _NEWLINE = TERMINATOR[0]
 
@@ -65,13 +65,14 @@ class SharingTests(BatchTestCase):
         self.assertEqual(self.successResultOf(calls[2]), Written(revision=2))
 
     def test_many_bytes(self) -> None:
-        """A request holds so many bytes that others come between them; all leave together."""
-        calls = [self.client.set(f"k{number}", bytes(30_000)) for number in range(4)]
+        """A request of several holds so many bytes, what is larger has one to itself, and all leave together."""
+        sizes = (30_000, 30_000, 30_000, 900_000, 30_000)
+        calls = [self.client.set(f"k{number}", bytes(size)) for number, size in enumerate(sizes)]
         self.assertEqual(self.wire.client.written, [])
         self.turns()
-        self.assertEqual(self.requests(), [(WRITE, 3), (WRITE, 1)])
+        self.assertEqual(self.requests(), [(WRITE, 2), (WRITE, 1), (WRITE, 1), (WRITE, 1)])
         self.assertEqual(len(self.wire.client.written), 1)
-        self.assertEqual([self.successResultOf(call).revision for call in calls], [1, 2, 3, 4])
+        self.assertEqual([self.successResultOf(call).revision for call in calls], [1, 2, 3, 4, 5])
 
     def test_many_writes(self) -> None:
         """What is enough for an entry leaves at once, and the rest with the turn."""
@@ -84,9 +85,9 @@ class SharingTests(BatchTestCase):
     def test_many_large_ones(self) -> None:
         """It is the writes of all requests of the turn that are counted."""
         calls = [self.client.set(f"k{number}", bytes(1000)) for number in range(100)]
-        self.assertEqual(self.requests(), [(WRITE, 66), (WRITE, 30)])
+        self.assertEqual(self.requests(), [(WRITE, 65), (WRITE, 31)])
         self.turns()
-        self.assertEqual(self.requests(), [(WRITE, 66), (WRITE, 30), (WRITE, 4)])
+        self.assertEqual(self.requests(), [(WRITE, 65), (WRITE, 31), (WRITE, 4)])
         self.assertEqual([self.successResultOf(call).revision for call in calls], list(range(1, 101)))
 
     def test_long_answers(self) -> None:
@@ -170,6 +171,27 @@ class RefusalTests(BatchTestCase):
         self.assertEqual([self.successResultOf(call).revision for call in calls], [1, 2, 3, 4, 5])
         self.assertEqual(self.node.store.revision, 5)
 
+    def test_refused_over_a_connection_that_is_left(self) -> None:
+        """What is to be asked for again, and cannot, is not under way: nothing has become of it."""
+        self.client = self.make(A, B)
+        self.run_call(self.client.get("k"))
+        held: list[Any] = []
+        self.node.write = lambda commands, done, **_: held.append(done)  # type: ignore[method-assign]
+        first = [self.client.set(f"a{number}", "v") for number in range(2)]
+        self.turns()
+        second = [self.client.set(f"b{number}", "v") for number in range(2)]
+        self.turns()
+        self.network.nodes.clear()
+        held[0](errors.NoLeader())  # so that the client looks for another node
+        held[1](errors.DiskFull())
+        self.turns()
+        self.assertEqual(len(held), 2)
+        self.client.close()
+        for call in second:
+            self.failureResultOf(call, ClientClosed)
+        for call in first:
+            self.failureResultOf(call)
+
 
 class EndTests(BatchTestCase):
     """Connections and calls that end before the turn does."""
@@ -184,10 +206,11 @@ class EndTests(BatchTestCase):
 
     def test_gone_before_it_was_sent(self) -> None:
         """It is known not to have taken effect, where there is no other connection in time."""
-        call = self.client.set("k", "v")
+        calls = [self.client.set(f"k{number}", "v") for number in range(2)]
         self.network.kill(A)
         self.clock.pump([0.1] * 120)
-        self.assertEqual(self.failureResultOf(call, errors.RequestTimeout).value.outcome, "not_applied")
+        for call in calls:
+            self.assertEqual(self.failureResultOf(call, errors.RequestTimeout).value.outcome, "not_applied")
 
     def test_cancelled(self) -> None:
         """What is cancelled in the turn in which it was asked for is never sent."""

@@ -12,7 +12,9 @@ from raftkv.client.rpc.request import Request
 from raftkv.kvstore.commands import DELETE, INCREMENT, PUT, Command
 from raftkv.protocols.rpc_client import RpcConnection
 
-_MAX_BYTES: Final = 64 * 1024  # of keys and values in one request: by themselves larger ones cost next to nothing more
+_MAX_BYTES: Final = (
+    64 * 1024
+)  # of keys and values in one request of several: a request of its own costs more next to nothing
 # So many leave before the turn ends, and the servers need not wait for those that follow. With fewer the entries of the
 # log become so small that they cost more than the waiting.
 _LEAVING: Final = 96
@@ -48,17 +50,17 @@ class WriteBatch:
 
     def add(self, request: Request) -> None:
         """Take a write that may share, numbered."""
+        item = request.items[0]
+        size_bytes = len(item[2]) + (len(item[3]) if item[0] == PUT else 0)
+        if self._bytes + size_bytes > _MAX_BYTES:
+            self.send()
         self._requests.append(request)
+        self._bytes += size_bytes
         self._staying += 1
         if self._staying == 1:
             self.connection.before_flush(self._leave)
         elif self._staying == _LEAVING:
             self.connection.flush()
-            return
-        item = request.items[0]
-        self._bytes += len(item[2]) + (len(item[3]) if item[0] == PUT else 0)
-        if self._bytes >= _MAX_BYTES:
-            self.send()
 
     def withdraw(self) -> list[Request]:
         """Return what has not been sent, and send none of it."""
