@@ -21,6 +21,6 @@ class SliceSettings:
     slice_seconds: float = 0.005
     pause_seconds: float = 0.005
     late_seconds: float = 0.002
-    busy_pauses: float = 32.0
-    longest_pause_seconds: float = 0.06
+    busy_pauses: float = 64.0
+    longest_pause_seconds: float = 0.12
     max_waiting_chunks: int = 16

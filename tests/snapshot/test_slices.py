@@ -125,18 +125,18 @@ class TakingTests(SliceTestCase):
     def test_busy_reactor(self) -> None:
         """A reactor that is busy with others gives a snapshot a small part of its time, a chunk at once, and ends it
         all the same; once it is idle again, it gives more."""
-        view = View(self.clock, 2000)
+        view = View(self.clock, 4000)
         taken = self.taker.take(view, meta_at(7), 70)
         self.turns(5)
         made, began = view.made, self.clock.seconds()
         for turn in range(200):
             before = view.made
-            self.clock.work(0.005)  # what others want in this turn
+            self.clock.work(0.007)  # what others want in this turn
             self.clock.advance(0)
             self.assertLessEqual(view.made, before + (1 if turn else 4))
         share = (view.made - made) * 0.001 / (self.clock.seconds() - began)
-        self.assertTrue(0.02 < share < 0.06, share)
-        self.turns(400)
+        self.assertTrue(0.01 < share < 0.03, share)
+        self.turns(1000)
         made, began = view.made, self.clock.seconds()
         self.turns(20)
         self.assertGreater((view.made - made) * 0.001 / (self.clock.seconds() - began), 0.5)
