@@ -26,6 +26,7 @@ from raftkv.raft.room import LogRoom, Room
 _SPARE_SHARE: Final = 8  # of the reserve: that much is to be left beside it when it is set aside again
 _KEPT_SHARE: Final = 16  # of a segment: so much is for entries without commands, which are appended in any case
 _OTHERS_BYTES: Final = 1024 * 1024 * 1024  # more than anybody else is likely to write between two looks
+_PLENTY: Final = 4  # times that: where so much is free the log cannot use up the rest before the next look returns
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ class SpaceWatch:
         self._level = Room.AMPLE
         self._looking = False
         self._is_stale = False  # the look that is under way
+        self._free_bytes = 0  # as the node was told last
         self._counts_free = False  # whether the node was told that what is free is the log's, as nobody else writes
 
     def begin(self) -> None:
@@ -134,13 +136,19 @@ class SpaceWatch:
     def tick(self) -> None:
         """Look, at the first tick and then each election timeout; a look that takes longer is not repeated."""
         if self._counts_free and self._others_write():
-            self._take_at_once()
+            if not self._has_plenty:  # the look may have to wait for the snapshot, and then writes are refused
+                self._take_at_once()
             self._begin_to_look()
         elif self._ticks % self._election_ticks == 0:
             self._begin_to_look()
         else:
             self.gather()
         self._ticks += 1
+
+    @property
+    def _has_plenty(self) -> bool:
+        """Whether there is all that the log can take until the next look returns, whatever others write meanwhile."""
+        return self._free_bytes >= _PLENTY * _OTHERS_BYTES and not self._node.wants_look
 
     def _begin_to_look(self) -> None:
         if not self._looking:
@@ -188,7 +196,7 @@ class SpaceWatch:
         is_news = level is not self._level or level is Room.NONE or self._node.wants_look
         if level is not self._level:
             self._tell(level, found)
-        self._level = level
+        self._level, self._free_bytes = level, found.free_bytes
         self._node.note_room(level, self._budget(found, level))
         if is_news:
             self._wake()

@@ -10,27 +10,40 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.persistence.calls import BlockingCalls
 from raftkv.persistence.reserve import RESERVE_FILE, Reserve
-from raftkv.raft.room import LogRoom, Room
+from raftkv.raft.room import DiskRoom, LogRoom, Room
 from raftkv.server.diskspace import Look, SpaceWatch, look
 from raftkv.testing.disk import MemoryDisk
 from raftkv.testing.worker import ClockWorker
+from tests.raft.cluster import entry
+
+GIB = 1 << 30
 
 
 class StandInNode:
-    """Remembers what it was told."""
+    """Remembers what it was told, and counts what it takes."""
 
     node_id = "a"
 
     def __init__(self) -> None:
         self.told: list[tuple[Room, LogRoom | None]] = []
         self.looks_begun = 0
-        self.wants_look = self.falls_short = self.has_overdrawn = False
+        self.wants_look = self.falls_short = False
+        self.room = DiskRoom()
+
+    @property
+    def has_overdrawn(self) -> bool:
+        return self.room.is_exceeded
 
     def begin_look(self) -> None:
         self.looks_begun += 1
+        self.room.begin_look([])
+
+    def append(self, payload_bytes: int) -> None:
+        self.room.spend([entry(1, 1, bytes(payload_bytes))], payload_bytes)
 
     def note_room(self, room: Room, budget: LogRoom | None) -> None:
         self.told.append((room, budget))
+        self.room.note(room, budget)
         self.wants_look = False
 
     def lacks_room_within(self, budget: LogRoom) -> bool:
@@ -156,7 +169,7 @@ class SpaceWatchTests(SynchronousTestCase):
         self.assertEqual(self.last(), (Room.AMPLE, 20, 320))
         self.pump()
         self.assertEqual(self.last(), (Room.AMPLE, -10, 0))
-        self.found = Look((1 << 30) + 500, True, 0, 320)
+        self.found = Look(GIB + 500, True, 0, 320)
         self.tick()
         self.assertEqual(self.last(), (Room.AMPLE, -10, 820))
         looks = self.looks
@@ -164,7 +177,32 @@ class SpaceWatchTests(SynchronousTestCase):
         self.assertEqual(self.looks, looks + 1, "it is told once")
         self.others_write = False
         self.tick()
-        self.assertEqual(self.last(), (Room.AMPLE, -10, 320 + (1 << 30) + 400))
+        self.assertEqual(self.last(), (Room.AMPLE, -10, 320 + GIB + 400))
+
+    def test_others_write_on_a_large_disk(self) -> None:
+        """B50: where far more is free than others can write, nothing is taken back when a snapshot begins, however long
+        the next look takes; where half of that is used up by then, it is."""
+        for free, is_half_used, is_cut in (
+            (4 * GIB, False, False),
+            (4 * GIB - 1, False, True),
+            (4 * GIB, True, True),
+            (1 << 50, False, False),
+        ):
+            self.setUp()
+            self.found = Look(free, True, 0, 320)
+            self.tick(1)
+            told, looks_begun = list(self.node.told), self.node.looks_begun
+            self.worker.stall()
+            self.others_write, self.node.wants_look = True, is_half_used
+            self.watch.tick()
+            self.watch.tick()
+            self.assertGreater(self.node.looks_begun, looks_begun, "it looks at once")
+            self.assertEqual(self.node.told[1:], [(Room.AMPLE, LogRoom(20, 320, 160, 40))] if is_cut else [], f"{free}")
+            self.assertEqual(self.node.told[:1], told)
+            self.worker.resume()
+            self.pump()
+            self.pump()
+            self.assertEqual(self.last(), (Room.AMPLE, -10, 320 + free - GIB))
 
     def test_half_used_up(self) -> None:
         """B50: where the log has used up half of what was found it looks at once, in the same turn; not while the disk
@@ -205,10 +243,12 @@ class SpaceWatchTests(SynchronousTestCase):
         self.found = Look(0, False, 70, 320)
         self.tick()
         self.assertEqual((self.last(), self.reserve.log_bytes), ((Room.NONE, 60, 320), 320))
-        self.snapshot_lacks_room = self.node.has_overdrawn = True
-        self.tick()
+        self.snapshot_lacks_room = True
+        self.watch.tick()
+        self.node.append(100)
+        self.pump()
+        self.tick(2)
         self.assertEqual((self.last(), self.reserve.log_bytes), ((Room.NONE, 60, 0), 320))
-        self.node.has_overdrawn = False
         self.tick()
         self.pump()
         self.assertEqual((self.last(), self.reserve.log_bytes), ((Room.NONE, 60, 0), 0))
