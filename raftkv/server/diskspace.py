@@ -186,9 +186,11 @@ class SpaceWatch:
     def _give_up_for_a_snapshot(self, found: Look) -> None:
         """Leave the log's part of the reserve to the next snapshot: without one nothing would ever be cut.
 
-        Nothing more is promised of it, and it goes where nothing has been that waits to be written.
+        Nothing more is promised of it, and it goes where nothing has been that waits to be written. A segment that is
+        nearly full promises nothing, but not less than nothing: else another would count as promised.
         """
-        self._take(replace(found, kept_bytes=0), Room.NONE)
+        least_bytes = self._segment_bytes // _KEPT_SHARE if found.log_bytes >= 0 else found.log_bytes
+        self._take(replace(found, log_bytes=max(found.log_bytes, least_bytes), kept_bytes=0), Room.NONE)
         if not self._node.has_overdrawn:
             self._calls.run(partial(self._reserve.release, found.kept_bytes)).addErrback(self._failed)
 

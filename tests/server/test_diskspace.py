@@ -253,6 +253,20 @@ class SpaceWatchTests(SynchronousTestCase):
         self.pump()
         self.assertEqual((self.last(), self.reserve.log_bytes), ((Room.NONE, 60, 0), 0))
 
+    def test_snapshot_without_room_behind_a_full_segment(self) -> None:
+        """B50: where less than what is kept for entries without commands is left of the segment, nothing is promised
+        of the log's part either, and it is left to the snapshot; not while more waits to be written than fits."""
+        self.snapshot_lacks_room = True
+        self.reserve.release()
+        for log_bytes, is_left in ((-1, False), (9, True), (0, True)):
+            self.reserve.fill()
+            self.reserve.release()
+            self.found = Look(0, False, log_bytes, 320)
+            self.tick()
+            self.pump()
+            self.assertEqual(self.reserve.log_bytes, 0 if is_left else 320, f"{log_bytes}")
+            self.assertIs(self.node.has_overdrawn, not is_left)
+
     def test_told_at_once(self) -> None:
         """B50: as soon as the reserve has been drawn on the node is told, with what fits into the log's segment and
         what is left of its part, however long a look then takes; one that began before counts for nothing."""
