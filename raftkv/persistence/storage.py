@@ -224,8 +224,10 @@ class Storage:
 
     def room_bytes(self) -> int:
         """See :meth:`raftkv.interfaces.IStorage.room_bytes`."""
-        log = self._log
-        return 0 if log is None else log.room_bytes - self._queued_bytes
+        # The queue first: a look asks in a thread of its own, and what is written and reported in between is then taken
+        # off twice, for a moment, rather than promised again.
+        log, queued_bytes = self._log, self._queued_bytes
+        return 0 if log is None else log.room_bytes - queued_bytes
 
     def stop(self) -> Deferred[None]:
         """See :meth:`raftkv.interfaces.IStorage.stop`."""

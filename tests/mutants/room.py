@@ -344,8 +344,8 @@ MUTANTS = (
         edits=(
             Edit(
                 STORAGE,
-                "0 if log is None else log.room_bytes - self._queued_bytes",
-                "0 if log is None else max(0, log.room_bytes - self._queued_bytes)",
+                "0 if log is None else log.room_bytes - queued_bytes",
+                "0 if log is None else max(0, log.room_bytes - queued_bytes)",
             ),
         ),
         hints=("tests.persistence.test_storage",),
