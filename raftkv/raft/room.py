@@ -196,8 +196,7 @@ class DiskRoom:
         for position, entry in enumerate(entries):
             budget = budget.without(len(entry.payload))
             if budget.is_exceeded and entry.kind is EntryKind.COMMANDS:
-                self.look_wanted = True
-                self.held_back_bytes = len(entry.payload)
+                self._hold_back(len(entry.payload))
                 return entries[:position]
         return entries
 
@@ -205,9 +204,14 @@ class DiskRoom:
         """Tell whether an entry with commands may be appended."""
         if self._taken_bytes < self._counted_from or self._budget is None:
             return True
-        is_exceeded = self._budget.without(payload_bytes).is_exceeded
-        self.look_wanted = self.look_wanted or is_exceeded
-        return not is_exceeded
+        if self._budget.without(payload_bytes).is_exceeded:
+            self._hold_back(payload_bytes)
+            return False
+        return True
+
+    def _hold_back(self, payload_bytes: int) -> None:
+        self.look_wanted = True
+        self.held_back_bytes = payload_bytes
 
 
 def _record_bytes(payload_bytes: int) -> int:

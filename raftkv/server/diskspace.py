@@ -213,7 +213,10 @@ class SpaceWatch:
 
     def _falls_short(self, found: Look, level: Room) -> bool:
         """Tell whether the log needs more than there is; not as long as something waits, which may take less than it
-        was reckoned to."""
+        was reckoned to, and not while a snapshot is written: what is spared for that is not missing, and it may make
+        room."""
+        if self._others_write():
+            return False
         budget = self._budget(found, level)
         return budget is not None and found.log_bytes >= 0 and self._node.lacks_room_within(budget)
 

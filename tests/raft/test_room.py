@@ -149,6 +149,15 @@ class LookTests(SynchronousTestCase):
         self.room.note(Room.AMPLE, LogRoom.of_bytes(999))
         self.assertFalse(self.room.lacks(LogRoom.of_bytes(10)))
 
+    def test_a_leader_lacks(self) -> None:
+        """What a leader refused for want of room is lacking as well."""
+        self.room.note(Room.AMPLE, LogRoom.of_bytes(999))
+        self.assertTrue(self.room.fits(900))
+        self.assertFalse(self.room.lacks(LogRoom.of_bytes(10)))
+        self.assertFalse(self.room.fits(904))
+        self.assertTrue(self.room.lacks(LogRoom.of_bytes(999)))
+        self.assertFalse(self.room.lacks(LogRoom.of_bytes(1000)))
+
     def test_plenty(self) -> None:
         """On a large disk nothing is counted one by one as long as what is left is many times what was taken."""
         self.room.note(Room.AMPLE, LogRoom(0, 100 * GIB, 64 * MIB, 8 * MIB))

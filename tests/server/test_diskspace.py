@@ -228,8 +228,10 @@ class SpaceWatchTests(SynchronousTestCase):
         self.found = Look(1000, True, -1, 320)
         self.tick(1)
         self.assertEqual((self.last()[0], self.relieved), (Room.AMPLE, 0), "something waits to be written")
-        self.found = Look(1000, True, 0, 320)
-        self.node.wants_look = True
+        self.found, self.others_write = Look(1000, True, 0, 320), True
+        self.tick()
+        self.assertEqual((self.last()[0], self.relieved), (Room.AMPLE, 0), "a snapshot may make room")
+        self.others_write, self.node.wants_look = False, True
         self.watch.gather()
         self.pump()
         self.assertEqual((self.last()[0], self.relieved), (Room.NONE, 1))
