@@ -172,7 +172,10 @@ class SegmentedLog:
     @property
     def room_bytes(self) -> int:
         """What fits into the newest segment; may be asked by any thread."""
-        return max(0, self._capacity - self._end.offset)
+        # The end first: when a segment is begun its capacity is set before the end moves into it. The new end with the
+        # old capacity, which may have been larger, would promise too much.
+        end = self._end
+        return max(0, self._capacity - end.offset)
 
     def term_at(self, index: int) -> int | None:
         """Return the term of an entry, also of that before the first; ``None`` where the log does not reach."""

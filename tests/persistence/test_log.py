@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import random
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftkv.errors import InvariantViolation, StorageError
-from raftkv.persistence.log import LOG_FOLDER, LogSettings, create_log
+from raftkv.persistence.log import LOG_FOLDER, LogSettings, SegmentedLog, create_log
 from raftkv.persistence.record import (
     SECTOR_BYTES,
     RecordType,
@@ -161,6 +162,24 @@ class LogTests(SynchronousTestCase):
         self.append(1, size=10_000)
         self.append(2)
         self.assertEqual(self.reopened(), [(1, 1), (2, 1)])
+
+    def test_room_while_a_segment_is_begun(self) -> None:
+        """B50: whoever asks for the room while the log goes from a large segment to a smaller one is told no more than
+        either has."""
+
+        class Overtaken(SegmentedLog):
+            def __getattribute__(self, name: str) -> Any:
+                value = super().__getattribute__(name)
+                if name in ("_capacity", "_end") and begins:
+                    begins.pop()()
+                return value
+
+        self.append(1, size=10_000)
+        begins = [lambda: self.append(2, size=2_000)]
+        most = self.log.room_bytes
+        self.log.__class__ = Overtaken
+        self.assertLessEqual(self.log.room_bytes, most)
+        self.assertEqual((begins, self.log.last_index), ([], 2))
 
     def test_replaces(self) -> None:
         """Entries replace those from their first index on (section 5.3), also when those lie in older segments."""
