@@ -26,6 +26,7 @@ from raftkv.raft.room import LogRoom, Room
 _SPARE_SHARE: Final = 8  # of the reserve: that much is to be left beside it when it is set aside again
 _KEPT_SHARE: Final = 16  # of a segment: so much is for entries without commands, which are appended in any case
 _OTHERS_BYTES: Final = 1024 * 1024 * 1024  # more than anybody else is likely to write between two looks
+_LEAST_OTHERS_BYTES: Final = 16 * 1024 * 1024  # however small a snapshot is expected
 _PLENTY: Final = 4  # times that: where so much is free the log cannot use up the rest before the next look returns
 
 
@@ -67,6 +68,7 @@ class SpaceWatch:
     :param segment_bytes: what the log takes next; from twice that on there is room again.
     :param batch_bytes: what the log writes at once at most.
     :param others_write: tells whether something else is being written that may be large.
+    :param others_bytes: returns about how much that is; ``None`` where nothing tells. Twice that is left to it.
     :param snapshot_lacks_room: tells whether the last snapshot found no room.
     :param relieve: called after each look that has found no room: frees some, if it can.
     :param wake: asks for a turn.
@@ -87,6 +89,7 @@ class SpaceWatch:
         segment_bytes: int,
         batch_bytes: int,
         others_write: Callable[[], bool],
+        others_bytes: Callable[[], int | None],
         snapshot_lacks_room: Callable[[], bool],
         relieve: Callable[[], None],
         wake: Callable[[], None],
@@ -101,6 +104,7 @@ class SpaceWatch:
         self._segment_bytes = segment_bytes
         self._batch_bytes = batch_bytes
         self._others_write = others_write
+        self._others_bytes = others_bytes
         self._snapshot_lacks_room = snapshot_lacks_room
         self._relieve = relieve
         self._wake = wake
@@ -230,7 +234,7 @@ class SpaceWatch:
         self._counts_free = level is not Room.NONE and not self._others_write()
         free_bytes = 0
         if level is not Room.NONE:
-            spared_bytes = self._reserve.size_bytes // _SPARE_SHARE if self._counts_free else _OTHERS_BYTES
+            spared_bytes = self._reserve.size_bytes // _SPARE_SHARE if self._counts_free else self._most_others_write()
             free_bytes = max(0, found.free_bytes - spared_bytes)
         return LogRoom(
             begun_bytes=found.log_bytes - self._segment_bytes // _KEPT_SHARE,
@@ -238,6 +242,12 @@ class SpaceWatch:
             segment_bytes=self._segment_bytes,
             batch_bytes=self._batch_bytes,
         )
+
+    def _most_others_write(self) -> int:
+        expected_bytes = self._others_bytes()
+        if expected_bytes is None:
+            return _OTHERS_BYTES
+        return min(_OTHERS_BYTES, max(_LEAST_OTHERS_BYTES, 2 * expected_bytes))
 
     def _tell(self, level: Room, found: Look) -> None:
         facts = {"node_id": self._node.node_id, "free": found.free_bytes}

@@ -87,6 +87,7 @@ class Snapshotter(Service):
         self.taken = 0
         self.failed = 0
         self.has_failed = False
+        self._newest_bytes: int | None = None  # size of the newest snapshot; None where that was not seen yet
         self._lacked_room = False  # when the last one was taken
         self._is_lean = False  # one snapshot is left, and the log behind it
         self._relief_seconds = 0.0  # when the next one may be taken because the disk is full
@@ -176,6 +177,14 @@ class Snapshotter(Service):
     def is_busy(self) -> bool:
         """Whether a snapshot is being taken."""
         return self._taker.is_busy or self._waiting is not None
+
+    @property
+    def expected_bytes(self) -> int | None:
+        """About how much a snapshot of the present state takes at most; ``None`` where nothing tells.
+
+        The newest one, and all of the log since.
+        """
+        return None if self._newest_bytes is None else self._newest_bytes + self._storage.log_bytes()
 
     @property
     def lacked_room(self) -> bool:
@@ -297,6 +306,7 @@ class Snapshotter(Service):
 
     def _took(self, info: SnapshotInfo) -> SnapshotInfo:
         self.taken += 1
+        self._newest_bytes = info.size_bytes
         index = info.meta.index
         self._log.info(
             "{node_id}: snapshot at index {index}, revision {revision}, {size} bytes",
@@ -395,6 +405,7 @@ class Snapshotter(Service):
 
         def found(info: SnapshotInfo) -> Deferred[Store]:
             what = f"restored {{percent}} % of the snapshot at index {meta.index}"
+            self._newest_bytes = info.size_bytes
             is_first = self._state_machine().store.applied_index == 0
             restorer = self._first_restorer if is_first else self._restorer
             return restorer.restore(info, Restorer(), Progress(what, seconds=self._clock.seconds))

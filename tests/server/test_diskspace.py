@@ -16,7 +16,7 @@ from raftkv.testing.disk import MemoryDisk
 from raftkv.testing.worker import ClockWorker
 from tests.raft.cluster import entry
 
-GIB = 1 << 30
+GIB, MIB = 1 << 30, 1 << 20
 
 
 class StandInNode:
@@ -70,6 +70,7 @@ class SpaceWatchTests(SynchronousTestCase):
         self.failure: Exception | None = None
         self.looks = self.relieved = 0
         self.others_write = self.snapshot_lacks_room = False
+        self.others_bytes: int | None = None
         self.wakes: list[None] = []
         self.fatal: list[BaseException] = []
         self.worker = ClockWorker(self.clock, lambda items: 0.01)
@@ -89,6 +90,7 @@ class SpaceWatchTests(SynchronousTestCase):
             segment_bytes=160,
             batch_bytes=40,
             others_write=lambda: self.others_write,
+            others_bytes=lambda: self.others_bytes,
             snapshot_lacks_room=lambda: self.snapshot_lacks_room,
             relieve=self.relieve,
             wake=lambda: self.wakes.append(None),
@@ -178,6 +180,16 @@ class SpaceWatchTests(SynchronousTestCase):
         self.others_write = False
         self.tick()
         self.assertEqual(self.last(), (Room.AMPLE, -10, 320 + GIB + 400))
+
+    def test_how_much_others_write(self) -> None:
+        """B50: twice as much as a snapshot is expected to take is left to it, at least 16 MiB and at most a gibibyte;
+        that where nobody knows."""
+        self.others_write = True
+        for expected, spared in ((0, 16 * MIB), (8 * MIB + 1, 16 * MIB + 2), (GIB // 2 + 1, GIB), (None, GIB)):
+            self.others_bytes = expected
+            self.found = Look(GIB + 500, True, 30, 320)
+            self.tick()
+            self.assertEqual(self.last(), (Room.AMPLE, 20, 320 + GIB + 500 - spared), f"{expected}")
 
     def test_others_write_on_a_large_disk(self) -> None:
         """B50: where far more is free than others can write, nothing is taken back when a snapshot begins, however long

@@ -179,6 +179,26 @@ class TakingTests(ReplicaTestCase):
         self.assertEqual(self.fatal, [error])
         self.assertIs(self.replica.driver.failure, error)
 
+    def test_expected_size(self) -> None:
+        """B50: how large a snapshot is at most is known from the newest one, also from the one that a node began with,
+        and from the log since; nobody knows before there is one."""
+        self.assertIs(self.replica.snapshotter.expected_bytes, None)
+        taking = self.replica.snapshotter.take()
+        self.run_for(1)
+        size = self.successResultOf(taking).size_bytes
+        self.assertEqual(self.replica.snapshotter.expected_bytes, size)
+        self.successResultOf(self.stop())
+        self.start()
+        self.run_for(3)
+        began = self.replica.snapshotter.expected_bytes
+        assert began is not None
+        self.assertLess(began, size + 500)
+        self.write(put(b"k", b"v" * 1000))
+        self.run_for(0.1)
+        expected = self.replica.snapshotter.expected_bytes
+        assert expected is not None
+        self.assertGreater(expected, began + 1000)
+
     def test_cannot_be_written(self) -> None:
         """A snapshot for which there is no room leaves nothing, and an alarm; the node goes on with its log, which is
         not cut on the strength of it, until there is (B43)."""

@@ -66,6 +66,7 @@ def _make_space_watch(config: NodeConfig, world: Surroundings, ground: Ground, h
         segment_bytes=world.log_settings.segment_bytes,
         batch_bytes=world.log_settings.max_batch_bytes,
         others_write=lambda: heart.snapshotter.is_busy,
+        others_bytes=lambda: heart.snapshotter.expected_bytes,
         snapshot_lacks_room=lambda: heart.snapshotter.lacked_room,
         relieve=heart.snapshotter.relieve,
         wake=heart.driver.wake,
