@@ -61,7 +61,7 @@ class BiteTests(SynchronousTestCase):
     def test_uncommitted_entries(self) -> None:
         """An archive of whatever is on the disk, committed or not, is caught."""
         self.patch(Archiver, "_target", property(lambda archiver: archiver._node.stable_index))
-        self.assertRegex(self.first_failure(6).failure, "archive|Gap|backup|entry|Archive|StopIteration|term")
+        self.assertRegex(self.first_failure(20).failure, "archive|Gap|backup|entry|Archive|StopIteration|term")
 
     def test_lost_entry(self) -> None:
         """A writer that leaves out an entry is caught."""
