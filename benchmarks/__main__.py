@@ -27,7 +27,13 @@ from benchmarks.works import WORKS, Work, chosen, quick
 @click.option("--warmup", default=1.0, show_default=True, help="How long each run warms up before.")
 @click.option("--rounds", default=3, show_default=True, help="How often each contestant has its turn.")
 @click.option("--quick", "is_quick", is_flag=True, help="Few keys, one round of a second: only to see that all runs.")
-@click.option("--data", type=click.Path(), default=".", show_default=True, help="A folder on the disk to be measured.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, writable=True),
+    default=".",
+    show_default=True,
+    help="A folder on the disk to be measured.",
+)
 @click.option("--json", "json_path", type=click.Path(), help="Write everything there, as JSON.")
 @click.option("--chart", "chart_path", type=click.Path(), help="Write an SVG there.")
 @click.option("--page", type=click.Path(), help="Write the table there, as Markdown for the manual.")
