@@ -141,7 +141,7 @@ class RefusalTests(BatchTestCase):
             else:
                 write(commands, done, forwarded=forwarded)
 
-        self.node.write = without_room  # type: ignore[method-assign]
+        self.patch(self.node, "write", without_room)
         put, delete = self.client.set("a", "v"), self.client.delete("b")
         self.turns()
         self.failureResultOf(put, errors.DiskFull)
@@ -149,13 +149,12 @@ class RefusalTests(BatchTestCase):
 
     def test_overloaded(self) -> None:
         """Where there was no room for all of them together, each looks for its own, later."""
-        write = self.node.write
 
         def refuse_once(commands: Sequence[Command], done: Any, *, forwarded: bool = False) -> None:
-            self.node.write = write  # type: ignore[method-assign]
+            overloaded.restore()
             done(errors.Overloaded("full"))
 
-        self.node.write = refuse_once  # type: ignore[method-assign]
+        overloaded = self.patch(self.node, "write", refuse_once)
         calls = [self.client.set(f"k{number}", "v") for number in range(5)]
         self.turns()
         self.assertEqual(self.requests(), [(WRITE, 5)])
@@ -176,7 +175,7 @@ class RefusalTests(BatchTestCase):
         self.client = self.make(A, B)
         self.run_call(self.client.get("k"))
         held: list[Any] = []
-        self.node.write = lambda commands, done, **_: held.append(done)  # type: ignore[method-assign]
+        self.patch(self.node, "write", lambda commands, done, **_: held.append(done))
         first = [self.client.set(f"a{number}", "v") for number in range(2)]
         self.turns()
         second = [self.client.set(f"b{number}", "v") for number in range(2)]

@@ -14,10 +14,10 @@ from twisted.python.failure import Failure
 from raftkv.client.pipeline import Pipeline
 from raftkv.client.results import Consistency, check_consistency
 from raftkv.client.rpc.gathering import Gathering, staleness_of
-from raftkv.client.rpc.request import Done, Errand, Request
+from raftkv.client.rpc.request import Errand, Request
 from raftkv.errors import NotFound, RaftKVError
 from raftkv.kvstore.commands import Command
-from raftkv.protocols.rpc_client import RpcConnection
+from raftkv.protocols.rpc_client import Done, RpcConnection
 from raftkv.protocols.rpc_frames import CONSISTENCY_NUMBERS
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Asking:
         pipeline = self._pipeline
 
         def done(answer: Any) -> None:
-            if type(answer) is not tuple and isinstance(answer, RaftKVError):
+            if isinstance(answer, RaftKVError):
                 result.errback(answer)
                 return
             try:

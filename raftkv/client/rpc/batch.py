@@ -12,9 +12,8 @@ from raftkv.client.rpc.request import Request
 from raftkv.kvstore.commands import DELETE, INCREMENT, PUT, Command
 from raftkv.protocols.rpc_client import RpcConnection
 
-_MAX_BYTES: Final = (
-    64 * 1024
-)  # of keys and values in one request of several: a request of its own costs more next to nothing
+# Of keys and values in one request of several: a larger write costs hardly more in a request of its own.
+_MAX_BYTES: Final = 64 * 1024
 # So many leave before the turn ends, and the servers need not wait for those that follow. With fewer the entries of the
 # log become so small that they cost more than the waiting.
 _LEAVING: Final = 96

@@ -11,9 +11,7 @@ from typing import Any
 from raftkv.client.results import Consistency
 from raftkv.client.retry import Call
 from raftkv.kvstore.commands import Command
-from raftkv.protocols.rpc_client import RpcConnection
-
-Done = Callable[[Any], None]  #: called once with the answer, a tuple with an element for each item, or the error
+from raftkv.protocols.rpc_client import Done, RpcConnection
 
 
 class Request:
@@ -22,7 +20,7 @@ class Request:
     :param items: commands without their numbers, or keys.
     :param consistency: of a read; ``None`` for a write.
     :param max_stale: of a stale read, in seconds; ``None`` without a bound.
-    :param done: gets the answer.
+    :param done: gets the answer, a tuple with an element for each item, or the error.
     :ivar is_over: whether ``done`` has been called, or nobody waits for it any more.
     :ivar is_admitted: whether it counts among the outstanding, and, as a write, has its numbers.
     """
